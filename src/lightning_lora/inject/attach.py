@@ -1,0 +1,192 @@
+"""The verbs on a whole model: inject, eject, merge, unmerge, enable, disable. The laws:
+
+eject(inject(m))       restores the very same module objects
+unmerge(merge(m))      leaves every weight bit-equal
+merge(m); m(x)         ==  m(x) before, up to rounding
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import nn
+
+from lightning_lora.inject.freezing import train_only
+from lightning_lora.inject.report import AdaptedModule, InjectionReport, count_parameters
+from lightning_lora.inject.selection import Selected, select
+from lightning_lora.lora import (
+    LoRALayer,
+    LoraSpec,
+    LowRankDelta,
+    Routing,
+    adapter_parameters,
+    lora_class_for,
+    lora_layers,
+    routing_of,
+)
+from lightning_lora.targets import ROLE_SETS, Role
+
+
+def inject(
+    model: nn.Module,
+    spec: LoraSpec,
+    *,
+    roles: Collection[Role] = ROLE_SETS["qv"],
+    modules: Sequence[str] | None = None,
+    layers: Collection[int] | None = None,
+    exclude: Sequence[str] = (),
+    adapter: str = "default",
+    new: Collection[str] = (),
+) -> InjectionReport:
+    """Add an adapter to a model in place, make it the active one, and freeze everything but it and ``new``.
+
+    Args:
+        model: A transformer. Only the adapted layers are replaced; each keeps the frozen Parameter objects it had.
+        spec: Rank, alpha, dropout, scaling and initialisation, the same for every layer.
+        roles: Which projections, see `ROLE_SETS`.
+        modules: Layer names given by hand, instead of ``roles``.
+        layers: Numbers of the blocks to adapt, from 0; None for all.
+        exclude: Names of layers to leave out.
+        adapter: Name of the adapter.
+        new: Names of the newly initialised parameters (`Backbone.new_parameters`); they train, and their layers are
+            never adapted.
+
+    Raises:
+        ValueError: the adapter exists already, the selection finds nothing or only a part, or the rank is larger than
+            a layer allows. The model is unchanged then.
+    """
+    chosen = select(model, roles=roles, modules=modules, layers=layers, exclude=exclude, new=new)
+    for selected in chosen:
+        if isinstance(selected.module, LoRALayer) and adapter in selected.module.adapters:
+            raise ValueError(f"{selected.name} already has an adapter named {adapter!r}; eject it or give another name")
+        _check_rank(spec, selected)
+    routing = routing_of(model) or Routing()
+    adapted = [_adapt(model, selected, spec, adapter, routing) for selected in chosen]
+    routing.adapter = adapter
+    train_only(model, {name for name, _ in adapter_parameters(model, adapter)} | set(new))
+    return InjectionReport("lora", tuple(adapted), count_parameters(model, new))
+
+
+def _check_rank(spec: LoraSpec, selected: Selected) -> None:
+    lora_class = lora_class_for(selected.module)
+    assert lora_class is not None, "select() returns adaptable layers only"
+    rows, columns = selected.module.get_parameter("weight").shape
+    in_features, out_features = (rows, columns) if lora_class.weight_is_in_by_out else (columns, rows)
+    spec.check_fits(selected.name, in_features, out_features // selected.layout.parts)
+
+
+def _adapt(model: nn.Module, selected: Selected, spec: LoraSpec, adapter: str, routing: Routing) -> AdaptedModule:
+    layer = selected.module
+    if not isinstance(layer, LoRALayer):
+        lora_class = lora_class_for(layer)
+        assert lora_class is not None, "select() returns adaptable layers only"
+        layer = lora_class.adopt(layer, routing)
+        replace_module(model, selected.module, layer)
+    delta = layer.add_adapter(adapter, spec, selected.layout)
+    parameters = delta.A.numel() + delta.B.numel()
+    return AdaptedModule(selected.name, selected.roles, *layer.features, spec.rank, parameters)
+
+
+def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
+    """Put ``new`` wherever ``old`` stands below ``model``, at every alias."""
+    for parent in list(model.modules()):
+        for key, child in parent._modules.items():
+            if child is old:
+                parent._modules[key] = new
+
+
+def eject(model: nn.Module) -> nn.Module:
+    """Put the original module objects back in place of the adapted layers, with the weights the layers have now.
+
+    After `merge` that is the merged model, with the base model's own state-dict keys; otherwise it is the base model.
+    What was frozen stays frozen.
+    """
+    for _, layer in list(lora_layers(model)):
+        replace_module(model, layer, layer.release())
+    return model
+
+
+def merge(model: nn.Module, adapter: str | None = None) -> None:
+    """Merge an adapter, the active one by default, into the weights of every layer that carries it.
+
+    Raises:
+        ValueError: the model has no such adapter, or a merged weight would not be finite. Nothing is merged then.
+        RuntimeError: something is merged already.
+    """
+    routing = _routing(model)
+    name = adapter if adapter is not None else routing.adapter
+    carriers = [(path, layer) for path, layer in lora_layers(model) if name is not None and name in layer.adapters]
+    if name is None or not carriers:
+        raise ValueError(f"the model has no adapter named {name!r}; it has {adapter_names(model)}")
+    for done, (path, layer) in enumerate(carriers):
+        try:
+            layer.merge(name)
+        except (ValueError, RuntimeError) as error:
+            for _, merged_layer in carriers[:done]:
+                merged_layer.unmerge()
+            raise type(error)(f"{path}: {error}") from error
+    routing.adapter = name
+
+
+def unmerge(model: nn.Module) -> None:
+    """Undo `merge` bit-exactly: every layer gets its own frozen Parameter object back.
+
+    Raises:
+        RuntimeError: nothing is merged.
+    """
+    merged_layers = [layer for _, layer in lora_layers(model) if layer.merged_adapter is not None]
+    if not merged_layers:
+        raise RuntimeError("nothing is merged; call merge() first")
+    for layer in merged_layers:
+        layer.unmerge()
+
+
+@contextmanager
+def merged(model: nn.Module, adapter: str | None = None) -> Iterator[None]:
+    """Within the block, the model runs with the adapter merged; afterwards it is unmerged bit-exactly."""
+    merge(model, adapter)
+    try:
+        yield
+    finally:
+        unmerge(model)
+
+
+def enable(model: nn.Module, adapter: str) -> None:
+    """Make an adapter the active one.
+
+    Raises:
+        ValueError: the model has no such adapter.
+    """
+    if adapter not in adapter_names(model):
+        raise ValueError(f"the model has no adapter named {adapter!r}; it has {adapter_names(model)}")
+    _routing(model).adapter = adapter
+
+
+def disable(model: nn.Module) -> None:
+    """Make the model its base model until `enable` is called."""
+    _routing(model).adapter = None
+
+
+@contextmanager
+def disabled(model: nn.Module) -> Iterator[None]:
+    """Within the block, the model is its base model."""
+    routing = _routing(model)
+    active, routing.adapter = routing.adapter, None
+    try:
+        yield
+    finally:
+        routing.adapter = active
+
+
+def adapter_names(model: nn.Module) -> list[str]:
+    """Names of the adapters anywhere in the model, in order of injection."""
+    found: dict[str, None] = {}
+    for _, layer in lora_layers(model):
+        found.update(dict.fromkeys(key for key, delta in layer.adapters.items() if isinstance(delta, LowRankDelta)))
+    return list(found)
+
+
+def _routing(model: nn.Module) -> Routing:
+    routing = routing_of(model)
+    if routing is None:
+        raise ValueError("the model has no adapted layers; call inject() first")
+    return routing

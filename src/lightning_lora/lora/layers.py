@@ -1,0 +1,250 @@
+"""Adapted layers. An adapted layer *is* its layer: a subclass that adopts the frozen layer's own Parameter objects.
+
+Nothing of the base is copied or renamed: ``isinstance(layer, nn.Linear)``, ``layer.weight``, hooks, tied weights and
+state-dict keys are those of the base model. The low-rank terms live beside them in ``adapters``. The laws:
+
+    B = 0                  =>  layer(x) == base(x)
+    merge(a); layer(x)     ==  layer(x) with adapter a unmerged, up to rounding
+    merge(a); unmerge()    =>  layer.weight is the very same Parameter, bit-equal
+    release()              is  the very same module object that was adopted
+"""
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lightning_lora.lora.functional import (
+    WHOLE,
+    OutputLayout,
+    add_term,
+    delta_weight,
+    expand_low_rank,
+    low_rank_term,
+    merged_weight,
+)
+from lightning_lora.lora.initialisation import INITIALISATIONS
+from lightning_lora.lora.routing import Routing
+from lightning_lora.lora.spec import LoraSpec
+
+
+class LowRankDelta(nn.Module):
+    """One low-rank term: A (parts · rank, in), B (adapted features, rank), the scale and the input's dropout."""
+
+    def __init__(
+        self,
+        spec: LoraSpec,
+        in_features: int,
+        out_features: int,
+        layout: OutputLayout = WHOLE,
+        device: torch.device | None = None,
+    ) -> None:
+        super().__init__()
+        self.spec, self.layout, self.scale = spec, layout, spec.scale
+        parts, adapted = len(layout.adapted), layout.adapted_features(out_features)
+        self.A = nn.Parameter(torch.empty(parts * spec.rank, in_features, dtype=spec.dtype, device=device))
+        self.B = nn.Parameter(torch.empty(adapted, spec.rank, dtype=spec.dtype, device=device))
+        self.dropout = nn.Dropout(spec.dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the factors anew, part by part, from torch's global generator."""
+        parts = len(self.layout.adapted)
+        for A, B in zip(self.A.data.chunk(parts), self.B.data.chunk(parts), strict=True):
+            INITIALISATIONS[self.spec.initialisation](A, B)
+
+    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
+        """``scale · B A dropout(x)``, computed in the factors' type, or in autocast's where that is on."""
+        if not torch.is_autocast_enabled(x.device.type):
+            x = x.to(self.A.dtype)
+        return low_rank_term(self.dropout(x), self.A, self.B, self.scale, self.layout)
+
+    def lookup(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch out"]:
+        """The term for one-hot inputs given as row numbers; dropping an entry of a one-hot input drops its token."""
+        reduced = F.embedding(ids, self.A.T) * self.scale
+        if self.training and self.dropout.p:
+            reduced = reduced * self.dropout(torch.ones_like(reduced[..., :1]))
+        return expand_low_rank(reduced, self.B, self.layout)
+
+    def weight(self) -> Float[Tensor, "out in"]:
+        """The dense update ΔW in fp64; see `functional.delta_weight`."""
+        return delta_weight(self.A, self.B, self.scale, self.layout)
+
+    def extra_repr(self) -> str:
+        return f"rank={self.spec.rank}, scale={self.scale:g}"
+
+
+class LoRALayer(nn.Module):
+    """What adapted layers have in common: adoption, named adapters, one forward, merging.
+
+    Subclasses are this class mixed in front of a layer class, so ``super().forward`` is the base layer's own.
+    """
+
+    adapters: nn.ModuleDict
+    routing: Routing
+    weight: nn.Parameter
+    # nn.Linear keeps its weight as (out, in); GPT-2's Conv1D and nn.Embedding as (in, out).
+    weight_is_in_by_out: ClassVar[bool] = False
+    # Held in tuples so that torch does not register them as a submodule and a parameter of this layer.
+    _base: tuple[nn.Module]
+    _unmerged_weight: tuple[nn.Parameter] | None
+    merged_adapter: str | None
+
+    @classmethod
+    def adopt(cls, base: nn.Module, routing: Routing) -> Self:
+        """An adapted layer, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`.
+
+        Raises:
+            ValueError: ``base`` computes its weight (a parametrisation) instead of holding it.
+        """
+        if "weight" not in base._parameters:
+            raise ValueError(
+                f"{type(base).__name__} holds no weight parameter of its own; remove its parametrisation first"
+            )
+        layer = cls.__new__(cls)
+        layer.__dict__.update({key: copy.copy(v) if isinstance(v, dict) else v for key, v in base.__dict__.items()})
+        layer._base = (base,)
+        layer._unmerged_weight = None
+        layer.merged_adapter = None
+        layer.routing = routing
+        layer.adapters = nn.ModuleDict()
+        return layer
+
+    def release(self) -> nn.Module:
+        """The very module that was adopted, with the weights this layer has now (merged ones where merged)."""
+        base = self._base[0]
+        for key in base.__dict__:
+            base.__dict__[key] = self.__dict__[key]
+        base._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
+        return base
+
+    @property
+    def features(self) -> tuple[int, int]:
+        """(in_features, out_features) of the projection."""
+        rows, columns = self.weight.shape
+        return (rows, columns) if self.weight_is_in_by_out else (columns, rows)
+
+    def add_adapter(self, name: str, spec: LoraSpec, layout: OutputLayout = WHOLE) -> LowRankDelta:
+        """Add a term under ``name``, on the weight's device and in the spec's dtype.
+
+        Raises:
+            ValueError: the name is taken or not an identifier.
+        """
+        if not name.isidentifier():
+            raise ValueError(f"adapter name {name!r} must be an identifier: letters, digits, underscores")
+        if name in self.adapters:
+            raise ValueError(f"the layer already has an adapter named {name!r}")
+        in_features, out_features = self.features
+        self.adapters[name] = delta = LowRankDelta(spec, in_features, out_features, layout, self.weight.device)
+        delta.train(self.training)
+        return delta
+
+    def active_delta(self) -> LowRankDelta | None:
+        """The term the forward adds: None for the base model, for an adapter this layer lacks, or for a merged one.
+
+        Raises:
+            RuntimeError: an adapter is merged, and the routing asks for something else.
+        """
+        if self.merged_adapter is not None:
+            if self.merged_adapter != self.routing.adapter:
+                raise RuntimeError(
+                    f"adapter {self.merged_adapter!r} is merged into the weights, but {self.routing.adapter!r} is "
+                    "asked for; call unmerge() before switching or disabling adapters"
+                )
+            return None
+        name = self.routing.adapter
+        return cast(LowRankDelta, self.adapters[name]) if name is not None and name in self.adapters else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The base layer's output, plus the active term; the base layer's output itself is not changed."""
+        result = cast(Tensor, super().forward(x))
+        delta = self.active_delta()
+        return result if delta is None else add_term(result, self.term(delta, x))
+
+    def term(self, delta: LowRankDelta, x: Tensor) -> Tensor:
+        """What ``delta`` adds to the output for the input ``x``."""
+        return cast(Tensor, delta(x))
+
+    @torch.no_grad()
+    def merge(self, name: str) -> None:
+        """Put ``W0 + ΔW`` in place of the weight, summed in fp64 and rounded once.
+
+        The frozen Parameter itself is set aside, not changed: weights tied to it keep their values, and `unmerge` puts
+        the same object back. The cost while merged is one more copy of this weight.
+
+        Raises:
+            ValueError: there is no adapter of that name, or the merged weight is not finite.
+            RuntimeError: something is merged already.
+        """
+        if self.merged_adapter is not None:
+            raise RuntimeError(f"adapter {self.merged_adapter!r} is already merged; call unmerge() first")
+        if name not in self.adapters:
+            raise ValueError(f"the layer has no adapter named {name!r}, only {list(self.adapters)}")
+        delta = cast(LowRankDelta, self.adapters[name]).weight()
+        merged = merged_weight(self.weight, delta.T if self.weight_is_in_by_out else delta)
+        self._unmerged_weight = (self.weight,)
+        self.weight = nn.Parameter(merged.contiguous(), requires_grad=False)
+        self.merged_adapter = name
+
+    def unmerge(self) -> None:
+        """Put the frozen Parameter back: the same object, so bit-equal in every dtype.
+
+        Raises:
+            RuntimeError: nothing is merged.
+        """
+        if self._unmerged_weight is None:
+            raise RuntimeError("nothing is merged; call merge() first")
+        (self.weight,) = self._unmerged_weight
+        self._unmerged_weight = None
+        self.merged_adapter = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """`nn.Module._apply` (what ``to``, ``half`` and ``cuda`` call), reaching the set-aside weight too."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._unmerged_weight is not None:
+            with torch.no_grad():
+                self._unmerged_weight[0].data = fn(self._unmerged_weight[0].data)
+        return self
+
+
+class LoRALinear(LoRALayer, nn.Linear):  # type: ignore[misc]  # torch declares weight as Tensor
+    """`nn.Linear` with low-rank terms. Input (..., in), output (..., out)."""
+
+
+class LoRAEmbedding(LoRALayer, nn.Embedding):  # type: ignore[misc]  # torch declares weight as Tensor
+    """`nn.Embedding` with low-rank terms. A is (rank, num_embeddings), B (embedding_dim, rank), as in PEFT."""
+
+    weight_is_in_by_out = True
+
+    def term(self, delta: LowRankDelta, x: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch out"]:
+        return delta.lookup(x)
+
+
+@functools.cache
+def _conv1d_class(base_class: type[nn.Module]) -> type[LoRALayer]:
+    attributes: dict[str, Any] = {
+        "__doc__": "GPT-2's `Conv1D`, a linear layer with its weight as (in, out), with low-rank terms.",
+        "__module__": __name__,
+        "weight_is_in_by_out": True,
+    }
+    return type("LoRAConv1D", (LoRALayer, base_class), attributes)
+
+
+def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
+    """The adapted class for a layer, or None where there is none.
+
+    Hugging Face's `Conv1D` is recognised by its name and shape, because this room imports torch only; the class made
+    for it is a subclass of that very `Conv1D`.
+    """
+    if isinstance(layer, nn.Linear):
+        return LoRALinear
+    if isinstance(layer, nn.Embedding):
+        return LoRAEmbedding
+    if type(layer).__name__ == "Conv1D" and hasattr(layer, "nf") and getattr(layer, "weight", torch.empty(0)).ndim == 2:
+        return _conv1d_class(type(layer))  # type: ignore[arg-type]  # mypy takes Module's __hash__ for the class's
+    return None

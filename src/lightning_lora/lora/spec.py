@@ -1,0 +1,87 @@
+"""What one adapter is: rank, alpha, scaling rule, dropout and initialisation, checked once and then immutable."""
+
+import difflib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from lightning_lora.lora.initialisation import INITIALISATIONS
+from lightning_lora.lora.scaling import SCALINGS
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    """The settings of one LoRA adapter.
+
+    Attributes:
+        rank: Number of rows of A and columns of B, at least 1.
+        alpha: Numerator of the scale, positive and finite. None means ``2 * rank``.
+        dropout: Probability of dropping an entry of the adapter's input in training, in [0, 1).
+        scaling: Name of a rule in `SCALINGS`.
+        initialisation: Name of a scheme in `INITIALISATIONS`.
+        dtype: Floating-point type of A and B. fp32 by default, also on a half-precision base: updates of
+            a fine-tuning step are often below half precision's resolution.
+
+    Raises:
+        ValueError: a setting is out of its range; the message gives the value and the range.
+    """
+
+    rank: int
+    alpha: float | None = None
+    dropout: float = 0.0
+    scaling: str = "alpha_over_rank"
+    initialisation: str = "kaiming"
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        if isinstance(self.rank, bool) or not isinstance(self.rank, int) or self.rank < 1:
+            raise ValueError(f"rank={self.rank!r} must be a whole number of at least 1")
+        if self.alpha is not None and not (_is_number(self.alpha) and 0 < self.alpha < math.inf):
+            raise ValueError(f"alpha={self.alpha!r} must be a positive finite number, or None for 2 * rank")
+        if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
+            raise ValueError(f"dropout={self.dropout!r} must lie in [0, 1)")
+        _check_name("scaling", self.scaling, SCALINGS)
+        _check_name("initialisation", self.initialisation, INITIALISATIONS)
+        if not self.dtype.is_floating_point:
+            raise ValueError(f"dtype={self.dtype} must be a floating-point type")
+
+    @property
+    def effective_alpha(self) -> float:
+        """``alpha``, or ``2 * rank`` where alpha is None."""
+        return 2.0 * self.rank if self.alpha is None else float(self.alpha)
+
+    @property
+    def scale(self) -> float:
+        """The factor in front of ``B A x``."""
+        return SCALINGS[self.scaling](self.effective_alpha, self.rank)
+
+    def parameter_count(self, in_features: int, out_features: int) -> int:
+        """Trainable parameters on one (out, in) projection: ``rank * (in + out)`` (Hu et al. 2021, section 4.2)."""
+        return self.rank * (in_features + out_features)
+
+    def reduction(self, in_features: int, out_features: int) -> float:
+        """How many times fewer parameters than the projection itself has: ``in * out / (rank * (in + out))``."""
+        return in_features * out_features / self.parameter_count(in_features, out_features)
+
+    def check_fits(self, layer: str, in_features: int, out_features: int) -> None:
+        """Raise ValueError where the rank exceeds what an (out, in) matrix can have."""
+        if self.rank > min(in_features, out_features):
+            raise ValueError(
+                f"rank={self.rank} is larger than layer {layer!r} allows: its weight is {out_features} x "
+                f"{in_features}, so rank must lie in 1 to {min(in_features, out_features)}"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _check_name(field: str, value: str, known: Iterable[str]) -> None:
+    names = list(known)
+    if value not in names:
+        near = difflib.get_close_matches(str(value), names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(names)}{hint}")
