@@ -12,7 +12,7 @@ state-dict keys are those of the base model. The low-rank terms live beside them
 import copy
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -59,10 +59,12 @@ class LowRankDelta(nn.Module):
             INITIALISATIONS[self.spec.initialisation](A, B)
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """``scale · B A dropout(x)``, computed in the factors' type, or in autocast's where that is on."""
+        """``scale · B A dropout(x)``, computed in the wider of the input's and the factors' types, or in autocast's."""
+        x, A, B = self.dropout(x), self.A, self.B
         if not torch.is_autocast_enabled(x.device.type):
-            x = x.to(self.A.dtype)
-        return low_rank_term(self.dropout(x), self.A, self.B, self.scale, self.layout)
+            wider = torch.promote_types(x.dtype, A.dtype)
+            x, A, B = x.to(wider), A.to(wider), B.to(wider)
+        return low_rank_term(x, A, B, self.scale, self.layout)
 
     def lookup(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch out"]:
         """The term for one-hot inputs given as row numbers; dropping an entry of a one-hot input drops its token."""
@@ -96,7 +98,7 @@ class LoRALayer(nn.Module):
     merged_adapter: str | None
 
     @classmethod
-    def adopt(cls, base: nn.Module, routing: Routing) -> Self:
+    def adopt(cls, base: nn.Module, routing: Routing) -> "LoRALayer":
         """An adapted layer, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`.
 
         Raises:
@@ -203,7 +205,7 @@ class LoRALayer(nn.Module):
         self._unmerged_weight = None
         self.merged_adapter = None
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "LoRALayer":
         """`nn.Module._apply` (what ``to``, ``half`` and ``cuda`` call), reaching the set-aside weight too."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._unmerged_weight is not None:

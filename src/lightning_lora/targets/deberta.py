@@ -1,6 +1,7 @@
 """DeBERTa, with its fused in_proj, and DeBERTa-v2 and -v3, without.
 
-The projections of relative positions (pos_proj, pos_q_proj; pos_key_proj, pos_query_proj) have no role: they see no token.
+The projections of relative positions (pos_proj, pos_q_proj; pos_key_proj, pos_query_proj) have no role: no token goes
+through them. Published DeBERTa-v3 has none of its own (share_att_key): positions go through query_proj and key_proj.
 """
 
 from lightning_lora.targets.projection import Projection

@@ -1,0 +1,195 @@
+"""The laws of an adapted layer, each over the whole table of cases."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from cases import CASES, OUT, Case
+from torch import Tensor, nn
+
+from lightning_lora.lora import LoRALayer, LowRankDelta
+
+over_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+# Units: relative error of one rounding of the output in each type, with room for a sum of a few.
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
+
+
+def delta_of(layer: LoRALayer) -> LowRankDelta:
+    delta = layer.adapters["default"]
+    assert isinstance(delta, LowRankDelta)
+    return delta
+
+
+def dense_delta(case: Case, delta: LowRankDelta) -> Tensor:
+    """ΔW (out, in) row by row from its definition, in fp64: an independent slow rendering of the layout."""
+    layout, rank = case.layout, case.rank
+    A, B = delta.A.detach().double(), delta.B.detach().double()
+    part_rows = OUT // layout.parts
+    width = part_rows // layout.groups
+    result = torch.zeros(OUT, A.shape[1], dtype=torch.float64)
+    for row in range(OUT):
+        group, within = divmod(row, layout.parts * width)
+        part, offset = divmod(within, width)
+        if part in layout.adapted:
+            index = layout.adapted.index(part)
+            b = B[index * part_rows + group * width + offset]
+            result[row] = delta.scale * b @ A[index * rank : (index + 1) * rank]
+    return result
+
+
+def reference(case: Case, base: nn.Module, delta: LowRankDelta, x: Tensor) -> Tensor:
+    """``(W0 + ΔW) x + bias`` in fp64."""
+    dense = dense_delta(case, delta)
+    weight = base.get_parameter("weight").double()
+    if isinstance(base, nn.Embedding):
+        return F.embedding(x, weight + dense.T)
+    oriented = weight if isinstance(base, nn.Linear) else weight.T
+    bias = getattr(base, "bias", None)
+    return F.linear(x.double(), oriented + dense, None if bias is None else bias.double())
+
+
+@over_cases
+def test_forward_equals_the_dense_formula_and_differs_from_the_base(case: Case) -> None:
+    base = case.base()
+    layer = case.adapted(base)
+    x = case.inputs()
+    torch.testing.assert_close(
+        layer(x).double(),
+        reference(case, base, delta_of(layer), x),
+        atol=TOLERANCE[case.dtype],
+        rtol=TOLERANCE[case.dtype],
+    )
+    assert not torch.allclose(layer(x), base(x), atol=0.05)
+
+
+@over_cases
+def test_an_untrained_adapter_is_the_base(case: Case) -> None:
+    base = case.base()
+    x = case.inputs()
+    assert torch.equal(case.adapted(base, trained=False)(x), base(x))
+
+
+@over_cases
+def test_merged_forward_equals_adapted_forward(case: Case) -> None:
+    layer = case.adapted(case.base())
+    x = case.inputs()
+    adapted = layer(x)
+    layer.merge("default")
+    torch.testing.assert_close(layer(x), adapted, atol=TOLERANCE[case.dtype], rtol=TOLERANCE[case.dtype])
+
+
+@over_cases
+def test_merged_weight_is_rounded_once(case: Case) -> None:
+    base = case.base()
+    layer = case.adapted(base)
+    dense = dense_delta(case, delta_of(layer))
+    exact = base.get_parameter("weight").double() + (dense.T if layer.weight_is_in_by_out else dense)
+    layer.merge("default")
+    # The order of the sum over the rank is free, which fp64 alone can see.
+    torch.testing.assert_close(
+        layer.weight.data, exact.to(case.dtype), rtol=0, atol=1e-15 if case.dtype is torch.float64 else 0
+    )
+
+
+@over_cases
+def test_unmerge_gives_back_the_same_bits_in_the_same_object(case: Case) -> None:
+    base = case.base()
+    layer = case.adapted(base)
+    before_object, before = layer.weight, layer.weight.clone()
+    for _ in range(3):
+        layer.merge("default")
+        assert not torch.equal(layer.weight, before)
+        layer.unmerge()
+    assert layer.weight is before_object
+    assert torch.equal(layer.weight, before)
+
+
+@over_cases
+def test_release_gives_back_the_very_module(case: Case) -> None:
+    base = case.base()
+    keys = list(base.state_dict())
+    weight = base.weight
+    x = case.inputs()
+    expected = base(x)
+    layer = case.adapted(base)
+    released = layer.release()
+    assert released is base
+    assert list(released.state_dict()) == keys
+    assert released.weight is weight
+    assert torch.equal(released(x), expected)
+
+
+@over_cases
+def test_a_merged_release_holds_the_merged_weight_under_the_base_keys(case: Case) -> None:
+    base = case.base()
+    keys = list(base.state_dict())
+    x = case.inputs()
+    layer = case.adapted(base)
+    layer.merge("default")
+    merged_output = layer(x)
+    released = layer.release()
+    assert list(released.state_dict()) == keys
+    assert torch.equal(released(x), merged_output)
+
+
+@over_cases
+def test_parameters_are_rank_times_in_plus_out(case: Case) -> None:
+    layer = case.adapted(case.base())
+    in_features, out_features = layer.features
+    part = out_features // case.layout.parts
+    counted = sum(p.numel() for p in layer.adapters.parameters())
+    assert counted == len(case.layout.adapted) * case.spec().parameter_count(in_features, part)
+
+
+@over_cases
+def test_gradients_reach_the_factors_and_not_the_base(case: Case) -> None:
+    layer = case.adapted(case.base())
+    layer(case.inputs()).double().square().sum().backward()
+    delta = delta_of(layer)
+    for factor in (delta.A, delta.B):
+        assert factor.grad is not None
+        assert factor.grad.abs().sum() > 0
+    assert layer.weight.grad is None
+
+
+@over_cases
+def test_gradients_equal_those_of_the_dense_formula(case: Case) -> None:
+    layer = case.adapted(case.base().double())
+    delta = delta_of(layer.double())
+    x = case.inputs() if isinstance(layer, nn.Embedding) else case.inputs().double()
+    grad_A, grad_B = torch.autograd.grad(layer(x).sin().sum(), (delta.A, delta.B))
+    step = 1e-6
+    for factor, gradient in ((delta.A, grad_A), (delta.B, grad_B)):
+        row, column = divmod(int(gradient.abs().argmax()), gradient.shape[1])
+        values = []
+        for sign in (1, -1):
+            with torch.no_grad():
+                factor[row, column] += sign * step
+                values.append(layer(x).sin().sum())
+                factor[row, column] -= sign * step
+        assert float((values[0] - values[1]) / (2 * step)) == pytest.approx(float(gradient[row, column]), rel=1e-6)
+
+
+@over_cases
+def test_base_keys_and_type_are_kept(case: Case) -> None:
+    base = case.base()
+    layer = case.adapted(base)
+    assert isinstance(layer, type(base))
+    assert set(base.state_dict()) <= set(layer.state_dict())
+    assert {key for key in layer.state_dict() if not key.startswith("adapters.")} == set(base.state_dict())
+    assert layer.weight is base.weight
+
+
+@over_cases
+def test_a_deep_copy_is_independent_and_equal(case: Case) -> None:
+    layer = case.adapted(case.base())
+    x = case.inputs()
+    twin = copy.deepcopy(layer)
+    assert torch.equal(twin(x), layer(x))
+    with torch.no_grad():
+        delta_of(twin).B.zero_()
+    twin.routing.adapter = None
+    assert layer.routing.adapter == "default"
+    assert not torch.equal(twin(x), layer(x))
