@@ -30,7 +30,7 @@ class LoraSpec:
     """
 
     rank: int
-    alpha: float | None = None
+    alpha: float | int | None = None
     dropout: float = 0.0
     scaling: str = "alpha_over_rank"
     initialisation: str = "kaiming"

@@ -1,0 +1,37 @@
+"""What a task is: columns, labels, splits and metrics.
+
+The tables need the standard library only, so that a command line can be checked without loading torch; the metrics
+(`METRICS`, `score`) are imported when first asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from lightning_lora.tasks.table import TASKS, TOY_TASKS, UnknownTask, find_task
+from lightning_lora.tasks.task import METRIC_FACTS, MetricFact, Task, custom_task, did_you_mean, metrics_for
+
+if TYPE_CHECKING:
+    from lightning_lora.tasks.metrics import METRICS, MetricFunction, score
+
+__all__ = [
+    "METRICS",
+    "METRIC_FACTS",
+    "TASKS",
+    "TOY_TASKS",
+    "MetricFact",
+    "MetricFunction",
+    "Task",
+    "UnknownTask",
+    "custom_task",
+    "did_you_mean",
+    "find_task",
+    "metrics_for",
+    "score",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in ("METRICS", "MetricFunction", "score"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lightning_lora.tasks import metrics
+
+    return getattr(metrics, name)

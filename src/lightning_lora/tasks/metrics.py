@@ -1,0 +1,104 @@
+"""Metrics over a whole split, computed by torchmetrics, with a defined value where a coefficient is undefined.
+
+Undefined are Matthews with all predictions or all labels in one class, Pearson and Spearman with constant predictions
+or constant labels (one row is constant), and F1 without a positive prediction or label. All of these are 0.0 here:
+nothing was shown to be related. torchmetrics alone gives nan for Pearson and 1.0 for Matthews in some of these cases;
+scikit-learn gives 0.0 for Matthews and F1 as well.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int, Num
+from torch import Tensor
+from torchmetrics.functional.classification import binary_f1_score, multiclass_accuracy, multiclass_matthews_corrcoef
+from torchmetrics.functional.regression import pearson_corrcoef, spearman_corrcoef
+
+from lightning_lora.tasks.task import Task
+
+# (predictions, labels, number of classes) over the whole split -> a fraction, never nan.
+MetricFunction = Callable[[Tensor, Tensor, int], float]
+
+
+def accuracy(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
+    """Share of right predictions."""
+    return float(multiclass_accuracy(predictions, labels, num_classes=classes, average="micro"))
+
+
+def f1(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
+    """F1 of class 1 of two, as GLUE scores MRPC and QQP; 0.0 when class 1 is neither predicted nor there."""
+    assert classes == 2
+    return float(binary_f1_score(predictions, labels))
+
+
+def matthews(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
+    """Matthews correlation in [-1, 1]; 0.0 when predictions or labels are all of one class."""
+    if _constant(predictions) or _constant(labels):
+        return 0.0
+    return float(multiclass_matthews_corrcoef(predictions, labels, num_classes=classes))
+
+
+def pearson(predictions: Float[Tensor, " rows"], labels: Float[Tensor, " rows"], classes: int = 1) -> float:
+    """Pearson correlation in [-1, 1]; 0.0 when predictions or labels are constant."""
+    if _constant(predictions) or _constant(labels):
+        return 0.0
+    return float(pearson_corrcoef(_standardised(predictions), _standardised(labels)))
+
+
+def spearman(predictions: Float[Tensor, " rows"], labels: Float[Tensor, " rows"], classes: int = 1) -> float:
+    """Spearman rank correlation in [-1, 1], ties by mean rank; 0.0 when predictions or labels are constant."""
+    if _constant(predictions) or _constant(labels):
+        return 0.0
+    return float(spearman_corrcoef(predictions.double(), labels.double()))
+
+
+METRICS: dict[str, MetricFunction] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+}
+
+
+def score(task: Task, logits: Float[Tensor, "rows outputs"], labels: Num[Tensor, " rows"]) -> dict[str, float]:
+    """Every metric of the task over a whole split.
+
+    Args:
+        task: names the metrics; `outputs` is `task.num_outputs`.
+        logits: one row per example, any floating dtype. The largest is the predicted class (the first of equals); for
+            regression the one column is the prediction.
+        labels: int64 class numbers, or floats for regression.
+
+    Returns:
+        A fraction (not percent) per metric, in the order of `task.metrics`; never nan.
+
+    Raises:
+        ValueError: no rows, or logits that are not finite: a broken model must not pass for a bad one.
+    """
+    if len(labels) == 0:
+        raise ValueError(f"task {task.name}: no rows to score")
+    assert logits.shape[1] == task.num_outputs
+    finite = torch.isfinite(logits).all(dim=1)
+    if not finite.all():
+        first = int((~finite).int().argmax())
+        raise ValueError(
+            f"task {task.name}: the logits of {int((~finite).sum())} of {len(labels)} rows are not finite, "
+            f"the first at position {first}; the model has diverged or overflowed (try a lower lr or precision=32-true)"
+        )
+    if task.is_regression:
+        predictions, targets = logits[:, 0].double(), labels.double()
+    else:
+        predictions, targets = logits.argmax(dim=1), labels.long()
+    return {name: METRICS[name](predictions, targets, task.num_outputs) for name in task.metrics}
+
+
+def _constant(values: Num[Tensor, " rows"]) -> bool:
+    return bool((values == values[0]).all())
+
+
+def _standardised(values: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
+    """Centred and scaled to [-1, 1]: the correlation is unchanged, and torchmetrics' guard against a small variance
+    (which depends on the scale) stays out of the way."""
+    centred = values.double() - values.double().mean()
+    return centred / centred.abs().max()

@@ -1,0 +1,56 @@
+"""`LoraSpec`: its ranges, its scale, its parameter counts."""
+
+import math
+
+import pytest
+import torch
+
+from lightning_lora.lora import LoraSpec
+
+
+def test_counts_of_a_4096_square_projection_at_rank_16() -> None:
+    spec = LoraSpec(rank=16)
+    assert spec.parameter_count(4096, 4096) == 131_072
+    assert spec.reduction(4096, 4096) == 128
+    assert 100 * spec.parameter_count(4096, 4096) / 4096**2 == 0.78125
+
+
+@pytest.mark.parametrize(
+    ("scaling", "scale"),
+    [("alpha_over_rank", 2.0), ("alpha_over_sqrt_rank", 16 / math.sqrt(8)), ("constant", 16.0)],
+)
+def test_scale_of_each_rule_at_rank_8_alpha_16(scaling: str, scale: float) -> None:
+    assert LoraSpec(rank=8, alpha=16, scaling=scaling).scale == pytest.approx(scale, rel=1e-15)
+
+
+@pytest.mark.parametrize("rank", [1, 7, 64])
+def test_alpha_left_out_is_twice_the_rank(rank: int) -> None:
+    assert LoraSpec(rank=rank).scale == 2
+    assert LoraSpec(rank=rank, alpha=rank).scale == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"rank": 0}, "rank=0"),
+        ({"rank": -3}, "rank=-3"),
+        ({"rank": True}, "rank=True"),
+        ({"rank": 8, "alpha": 0.0}, "alpha=0.0"),
+        ({"rank": 8, "alpha": math.nan}, "alpha=nan"),
+        ({"rank": 8, "alpha": math.inf}, "alpha=inf"),
+        ({"rank": 8, "dropout": 1.0}, "dropout=1.0"),
+        ({"rank": 8, "dropout": -0.1}, "dropout=-0.1"),
+        ({"rank": 8, "scaling": "alpha_over_ranks"}, "did you mean 'alpha_over_rank'"),
+        ({"rank": 8, "initialisation": "kaming"}, "did you mean 'kaiming'"),
+        ({"rank": 8, "dtype": torch.int64}, "torch.int64"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(settings: dict[str, object], named: str) -> None:
+    with pytest.raises(ValueError, match=named.replace("(", r"\(")):
+        LoraSpec(**settings)  # type: ignore[arg-type]
+
+
+def test_rank_must_fit_the_layer() -> None:
+    LoraSpec(rank=16).check_fits("query", 16, 64)
+    with pytest.raises(ValueError, match=r"rank=17 is larger than layer 'query' allows.*1 to 16"):
+        LoraSpec(rank=17).check_fits("query", 16, 64)
