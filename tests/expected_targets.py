@@ -48,7 +48,16 @@ _T5_CROSS = {
     "layer.1.EncDecAttention.v": (V,),
     "layer.1.EncDecAttention.o": (O,),
 }
-_T5_ENCODER, _T5_DECODER = "transformer.encoder.block.{n}", "transformer.decoder.block.{n}"
+
+
+def _t5_stacks(feed_forward: dict[str, tuple[Role, ...]]) -> tuple[Stack, ...]:
+    encoder = {f"layer.1.DenseReluDense.{name}": roles for name, roles in feed_forward.items()}
+    decoder = {f"layer.2.DenseReluDense.{name}": roles for name, roles in feed_forward.items()}
+    return (
+        Stack("transformer.encoder.block.{n}", 2, {**_T5_SELF, **encoder}),
+        Stack("transformer.decoder.block.{n}", 3, {**_T5_SELF, **_T5_CROSS, **decoder}),
+    )
+
 
 EXPECTED: dict[str, tuple[Stack, ...]] = {
     "albert": (
@@ -160,41 +169,8 @@ EXPECTED: dict[str, tuple[Stack, ...]] = {
     "qwen2": (Stack("model.layers.{n}", 2, _LLAMA),),
     "qwen3": (Stack("model.layers.{n}", 2, _LLAMA),),
     "roberta": (Stack("roberta.encoder.layer.{n}", 2, _BERT),),
-    "t5": (
-        Stack(
-            _T5_ENCODER,
-            2,
-            {**_T5_SELF, "layer.1.DenseReluDense.wi": (UP,), "layer.1.DenseReluDense.wo": (DOWN,)},
-        ),
-        Stack(
-            _T5_DECODER,
-            3,
-            {**_T5_SELF, **_T5_CROSS, "layer.2.DenseReluDense.wi": (UP,), "layer.2.DenseReluDense.wo": (DOWN,)},
-        ),
-    ),
-    "t5_gated": (
-        Stack(
-            _T5_ENCODER,
-            2,
-            {
-                **_T5_SELF,
-                "layer.1.DenseReluDense.wi_0": (GATE,),
-                "layer.1.DenseReluDense.wi_1": (UP,),
-                "layer.1.DenseReluDense.wo": (DOWN,),
-            },
-        ),
-        Stack(
-            _T5_DECODER,
-            3,
-            {
-                **_T5_SELF,
-                **_T5_CROSS,
-                "layer.2.DenseReluDense.wi_0": (GATE,),
-                "layer.2.DenseReluDense.wi_1": (UP,),
-                "layer.2.DenseReluDense.wo": (DOWN,),
-            },
-        ),
-    ),
+    "t5": _t5_stacks({"wi": (UP,), "wo": (DOWN,)}),
+    "t5_gated": _t5_stacks({"wi_0": (GATE,), "wi_1": (UP,), "wo": (DOWN,)}),
     "xlm-roberta": (Stack("roberta.encoder.layer.{n}", 2, _BERT),),
 }
 
@@ -243,7 +219,7 @@ def expected_modules(architecture: str, roles: Collection[Role]) -> dict[str, tu
 
 def _square(layers: int, d: int, f: int) -> dict[Role, int]:
     """Attention of width d, feed-forward of width f without a gate: (in + out) of every layer of a role."""
-    return {role: layers * 2 * d for role in (Q, K, V, O)} | {role: layers * (d + f) for role in (UP, DOWN)}
+    return dict.fromkeys((Q, K, V, O), layers * 2 * d) | dict.fromkeys((UP, DOWN), layers * (d + f))
 
 
 def _bert(c: Any) -> dict[Role, int]:
@@ -275,14 +251,14 @@ def _llama(c: Any) -> dict[Role, int]:
     head = getattr(c, "head_dim", None) or d // c.num_attention_heads
     queries, keys = d + c.num_attention_heads * head, d + c.num_key_value_heads * head
     attention = {Q: L * queries, K: L * keys, V: L * keys, O: L * queries}
-    return attention | {role: L * (d + f) for role in (GATE, UP, DOWN)}
+    return attention | dict.fromkeys((GATE, UP, DOWN), L * (d + f))
 
 
 def _t5(c: Any) -> dict[Role, int]:
     attentions = (c.num_layers + 2 * c.num_decoder_layers) * (c.d_model + c.num_heads * c.d_kv)
     feed_forward = (c.num_layers + c.num_decoder_layers) * (c.d_model + c.d_ff)
     gate = {GATE: feed_forward} if c.is_gated_act else {}
-    return {role: attentions for role in (Q, K, V, O)} | {UP: feed_forward, DOWN: feed_forward} | gate
+    return dict.fromkeys((Q, K, V, O), attentions) | dict.fromkeys((UP, DOWN), feed_forward) | gate
 
 
 _COSTS: dict[str, Callable[[Any], dict[Role, int]]] = {

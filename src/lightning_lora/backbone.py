@@ -1,7 +1,7 @@
 """Loading a Hugging Face sequence classifier: the only place that does.
 
 What the loader reports as not in the checkpoint (a classifier, a pooler) is what must be trained and saved, whatever
-its name. PEFT goes by the names ``classifier`` and ``score``, and leaves T5's, BART's and XLNet's heads frozen at random.
+its name. PEFT goes by the names ``classifier`` and ``score``, and leaves the heads of T5, BART and XLNet frozen.
 """
 
 import hashlib
@@ -108,9 +108,9 @@ def _source(name: str) -> str:
 def _first_that_loads(loader: Any, name: str, source: str, revision: str | None, options: dict[str, Any]) -> Any:
     """Try the folder or the hub, then what the local cache holds of it."""
     failures: list[Exception] = []
-    attempts = (
-        [{}] if Path(source).is_dir() else [{"revision": revision}, {"revision": revision, "local_files_only": True}]
-    )
+    attempts: list[dict[str, Any]] = [{}]
+    if not Path(source).is_dir():
+        attempts = [{"revision": revision}, {"revision": revision, "local_files_only": True}]
     for attempt in attempts:
         try:
             return loader.from_pretrained(source, **attempt, **options)

@@ -103,7 +103,7 @@ def _run(
 def _attend(
     architecture: str, piece: str, role: Role | None = None, groups: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Attention (batch, heads, rows, columns) and context (batch, rows, width) of block 0, `role` of TOKEN disturbed."""
+    """Attention (batch, heads, rows, columns) and context (batch, rows, width) of block 0, TOKEN changed in `role`."""
     block = _first_block(architecture, piece)
     output = block[Role.OUTPUT]
     if role is None:

@@ -1,0 +1,4 @@
+"""Adapters and models on disk, in the formats that other tools read."""
+
+from lightning_lora.adapters_io.merged_folder import save_model_folder as save_model_folder
+from lightning_lora.adapters_io.peft_folder import save_peft_folder as save_peft_folder

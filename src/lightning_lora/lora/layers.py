@@ -60,7 +60,9 @@ class LowRankDelta(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """``scale · B A dropout(x)``, computed in the wider of the input's and the factors' types, or in autocast's."""
-        x, A, B = self.dropout(x), self.A, self.B
+        x = self.dropout(x)
+        A: Tensor = self.A
+        B: Tensor = self.B
         if not torch.is_autocast_enabled(x.device.type):
             wider = torch.promote_types(x.dtype, A.dtype)
             x, A, B = x.to(wider), A.to(wider), B.to(wider)

@@ -1,0 +1,3 @@
+"""Jobs of a sweep: what makes two of them the same."""
+
+from lightning_lora.sweeping.identity import job_id as job_id

@@ -1,0 +1,24 @@
+"""Writing the model itself as a plain Hugging Face folder, without a trace of LoRA in it."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning_lora.atomic import atomic_folder
+from lightning_lora.lora import adapter_parameters
+
+
+def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write the weights as they are now, with config and tokenizer, atomically, as safetensors.
+
+    With an adapter merged, ``from_pretrained`` of the folder is the merged model. Tensor names are the base model's.
+
+    Args:
+        model: A transformers model; adapted layers must be merged.
+        tokenizer: Its tokenizer.
+        folder: Where to write; replaced if it is there.
+    """
+    adapters = {name for name, _ in adapter_parameters(model)}
+    state = {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
+    with atomic_folder(folder) as temporary:
+        model.save_pretrained(temporary, state_dict=state)
+        tokenizer.save_pretrained(temporary)

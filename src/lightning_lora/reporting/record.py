@@ -1,0 +1,99 @@
+"""The record of a run: `result.json`, which tables, plots and resumed sweeps read, and nothing else.
+
+Fields and their meaning are those of the class below; the file holds exactly them. A record is written once, whole.
+"""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lightning_lora.atomic import atomic_file
+
+SCHEMA_VERSION = 1
+FILE_NAME = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """What one run was and what came out.
+
+    Attributes:
+        job_id: Hash of all that determines the result; equal for two runs of the same job.
+        status: "finished", "failed" or "diverged" (a loss or gradient was not finite).
+        config: The resolved configuration.
+        task: Name of the task.
+        metric: Name of the headline metric.
+        score: Headline metric of the last epoch on the first dev split, as a fraction; None where there is none.
+        best_score: The best of all epochs. Choosing by it is choosing on the dev set.
+        metrics: Every metric and the loss, per dev split, of the last epoch.
+        parameters: adapter, head, other_trainable, frozen, total, trainable_percent.
+        seconds: total, fit, start_up.
+        examples_per_second: Training rows that went through in a second of fitting.
+        peak_memory_bytes: Of the accelerator where there is one, else of the process.
+        device: What it ran on.
+        precision: As Lightning names it.
+        versions: Of Python and the libraries that matter.
+        base: name, revision, fingerprint of the base model.
+        data: name, fingerprint, rows (per split).
+        merge_check: What merging changed: max_logit_difference, changed_predictions, rows; None without a merge.
+        error: One line, where the run did not finish.
+    """
+
+    job_id: str
+    status: str
+    config: dict[str, Any]
+    task: str
+    metric: str
+    score: float | None = None
+    best_score: float | None = None
+    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    parameters: dict[str, int | float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    examples_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+    device: str = ""
+    precision: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    base: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    merge_check: dict[str, Any] | None = None
+    error: str | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+def write_record(record: RunRecord, folder: Path) -> Path:
+    """Write ``folder/result.json`` atomically and return its path. Numbers that are not finite become null."""
+    path = folder / FILE_NAME
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(_finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record from its file or from its run's folder.
+
+    Raises:
+        ValueError: it is not a record, or of a schema this version does not know.
+    """
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a run's record: {error}") from error
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"{path} has schema_version {version!r}; this version reads {SCHEMA_VERSION}")
+    names = {f.name for f in fields(RunRecord)}
+    if difference := names.symmetric_difference(values):
+        raise ValueError(f"{path} does not hold a record's fields: {', '.join(sorted(difference))}")
+    return RunRecord(**values)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,46 @@
+"""Which job is this? A hash of all that determines a run's result, and of nothing else."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
+# path stand for content, which the two fingerprints cover.
+NOT_IDENTITY: dict[str, tuple[str, ...]] = {
+    "logger": ("*",),
+    "merge": ("*",),
+    "model": ("name", "revision"),
+    "data": ("path", "cache_dir", "num_workers"),
+    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "profiler", "progress_bar", "deterministic"),
+}
+
+
+def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint: str, code_version: str) -> str:
+    """Sixteen hexadecimal digits that two runs share exactly where they are the same job.
+
+    Args:
+        config: The resolved configuration as plain values.
+        base_fingerprint: Of the base model's tensors.
+        data_fingerprint: Of the rows trained and scored on.
+        code_version: Version of this package.
+    """
+    payload = {
+        "config": identity_of(config),
+        "base": base_fingerprint,
+        "data": data_fingerprint,
+        "code": code_version,
+    }
+    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a configuration that determines the result."""
+    kept = copy.deepcopy(dict(config))
+    for group, keys in NOT_IDENTITY.items():
+        if keys == ("*",):
+            kept.pop(group, None)
+        elif isinstance(kept.get(group), dict):
+            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    return kept

@@ -1,0 +1,38 @@
+"""The merged folder is a plain Hugging Face model: no trace of LoRA, equal logits."""
+
+from pathlib import Path
+
+import torch
+from test_backbone import BERT_LIKE, save_base
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from lightning_lora.adapters_io import save_model_folder
+from lightning_lora.backbone import load_backbone
+from lightning_lora.inject import inject, merged
+from lightning_lora.lora import LoraSpec, adapter_parameters
+from lightning_lora.tasks import TASKS
+
+
+def test_from_pretrained_opens_it_with_equal_logits(tmp_path: Path) -> None:
+    save_base(tmp_path / "base", "BertModel", "bert", BERT_LIKE)
+    backbone = load_backbone(str(tmp_path / "base"), TASKS["rte"])
+    model = backbone.model.eval()
+    keys = set(model.state_dict())
+    inject(model, LoraSpec(rank=2), new=backbone.new_parameters)
+    with torch.no_grad():
+        for _, parameter in adapter_parameters(model):
+            parameter.normal_()
+        model.classifier.weight.normal_()
+    ids = torch.randint(1, 50, (3, 6))
+    adapted = model(ids).logits
+    with merged(model):
+        save_model_folder(model, backbone.tokenizer, tmp_path / "merged")
+
+    peer, info = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged", output_loading_info=True)
+    assert not any(info.values())
+    assert set(peer.state_dict()) == keys
+    torch.testing.assert_close(peer.eval()(ids).logits, adapted, atol=1e-5, rtol=1e-5)
+    assert peer.config.id2label == {0: "entailment", 1: "not_entailment"}
+    assert len(AutoTokenizer.from_pretrained(tmp_path / "merged")) == len(backbone.tokenizer)
+    base_logits = load_backbone(str(tmp_path / "base"), TASKS["rte"]).model.eval()(ids).logits
+    assert not torch.allclose(base_logits, adapted, atol=1e-2)

@@ -1,0 +1,78 @@
+"""The adapter folder, opened by the real PEFT: equal logits, head included."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from tiny_models import TINY, tiny_batch
+from torch import nn
+
+from lightning_lora.adapters_io import save_peft_folder
+from lightning_lora.adapters_io.peft_folder import new_modules
+from lightning_lora.inject import inject
+from lightning_lora.lora import LoraSpec, adapter_parameters
+from lightning_lora.targets import ROLE_SETS
+
+HEADS = {
+    "bert": ("classifier", "bert.pooler"),
+    "roberta": ("classifier",),
+    "deberta-v2": ("classifier", "pooler"),
+    "gpt2": ("score",),
+    "modernbert": ("classifier",),
+    "llama": ("score",),
+}
+
+
+def new_of(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
+    return [name for name, _ in model.named_parameters() if name.startswith(tuple(f"{head}." for head in heads))]
+
+
+@pytest.mark.parametrize("roles", ["qv", "all"])
+@pytest.mark.parametrize("scaling", ["alpha_over_rank", "alpha_over_sqrt_rank", "constant"])
+@pytest.mark.parametrize("model_type", HEADS)
+def test_peft_opens_it_with_equal_logits_head_included(
+    model_type: str, scaling: str, roles: str, tmp_path: Path
+) -> None:
+    model = TINY[model_type]()
+    base = copy.deepcopy(model)
+    new = new_of(model, HEADS[model_type])
+    inject(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new=new)
+    with torch.no_grad():
+        for _, parameter in adapter_parameters(model):
+            parameter.normal_(std=0.3)
+        for name in new:
+            model.get_parameter(name).normal_(std=0.3)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+
+    batch = tiny_batch()
+    expected = model(**batch).logits
+    base_logits = base(**batch).logits.clone()
+    peer = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    torch.testing.assert_close(peer(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(base_logits, expected, atol=1e-2), "the control: the base model's logits differ"
+
+
+def test_the_head_is_named_as_one_module() -> None:
+    model = TINY["roberta"]()
+    assert new_modules(model, new_of(model, ("classifier",))) == ["classifier"]
+    assert new_modules(model, ["classifier.dense.weight", "classifier.dense.bias"]) == ["classifier.dense"]
+
+
+def test_only_what_was_trained_is_in_the_file(tmp_path: Path) -> None:
+    model = TINY["bert"]()
+    new = new_of(model, HEADS["bert"])
+    report = inject(model, LoraSpec(rank=2), new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
+    assert size < 4 * report.totals.trainable + 4096
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert (config["r"], config["lora_alpha"]) == (2, 4)
+
+
+def test_a_model_without_adapters_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no adapter named 'default'"):
+        save_peft_folder(TINY["bert"](), tmp_path / "adapter", base_name="base")
+    assert not (tmp_path / "adapter").exists()

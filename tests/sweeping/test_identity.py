@@ -1,0 +1,57 @@
+"""A job's identity changes with what determines the result, and with nothing else."""
+
+import pytest
+
+from lightning_lora.sweeping import job_id
+
+CONFIG = {
+    "rank": 8,
+    "seed": 0,
+    "model": {"name": "tiny", "revision": None},
+    "data": {"task": "cola", "path": "a", "cache_dir": None, "num_workers": 0, "max_length": 128},
+    "trainer": {"precision": "32-true", "devices": 1, "progress_bar": True},
+    "logger": {"wandb": "offline"},
+    "merge": {"save": True},
+}
+
+
+def identity(config: dict[str, object] = CONFIG, **other: str) -> str:
+    facts = {"base_fingerprint": "b", "data_fingerprint": "d", "code_version": "1", **other}
+    return job_id(config, **facts)
+
+
+def changed(group: str, key: str, value: object) -> dict[str, object]:
+    return {**CONFIG, group: {**CONFIG[group], key: value}}  # type: ignore[dict-item]
+
+
+def test_it_is_stable_over_key_order_and_runs() -> None:
+    assert identity(dict(reversed(CONFIG.items()))) == identity()
+    assert identity() == "8011460087893e35"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        changed("model", "name", "elsewhere"),
+        changed("data", "path", "elsewhere"),
+        changed("data", "num_workers", 2),
+        changed("trainer", "devices", 4),
+        changed("logger", "wandb", "online"),
+        changed("merge", "save", False),
+    ],
+)
+def test_places_logging_and_hardware_do_not_count(other: dict[str, object]) -> None:
+    assert identity(other) == identity()
+
+
+def test_what_determines_the_result_counts() -> None:
+    others = [
+        identity({**CONFIG, "rank": 4}),
+        identity({**CONFIG, "seed": 1}),
+        identity(changed("trainer", "precision", "bf16-mixed")),
+        identity(changed("data", "max_length", 64)),
+        identity(base_fingerprint="x"),
+        identity(data_fingerprint="x"),
+        identity(code_version="2"),
+    ]
+    assert len({identity(), *others}) == 8

@@ -1,0 +1,76 @@
+"""Atomic writes leave the old or the new, never a part, and no litter."""
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lightning_lora.atomic import atomic_file, atomic_folder
+
+
+def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> None:
+    target = tmp_path / "record"
+    target.write_text("old")
+
+    def fail() -> None:
+        with atomic_file(target) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with atomic_file(target) as temporary:
+        temporary.write_text("new")
+    assert target.read_text() == "new"
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    for generation in ("first", "second"):
+        with atomic_folder(target) as temporary:
+            (temporary / generation).write_text(generation)
+        assert [path.name for path in target.iterdir()] == [generation]
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_costs_nothing_that_was_there(tmp_path: Path) -> None:
+    """A file size limit stands in for the full disk: the write fails in the middle, in a process of its own."""
+    target = tmp_path / "record"
+    target.write_text("old")
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from lightning_lora.atomic import atomic_file\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with atomic_file(Path(sys.argv[1])) as temporary: temporary.write_bytes(b'x' * 5000)\n"
+    )
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    result = subprocess.run([sys.executable, "-c", program, str(target)], capture_output=True, text=True, check=False)
+    assert "OSError" in result.stderr
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:
+    target = tmp_path / "record"
+    size = 1 << 20
+    program = (
+        "import sys; from pathlib import Path; from lightning_lora.atomic import atomic_file\n"
+        "print('ready', flush=True)\n"
+        f"for n in range(10**6):\n with atomic_file(Path(sys.argv[1])) as t: t.write_bytes(bytes([n % 256]) * {size})\n"
+    )
+    for attempt in range(5):
+        process = subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        while not target.exists():
+            time.sleep(0.001)
+        time.sleep(0.003 * attempt)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        content = target.read_bytes()
+        assert content == content[:1] * size
