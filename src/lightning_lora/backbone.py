@@ -32,6 +32,7 @@ class Backbone:
         model: The sequence classifier, in fp32, with one output per label (one for regression).
         tokenizer: Its tokenizer, with a padding token.
         name: The hub id, the folder or "tiny", as asked for.
+        source: What it was loaded from: the folder, or the hub id.
         revision: The hub revision asked for.
         new_parameters: Names of the parameters that the checkpoint does not hold, freshly initialised.
         fingerprint: sha256 over names, types, shapes and bytes of all parameters and buffers that were loaded.
@@ -41,6 +42,7 @@ class Backbone:
     model: nn.Module
     tokenizer: Any
     name: str
+    source: str
     revision: str | None
     new_parameters: tuple[str, ...]
     fingerprint: str
@@ -80,7 +82,7 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
     _give_padding_token(model, tokenizer)
     _check_vocabulary(name, model, tokenizer)
     fingerprint = fingerprint_of((key, value) for key, value in model.state_dict().items() if key not in set(new))
-    return Backbone(model, tokenizer, name, revision, new, fingerprint, _max_length(model, tokenizer))
+    return Backbone(model, tokenizer, name, source, revision, new, fingerprint, _max_length(model, tokenizer))
 
 
 def fingerprint_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
