@@ -1,0 +1,66 @@
+"""lightning-lora: train, compare and ship LoRA adapters on transformers.
+
+The names below are the public interface; each is loaded when it is first asked for, so that importing the package, and
+refusing a bad command line, costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_lora.adapters_io import save_model_folder, save_peft_folder
+    from lightning_lora.backbone import Backbone, load_backbone
+    from lightning_lora.build import inspect, run
+    from lightning_lora.config import RunConfig
+    from lightning_lora.inject import InjectionReport, disabled, eject, inject, merge, merged, train_baseline, unmerge
+    from lightning_lora.lora import LoraSpec
+    from lightning_lora.reporting import RunRecord, read_predictions, read_record
+    from lightning_lora.targets import ROLE_SETS, Role
+    from lightning_lora.tasks import TASKS, Task, custom_task, score
+
+_HOMES = {
+    "adapters_io": ("save_model_folder", "save_peft_folder"),
+    "backbone": ("Backbone", "load_backbone"),
+    "build": ("inspect", "run"),
+    "config": ("RunConfig",),
+    "inject": ("InjectionReport", "disabled", "eject", "inject", "merge", "merged", "train_baseline", "unmerge"),
+    "lora": ("LoraSpec",),
+    "reporting": ("RunRecord", "read_predictions", "read_record"),
+    "targets": ("ROLE_SETS", "Role"),
+    "tasks": ("TASKS", "Task", "custom_task", "score"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ROLE_SETS",
+    "TASKS",
+    "Backbone",
+    "InjectionReport",
+    "LoraSpec",
+    "Role",
+    "RunConfig",
+    "RunRecord",
+    "Task",
+    "custom_task",
+    "disabled",
+    "eject",
+    "inject",
+    "inspect",
+    "load_backbone",
+    "merge",
+    "merged",
+    "read_predictions",
+    "read_record",
+    "run",
+    "save_model_folder",
+    "save_peft_folder",
+    "score",
+    "train_baseline",
+    "unmerge",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

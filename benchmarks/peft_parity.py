@@ -1,0 +1,201 @@
+"""Does a run here reach the dev score of PEFT in a plain loop, from the same start, over several seeds?
+
+    python benchmarks/peft_parity.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks mrpc stsb
+
+For each task and seed, the run of `python train.py lora=qv rank=8` and a hand-written PyTorch loop around PEFT's model
+train from the same pretrained weights, the same new head, the same A, on the same batches, with the same AdamW and
+schedule. The result is a table and a JSON record with machine and versions.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import torch.nn.functional as F
+from lightning import seed_everything
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+from transformers import get_scheduler
+
+from lightning_lora import build
+from lightning_lora.backbone import load_backbone
+from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, RunConfig, TrainerConfig
+from lightning_lora.data import TextDataModule
+from lightning_lora.lora import LoRALayer
+from lightning_lora.tasks import TASKS, Task, score
+
+VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft")
+
+
+def configuration(options: argparse.Namespace, task: str, seed: int) -> RunConfig:
+    """Our run: the defaults of `train.py`, on this model and these data."""
+    return RunConfig(
+        seed=seed,
+        lr=options.lr,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        model=ModelConfig(name=options.model),
+        data=DataConfig(task=task, path=str(Path(options.data) / task), train_rows=options.train_rows),
+        trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
+        logger=LoggerConfig(wandb="disabled"),
+        merge=MergeConfig(save=False),
+    )
+
+
+def train_ours(config: RunConfig) -> tuple[dict[str, float], float]:
+    """Dev metrics of the last epoch, and the seconds of training with its dev passes."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = build.run(config, Path(folder))
+    (metrics,) = record.metrics.values()
+    return {name: value for name, value in metrics.items() if value is not None}, record.seconds["fit"]
+
+
+def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Module, Any]:
+    """PEFT's model with the pretrained weights, the new head and the A of our run with this seed."""
+    seed_everything(config.seed, workers=True, verbose=False)
+    backbone = load_backbone(config.model.name, task)
+    seed_everything(config.seed, workers=True, verbose=False)
+    ours = load_backbone(config.model.name, task)
+    build.adapt(config, ours)
+    settings = peft.LoraConfig(
+        task_type="SEQ_CLS", r=config.rank, lora_alpha=2 * config.rank, target_modules=["query", "value"]
+    )
+    model = peft.get_peft_model(backbone.model, settings)  # type: ignore[arg-type]
+    for name, layer in ours.model.named_modules():
+        if isinstance(layer, LoRALayer):
+            peer = model.get_submodule(f"base_model.model.{name}.lora_A.default")
+            peer.weight.data.copy_(layer.adapters["default"].A.data)
+    return model, backbone.tokenizer
+
+
+def loss_of(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
+    """Cross-entropy, or squared error for regression."""
+    return F.mse_loss(logits.squeeze(-1), labels) if task.is_regression else F.cross_entropy(logits, labels)
+
+
+def train_peft(config: RunConfig) -> tuple[dict[str, float], float]:
+    """The plain loop."""
+    task = TASKS[config.data.task]
+    model, tokenizer = peft_model_from_the_same_start(config, task)
+    data = TextDataModule(
+        task,
+        tokenizer,
+        path=config.data.path,
+        train_rows=config.data.train_rows,
+        max_length=config.data.max_length,
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    data.setup()
+    loader = data.train_dataloader()
+    steps = len(loader) * config.epochs
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    decayed = {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.optim.weight_decay}
+    optimizer = torch.optim.AdamW(
+        [decayed, {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0}], config.lr
+    )
+    warmup = -(-steps * config.optim.warmup_ratio // 1)
+    schedule = get_scheduler("linear", optimizer, num_warmup_steps=int(warmup), num_training_steps=steps)
+    started = time.perf_counter()
+    metrics: dict[str, float] = {}
+    for epoch in range(config.epochs):
+        model.train()
+        loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        for batch in loader:
+            labels = batch.pop("labels")
+            batch.pop("idx")
+            loss_of(model(**batch).logits, labels, task).backward()
+            nn.utils.clip_grad_norm_(trainable, config.optim.clip_norm)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        metrics = dev_metrics(model, data, task)
+    return metrics, time.perf_counter() - started
+
+
+@torch.no_grad()
+def dev_metrics(model: nn.Module, data: TextDataModule, task: Task) -> dict[str, float]:
+    """Metrics over the whole first dev split."""
+    model.eval()
+    logits, labels = [], []
+    for batch in data.val_dataloader()[0]:
+        labels.append(batch.pop("labels"))
+        batch.pop("idx")
+        logits.append(model(**batch).logits)
+    return score(task, torch.cat(logits), torch.cat(labels))
+
+
+def summary(rows: list[dict[str, Any]]) -> Table:
+    """Mean and spread over the seeds, side by side."""
+    table = Table(title="Dev score (mean, lowest to highest over seeds) and training seconds (median)")
+    for heading in ("task", "metric", "seeds", "ours", "PEFT, plain loop", "ours s", "PEFT s"):
+        table.add_column(heading)
+    for task in dict.fromkeys(row["task"] for row in rows):
+        mine = [row for row in rows if row["task"] == task]
+        cells = []
+        for side in ("ours", "peft"):
+            scores = [row[side] for row in mine]
+            cells.append(f"{statistics.mean(scores):.4f} ({min(scores):.4f} to {max(scores):.4f})")
+        seconds = [f"{statistics.median(row[f'{side}_seconds'] for row in mine):.0f}" for side in ("ours", "peft")]
+        table.add_row(task, mine[0]["metric"], str(len(mine)), *cells, *seconds)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
+    parser.add_argument("--data", required=True, help="folder with a folder of parquet files per task")
+    parser.add_argument("--tasks", nargs="+", default=["mrpc", "stsb"], choices=sorted(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--train-rows", type=int, default=None)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peft_parity.json"))
+    options = parser.parse_args()
+
+    rows = []
+    jobs = [(task, seed) for task in options.tasks for seed in options.seeds]
+    for number, (task, seed) in enumerate(track(jobs, description="task x seed", console=Console(stderr=True))):
+        config = configuration(options, task, seed)
+        sides = {"ours": train_ours, "peft": train_peft}
+        # Alternating which side goes first, so that a machine that warms up or slows down favours neither.
+        results = {side: sides[side](config) for side in sorted(sides, reverse=bool(number % 2))}
+        metric = TASKS[task].headline
+        row: dict[str, Any] = {"task": task, "seed": seed, "metric": metric}
+        for side, (metrics, seconds) in results.items():
+            row |= {side: metrics[metric], f"{side}_seconds": seconds}
+        rows.append(row)
+    Console().print(summary(rows))
+    record = {
+        "command": "python benchmarks/peft_parity.py --tasks " + " ".join(options.tasks),
+        "settings": {
+            "lr": options.lr,
+            "epochs": options.epochs,
+            "batch_size": options.batch_size,
+            "lora": "qv",
+            "rank": 8,
+        },
+        "model": Path(options.model).parent.name if Path(options.model).name == "model" else Path(options.model).name,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in VERSIONS},
+        "rows": rows,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
