@@ -1,7 +1,7 @@
 """Per-example predictions as parquet: what paired tests between two runs are made of.
 
-Columns: ``idx`` (int64, the row's number in its split), ``label`` (int64, or float32 for regression), ``logits`` (list of
-float32). Rows are in the order of ``idx``.
+Columns: ``idx`` (int64, the row's number in its split), ``label`` (int64, or float32 for regression), ``logits`` (list
+of float32). Rows are in the order of ``idx``.
 """
 
 from collections.abc import Mapping, Sequence

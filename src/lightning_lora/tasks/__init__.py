@@ -6,7 +6,7 @@ The tables need the standard library only, so that a command line can be checked
 
 from typing import TYPE_CHECKING, Any
 
-from lightning_lora.tasks.table import TASKS, TOY_TASKS, UnknownTask, find_task
+from lightning_lora.tasks.table import TASKS, TOY_TASKS, UnknownTaskError, find_task
 from lightning_lora.tasks.task import METRIC_FACTS, MetricFact, Task, custom_task, did_you_mean, metrics_for
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = [
     "MetricFact",
     "MetricFunction",
     "Task",
-    "UnknownTask",
+    "UnknownTaskError",
     "custom_task",
     "did_you_mean",
     "find_task",

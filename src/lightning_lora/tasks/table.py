@@ -78,7 +78,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (*_GLUE_TASKS, *_TOY_TASKS
 TOY_TASKS: frozenset[str] = frozenset(task.name for task in _TOY_TASKS)
 
 
-class UnknownTask(ValueError):
+class UnknownTaskError(ValueError):
     """No built-in task has this name."""
 
 
@@ -86,8 +86,8 @@ def find_task(name: str) -> Task:
     """The built-in task of that name.
 
     Raises:
-        UnknownTask: with the nearest name and all names.
+        UnknownTaskError: with the nearest name and all names.
     """
     if name not in TASKS:
-        raise UnknownTask(f"no task {name!r}{did_you_mean(name, TASKS)}; there are {', '.join(TASKS)}")
+        raise UnknownTaskError(f"no task {name!r}{did_you_mean(name, TASKS)}; there are {', '.join(TASKS)}")
     return TASKS[name]

@@ -76,7 +76,8 @@ class Task:
             raise ValueError("a task needs a name")
         if len(self.text_columns) not in (1, 2) or not all(self.text_columns):
             raise ValueError(
-                f"task {self.name}: text_columns={list(self.text_columns)}; name one column for single texts, two for pairs"
+                f"task {self.name}: text_columns={list(self.text_columns)}; "
+                "name one column for single texts, two for pairs"
             )
         _refuse_repeats(self.name, "text_columns", self.text_columns)
         if not self.label_column or self.label_column in self.text_columns:

@@ -1,0 +1,64 @@
+"""Rows to a padded batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from lightning_lora.data.encoding import TokenizerError
+from lightning_lora.data.tokens import Row
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Pads each batch to its longest row, as `tokenizer.pad` does, without holding the tokenizer.
+
+    Attributes:
+        pad_values: what fills each tokenizer output.
+        left: pad on the left.
+        attention_mask: make one (1 for tokens, 0 for padding).
+    """
+
+    pad_values: dict[str, int]
+    left: bool
+    attention_mask: bool
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase) -> "Collator":
+        """The collator with this tokenizer's padding.
+
+        Raises:
+            TokenizerError: the tokenizer has no padding token.
+        """
+        if tokenizer.pad_token_id is None:
+            raise TokenizerError(
+                f"the tokenizer {type(tokenizer).__name__} has no padding token; set one, as in "
+                "tokenizer.pad_token = tokenizer.eos_token, and model.config.pad_token_id with it"
+            )
+        return cls(
+            {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id},
+            tokenizer.padding_side == "left",
+            "attention_mask" in tokenizer.model_input_names,
+        )
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
+        """A batch: int64 tokenizer outputs (rows, longest), `labels` and `idx` (rows,) in their own dtypes."""
+        lengths = [len(row["input_ids"]) for row in rows]
+        batch = {}
+        for name in rows[0]:
+            values = [row[name] for row in rows]
+            batch[name] = self._pad(name, values, lengths) if name in self.pad_values else torch.stack(values)
+        if self.attention_mask:
+            ones = [torch.ones(length, dtype=torch.int64) for length in lengths]
+            batch["attention_mask"] = self._pad("attention_mask", ones, lengths)
+        return batch
+
+    def _pad(self, name: str, values: Sequence[Tensor], lengths: Sequence[int]) -> Tensor:
+        longest = max(lengths)
+        padded = torch.full((len(values), longest), self.pad_values.get(name, 0), dtype=torch.int64)
+        for target, row, length in zip(padded, values, lengths, strict=True):
+            start = longest - length if self.left else 0
+            target[start : start + length] = row
+        return padded

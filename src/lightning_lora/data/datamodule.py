@@ -1,0 +1,141 @@
+"""The Lightning door to this room."""
+
+import os
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from lightning_lora.data.cache import cache_folder, load_or_build
+from lightning_lora.data.collation import Collator
+from lightning_lora.data.encoding import check_max_length, encode
+from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
+from lightning_lora.data.sampling import EpochOrder, random_subset
+from lightning_lora.data.sources import load_splits
+from lightning_lora.data.tokens import Row, TokenDataset
+from lightning_lora.data.validation import Split, check_train_labels, validate
+from lightning_lora.tasks import Task
+
+Batches = DataLoader[Row]
+
+
+class TextDataModule(LightningDataModule):
+    """A task's rows as padded batches.
+
+    A batch is a dict of the tokenizer's outputs (int64, (rows, longest)), `labels` (int64, or float32 for regression)
+    and `idx` (int64). Training batches are shuffled by (seed, epoch); the last one may be smaller. Dev splits come in
+    their own order, one loader each, in the order of `task.dev_splits`.
+
+    After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        path: str | Path | None = None,
+        train_rows: int | None = None,
+        max_length: int = 128,
+        batch_size: int = 32,
+        seed: int = 0,
+        num_workers: int = 0,
+        cache_dir: str | Path | None = None,
+        max_positions: int | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            task: what to read and to predict.
+            tokenizer: the model's, with a padding token.
+            path: a local folder or file; None for the task's own source.
+            train_rows: size of a random subset of the training split, drawn by `seed`; None for all.
+            max_length: rows are cut to so many tokens.
+            batch_size: rows per batch.
+            seed: of the subset and of the shuffling.
+            num_workers: processes that collate; 0 collates in this one. Batches are the same with any number.
+            cache_dir: where tokens are kept; see `lightning_lora.data.cache.cache_folder`.
+            max_positions: tokens the model takes, where its tokenizer does not know.
+
+        Raises:
+            ValueError: a length, size or seed that is not possible.
+        """
+        super().__init__()
+        for name, value, lowest in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0), ("seed", seed, 0)):
+            if value < lowest:
+                raise ValueError(f"{name}={value} must be {lowest} or more")
+        check_max_length(tokenizer, max_length, pairs=len(task.text_columns) == 2, max_positions=max_positions)
+        self.task, self.tokenizer, self.path = task, tokenizer, path
+        self.train_rows, self.max_length, self.batch_size = train_rows, max_length, batch_size
+        self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
+        self.collator = Collator.of(tokenizer)
+        self._sets: dict[str, TokenDataset] = {}
+        self._fingerprint = ""
+
+    def prepare_data(self) -> None:
+        """Fills the caches; Lightning calls it on one process per machine before the others read."""
+        self.setup()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Reads, checks and tokenises all splits, once.
+
+        Raises:
+            DataError, TokenizerError: see `load_splits`, `validate`, `encode`; all are `ValueError`.
+        """
+        if self._sets:
+            return
+        splits = {name: validate(raw, self.task) for name, raw in load_splits(self.task, self.path).items()}
+        train = splits[self.task.train_split]
+        if self.train_rows is not None:
+            splits[self.task.train_split] = train = train.take(random_subset(len(train), self.train_rows, self.seed))
+        check_train_labels(train, self.task)
+        self._fingerprint = data_fingerprint(splits)
+        tokenizer = tokenizer_fingerprint(self.tokenizer)
+        self._sets = {name: self._tokenise(split, tokenizer) for name, split in splits.items()}
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of the texts and labels of all splits, the training subset applied."""
+        assert self._sets, "setup() comes first"
+        return self._fingerprint
+
+    @property
+    def train_size(self) -> int:
+        return len(self._sets[self.task.train_split])
+
+    @property
+    def dev_sizes(self) -> dict[str, int]:
+        return {name: len(self._sets[name]) for name in self.task.dev_splits}
+
+    def train_dataloader(self) -> Batches:
+        data = self._sets[self.task.train_split]
+        return self._loader(data, EpochOrder(len(data), self.seed))
+
+    def val_dataloader(self) -> list[Batches]:
+        return [self._loader(self._sets[name]) for name in self.task.dev_splits]
+
+    def _tokenise(self, split: Split, tokenizer: str) -> TokenDataset:
+        tokens = load_or_build(
+            cache_folder(self.cache_dir),
+            token_key(split.texts, tokenizer, self.max_length),
+            len(split),
+            lambda: encode(split.texts, self.tokenizer, self.max_length),
+        )
+        return TokenDataset(tokens, split.labels, split.idx)
+
+    def _loader(self, data: TokenDataset, sampler: EpochOrder | None = None) -> Batches:
+        if self.num_workers:
+            # Workers only pad. Without this, the tokenizers library prints a warning at every fork.
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        return DataLoader(
+            data,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=self.collator,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=False,
+        )

@@ -1,0 +1,58 @@
+"""Seeded orders of rows. Each is a pure function of its seed, the same on every machine and with any worker count."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+from torch.utils.data import Sampler
+
+# Streams keep the subset and the shuffling of one seed unrelated.
+_SUBSET, _SHUFFLE = 0, 1
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> Int64[Tensor, " rows"]:
+    """The order in which an epoch visits the rows."""
+    return _permutation(rows, seed, _SHUFFLE, epoch)
+
+
+def random_subset(rows: int, wanted: int, seed: int) -> Int64[Tensor, " wanted"]:
+    """`wanted` of `rows` row numbers, ascending; a smaller subset of the same seed lies within a larger one.
+
+    Raises:
+        ValueError: more wanted than there are, or none.
+    """
+    if not 1 <= wanted <= rows:
+        raise ValueError(
+            f"data.train_rows={wanted}: the training split has {rows} rows; give 1 to {rows}, or null for all"
+        )
+    return _permutation(rows, seed, _SUBSET, 0)[:wanted].sort().values
+
+
+class EpochOrder(Sampler[int]):
+    """Visits all rows in `epoch_order(rows, seed, epoch)`; Lightning calls `set_epoch` before each epoch.
+
+    It samples rows, not batches, because Lightning replaces only a row sampler rightly: by the sequential one for
+    overfit_batches, and by shards of this one's order (with set_epoch passed on) on several devices.
+    """
+
+    def __init__(self, rows: int, seed: int) -> None:
+        self.rows, self.seed, self.epoch = rows, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(epoch_order(self.rows, self.seed, self.epoch).tolist())
+
+
+def _permutation(rows: int, seed: int, stream: int, epoch: int) -> Int64[Tensor, " rows"]:
+    if seed < 0:
+        raise ValueError(f"seed={seed} must be 0 or more")
+    # NumPy promises the raw stream of PCG64 for ever, but not what `permutation` makes of it.
+    keys = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream, epoch))).random_raw(rows)
+    return torch.from_numpy(np.argsort(keys, kind="stable").astype(np.int64))

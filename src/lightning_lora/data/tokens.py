@@ -1,0 +1,45 @@
+"""Token ids of a whole split as flat tensors, and the data set that a loader reads."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Int32, Int64, Num
+from torch import Tensor
+from torch.utils.data import Dataset
+
+# What a tokenizer gives for one row: its outputs, without padding.
+Row = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokenizer outputs of all rows, one behind the other.
+
+    Attributes:
+        columns: `input_ids`, and `token_type_ids` where the tokenizer makes them; int32, (tokens,). The attention mask
+            is all ones before padding and is not kept.
+        offsets: row r is `[offsets[r]:offsets[r + 1]]`.
+    """
+
+    columns: dict[str, Int32[Tensor, " tokens"]]
+    offsets: Int64[Tensor, " rows_and_one"]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, number: int) -> Row:
+        start, end = self.offsets[number : number + 2].tolist()
+        return {name: values[start:end] for name, values in self.columns.items()}
+
+
+class TokenDataset(Dataset[Row]):
+    """Rows of a tokenised split with `labels` and `idx` (scalars)."""
+
+    def __init__(self, tokens: Tokens, labels: Num[Tensor, " rows"], idx: Int64[Tensor, " rows"]) -> None:
+        assert len(tokens) == len(labels) == len(idx)
+        self.tokens, self.labels, self.idx = tokens, labels, idx
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, number: int) -> Row:
+        return {**self.tokens.row(number), "labels": self.labels[number], "idx": self.idx[number]}
