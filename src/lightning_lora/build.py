@@ -34,6 +34,7 @@ from lightning_lora.training import (
     OptimSettings,
     callbacks_for,
     optimizer_steps,
+    quiet_lightning,
 )
 
 CODE_VERSION = importlib.metadata.version("lightning-lora")
@@ -94,6 +95,7 @@ def run(config: RunConfig, output_dir: Path) -> RunRecord:
 
 def assemble(config: RunConfig, output_dir: Path) -> Run:
     """Load, adapt and wire; the same configuration gives the same weights and the same order of rows."""
+    quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     task = task_of(config)
     backbone = load_backbone(config.model.name, task, config.model.revision)
@@ -273,10 +275,8 @@ def _batches_per_epoch(config: RunConfig, data: TextDataModule, trainer: Trainer
     """Training batches that one process sees in an epoch, before accumulation."""
     rows_per_process = -(-data.train_size // trainer.world_size)
     batches = -(-rows_per_process // config.batch_size)
-    for limit in (trainer.limit_train_batches, trainer.overfit_batches):
-        if limit:
-            batches = min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
-    return batches
+    limit = trainer.limit_train_batches
+    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:

@@ -1,7 +1,14 @@
 """Training with Lightning: the module, its optimizer, callbacks and loggers."""
 
+from lightning_lora.training.callbacks import MergeAtEnd as MergeAtEnd
+from lightning_lora.training.callbacks import MergeCheck as MergeCheck
+from lightning_lora.training.callbacks import callbacks_for as callbacks_for
+from lightning_lora.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
 from lightning_lora.training.exceptions import NonFiniteError as NonFiniteError
+from lightning_lora.training.jsonl_logger import JsonlLogger as JsonlLogger
 from lightning_lora.training.module import LoRAClassifier as LoRAClassifier
 from lightning_lora.training.module import Predictions as Predictions
 from lightning_lora.training.optimizer import OptimSettings as OptimSettings
+from lightning_lora.training.quiet import quiet_lightning as quiet_lightning
 from lightning_lora.training.schedule import optimizer_steps as optimizer_steps
+from lightning_lora.training.wandb_logger import GuardedWandbLogger as GuardedWandbLogger

@@ -1,0 +1,37 @@
+"""What happens around the training loop, one callback a file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning import Callback
+
+from lightning_lora.training.callbacks.adapter_checkpoint import AdapterCheckpoint as AdapterCheckpoint
+from lightning_lora.training.callbacks.early_stopping import DevScoreStopping as DevScoreStopping
+from lightning_lora.training.callbacks.finite_guard import FiniteGuard as FiniteGuard
+from lightning_lora.training.callbacks.merge_at_end import MergeAtEnd as MergeAtEnd
+from lightning_lora.training.callbacks.merge_at_end import MergeCheck as MergeCheck
+from lightning_lora.training.callbacks.progress import TerminalProgress as TerminalProgress
+from lightning_lora.training.callbacks.trainable_parameters import TrainableParameters as TrainableParameters
+
+
+def callbacks_for(
+    checkpoint_folder: Path,
+    *,
+    totals: Mapping[str, int | float],
+    early_stopping_patience: int | None,
+    progress_bar: bool,
+) -> list[Callback]:
+    """What every run has; merging is not among them, since baselines have nothing to merge.
+
+    Args:
+        checkpoint_folder: Where checkpoints go.
+        totals: Parameter counts to log, as `ParameterTotals.as_dict()` gives them.
+        early_stopping_patience: Dev passes without a better score before stopping; None never stops.
+        progress_bar: Whether to show progress on a terminal.
+    """
+    callbacks: list[Callback] = [FiniteGuard(), TrainableParameters(totals), AdapterCheckpoint(checkpoint_folder)]
+    if early_stopping_patience is not None:
+        callbacks.append(DevScoreStopping(early_stopping_patience))
+    if progress_bar:
+        callbacks.append(TerminalProgress())
+    return callbacks

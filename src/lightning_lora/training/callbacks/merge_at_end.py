@@ -1,0 +1,98 @@
+"""Is the merged model the model that was trained? Asked of real dev batches, at the end of training."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from jaxtyping import Float
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from lightning_lora.inject import merged
+
+# In the unit of the labels. Those of STS-B, from 0 to 5, are given with three decimals.
+REGRESSION_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class MergeCheck:
+    """How far the merged model's outputs are from the adapted model's.
+
+    Attributes:
+        max_logit_difference: Largest absolute difference of a logit, both taken to fp32.
+        changed_predictions: Rows with another class; in regression, rows that move by more than `REGRESSION_TOLERANCE`.
+        rows: Rows compared.
+    """
+
+    max_logit_difference: float
+    changed_predictions: int
+    rows: int
+
+
+class MergeAtEnd(Callback):
+    """Runs the first dev split adapted and merged, and keeps the comparison in ``check``.
+
+    The model is ``pl_module.model``; afterwards it is unmerged, bit for bit, and in the mode it was in. After an
+    exception nothing is merged, and ``check`` is None; so it is where no dev batches are allowed. With several
+    processes each does the whole split, at the same time.
+    """
+
+    def __init__(self) -> None:
+        self.check: MergeCheck | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.check = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare. Only a training run that came to its end gets here.
+
+        Raises:
+            ValueError: a merged weight would not be finite.
+        """
+        model = pl_module.model
+        assert isinstance(model, nn.Module)
+        with evaluating(model), torch.no_grad():
+            adapted = _dev_logits(trainer, model)
+            if adapted is None:
+                return
+            with merged(model):
+                after = _dev_logits(trainer, model)
+        assert after is not None
+        self.check = compare(adapted, after)
+
+
+def compare(adapted: Float[Tensor, "rows outputs"], after: Float[Tensor, "rows outputs"]) -> MergeCheck:
+    """The two models' logits, row by row; one output means regression."""
+    distance = (adapted - after).abs()
+    regression = adapted.shape[1] == 1
+    changed = distance[:, 0] > REGRESSION_TOLERANCE if regression else adapted.argmax(1) != after.argmax(1)
+    return MergeCheck(float(distance.max()), int(changed.sum()), len(adapted))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Within the block, the model is in eval mode; afterwards every module is in the mode it was in."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _dev_logits(trainer: Trainer, model: nn.Module) -> Float[Tensor, "rows outputs"] | None:
+    datamodule = trainer.datamodule  # type: ignore[attr-defined]
+    loaders = datamodule.val_dataloader()
+    loader = loaders[0] if isinstance(loaders, list) else loaders
+    limit = trainer.limit_val_batches
+    count = limit if isinstance(limit, int) else int(limit * len(loader))
+    logits = []
+    for batch in islice(loader, count):
+        on_device = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
+        inputs = {name: value for name, value in on_device.items() if name not in ("labels", "idx")}
+        with trainer.precision_plugin.val_step_context():
+            logits.append(model(**inputs).logits.float().cpu())
+    return torch.cat(logits) if logits else None

@@ -1,0 +1,72 @@
+"""The run's own log: a line of JSON per row, on the disk before training goes on."""
+
+import json
+import math
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class JsonlLogger(Logger):
+    """Appends rows: first ``{"hyperparameters": {...}}``, then ``{"step": 10, "epoch": 0, name: value}`` and so on.
+
+    Every row is one write to a file that is opened and closed for it (some 30 µs), so that no row is lost or cut when
+    the process is killed. A value that is not finite is ``null``, since JSON has no NaN.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Touches nothing until the first row.
+
+        Args:
+            path: The file; rows are added to what it holds, so that a resumed run continues it.
+        """
+        super().__init__()
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, int | float], step: int | None = None) -> None:
+        """Append one row.
+
+        Raises:
+            OSError: the file cannot be written. It is the record, so training does not go on without it.
+        """
+        epoch = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
+        values = {name: _finite(value) for name, value in metrics.items() if name != "epoch"}
+        self._append({"step": step, **epoch, **values})
+
+    @rank_zero_only
+    def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Append the hyper-parameters as one row.
+
+        Raises:
+            OSError: as `log_metrics`.
+        """
+        values = vars(params) if isinstance(params, Namespace) else dict(params)
+        if values:
+            self._append({"hyperparameters": values})
+
+    def _append(self, row: Mapping[str, Any]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab", buffering=0) as file:
+            file.write((json.dumps(row, default=str) + "\n").encode())
+
+
+def _finite(value: float) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,38 @@
+"""Which lines of Lightning's are not shown, each with the reason."""
+
+import logging
+import warnings
+
+# Prefixes of messages to the console logger.
+SILENCED_MESSAGES = (
+    "💡 Tip:",  # an advertisement, twice per run
+    "GPU available:",  # the record and the summary name the device
+    "TPU available:",
+    "`Trainer.fit` stopped:",  # the summary says how far it got
+    "`Trainer.fit` reached",
+    "`Trainer(limit_",  # repeats the command line
+)
+
+# (start of the message as a regular expression, category)
+SILENCED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
+    # Lightning's own import of a name that torch is about to rename.
+    (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    # Rows are tokenised beforehand and a worker only pads: measured, workers do not pay for small encoders.
+    (r"The '\w+' does not have many workers", UserWarning),
+    # Small data sets have fewer batches than the logging interval; the last step is logged all the same.
+    (r"The number of training batches \(\d+\) is smaller than the logging interval", UserWarning),
+)
+
+
+def quiet_lightning() -> None:
+    """Hide the lines above, and no others, for the rest of the process."""
+    logger = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    if not any(isinstance(existing, _Unhelpful) for existing in logger.filters):
+        logger.addFilter(_Unhelpful())
+    for message, category in SILENCED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message, category=category)
+
+
+class _Unhelpful(logging.Filter):
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith(SILENCED_MESSAGES)

@@ -1,0 +1,174 @@
+"""Whole runs through `build.run` on the embedded encoder: the folder, the record, the same again, and failures."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
+from lightning_lora.build import inspect, run
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, RunConfig, TrainerConfig
+from lightning_lora.data import TextDataModule
+from lightning_lora.reporting import RunRecord, read_predictions, read_record
+from lightning_lora.tasks import TASKS, score
+from lightning_lora.training import NonFiniteError
+
+TASK = TASKS["toy_sentiment"]
+
+
+def configuration(**changes: object) -> RunConfig:
+    """Six steps of eight rows, without W&B."""
+    settings: dict[str, object] = {
+        "epochs": 2,
+        "batch_size": 8,
+        "lr": 5e-3,
+        "data": DataConfig(task="toy_sentiment", train_rows=24),
+        "trainer": TrainerConfig(accelerator="cpu", progress_bar=False),
+        "logger": LoggerConfig(wandb="disabled"),
+        **changes,
+    }
+    return RunConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _token_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIGHTNING_LORA_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[RunRecord, Path]:
+    return run(configuration(), tmp_path / "run"), tmp_path / "run"
+
+
+def dev_batch() -> dict[str, torch.Tensor]:
+    data = TextDataModule(TASK, load_backbone("tiny", TASK).tokenizer, batch_size=50)
+    data.setup()
+    batch = next(iter(data.val_dataloader()[0]))
+    return {name: value for name, value in batch.items() if name not in ("labels", "idx")}
+
+
+def test_the_folder_holds_what_is_promised(finished: tuple[RunRecord, Path]) -> None:
+    record, folder = finished
+    assert read_record(folder) == record
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"result.json", "predictions.parquet", "adapter", "merged", "checkpoints", "metrics.jsonl"}
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
+    assert (record.status, record.task, record.metric) == ("finished", "toy_sentiment", "accuracy")
+    assert record.parameters["adapter"] == 2 * 4 * 8 * (128 + 128), "q and v of 4 layers, 128 wide, at rank 8"
+    assert record.parameters["total"] == sum(
+        record.parameters[kind] for kind in ("adapter", "head", "other_trainable", "frozen")
+    )
+    assert set(record.seconds) == {"start_up", "fit", "total"}
+
+
+def test_the_score_is_that_of_the_predictions_on_disk(finished: tuple[RunRecord, Path]) -> None:
+    record, folder = finished
+    table = read_predictions(folder / "predictions.parquet")
+    assert len(table.idx) == record.data["rows"]["validation"]
+    recomputed = score(TASK, torch.from_numpy(table.logits), torch.from_numpy(table.labels))
+    assert record.score == pytest.approx(recomputed["accuracy"])
+
+
+def test_adapter_and_merged_model_give_the_predicted_logits_in_other_tools(finished: tuple[RunRecord, Path]) -> None:
+    _, folder = finished
+    expected = torch.from_numpy(read_predictions(folder / "predictions.parquet").logits[:50])
+    batch = dev_batch()
+    merged = AutoModelForSequenceClassification.from_pretrained(folder / "merged").eval()
+    base = load_backbone("tiny", TASK).model
+    base_logits = base.eval()(**batch).logits
+    adapted = PeftModel.from_pretrained(base, folder / "adapter").eval()  # type: ignore[arg-type]
+    torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(adapted(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(base_logits, expected, atol=1e-2), "the control: an untrained head and base differ"
+
+
+def test_the_merge_check_found_nothing_changed(finished: tuple[RunRecord, Path]) -> None:
+    record, _ = finished
+    assert record.merge_check is not None
+    assert record.merge_check["changed_predictions"] == 0
+    assert record.merge_check["rows"] == record.data["rows"]["validation"]
+    assert 0 < record.merge_check["max_logit_difference"] < 1e-5
+
+
+def test_the_same_again_is_the_same_to_the_bit_and_another_seed_is_not(
+    finished: tuple[RunRecord, Path], tmp_path: Path
+) -> None:
+    first, folder = finished
+    again = run(configuration(), tmp_path / "again")
+    other = run(configuration(seed=1), tmp_path / "other")
+    assert again.job_id == first.job_id != other.job_id
+    assert (again.score, again.metrics) == (first.score, first.metrics)
+    tables = [read_predictions(path / "predictions.parquet").logits for path in (folder, tmp_path / "again")]
+    np.testing.assert_array_equal(*tables)
+    weights = [load_file(path / "adapter" / "adapter_model.safetensors") for path in (folder, tmp_path / "again")]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert not np.array_equal(tables[0], read_predictions(tmp_path / "other" / "predictions.parquet").logits)
+
+
+@pytest.mark.parametrize("method", ["head", "bitfit", "full"])
+def test_baselines_run_without_an_adapter(method: str, tmp_path: Path) -> None:
+    config = configuration(lora=LoraConfig(method=method, roles=[]))
+    record = run(config, tmp_path / "run")
+    assert record.status == "finished"
+    assert record.merge_check is None
+    assert not (tmp_path / "run" / "adapter").exists()
+    assert (tmp_path / "run" / "merged" / "model.safetensors").exists()
+    assert record.parameters["adapter"] == 0
+    assert (record.parameters["other_trainable"] > 0) == (method != "head")
+
+
+def test_max_steps_inside_an_epoch_still_ends_with_a_dev_pass(tmp_path: Path) -> None:
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, max_steps=2)
+    record = run(configuration(trainer=trainer, merge=MergeConfig(save=False)), tmp_path / "run")
+    assert record.score is not None
+    assert not (tmp_path / "run" / "merged").exists()
+
+
+def test_a_diverged_run_keeps_its_record_and_merges_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match="lr="):
+        run(configuration(lr=1e30), tmp_path / "run")
+    record = read_record(tmp_path / "run")
+    assert record.status == "diverged"
+    assert "lr=" in (record.error or "")
+    assert not (tmp_path / "run" / "merged").exists()
+    assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_a_rank_larger_than_the_layer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"rank=129 is larger than layer"):
+        run(configuration(rank=129), tmp_path / "run")
+
+
+def test_the_users_own_task(tmp_path: Path) -> None:
+    for split, rows in {"train": 24, "validation": 10}.items():
+        with (tmp_path / f"{split}.csv").open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(["review", "verdict"])
+            writer.writerows([f"the film number {i} was {'good' if i % 2 else 'bad'}", i % 2] for i in range(rows))
+    data = DataConfig(
+        task="custom",
+        path=str(tmp_path),
+        text_columns=["review"],
+        label_column="verdict",
+        labels=["bad", "good"],
+        metrics=["accuracy", "f1"],
+    )
+    record = run(configuration(data=data), tmp_path / "run")
+    assert set(record.metrics["validation"]) == {"accuracy", "f1", "loss"}
+    config = json.loads((tmp_path / "run" / "merged" / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+
+
+def test_inspecting_counts_what_a_run_counts(finished: tuple[RunRecord, Path]) -> None:
+    record, _ = finished
+    report = inspect(replace(configuration()))
+    assert report.totals.as_dict() == record.parameters
+    assert len(report.modules) == 8
+    assert EMBEDDED_FOLDER.is_dir()
