@@ -1,0 +1,59 @@
+"""What `--help` prints, made from conf/ and from the schema, so that it says what there is."""
+
+from dataclasses import Field, fields
+from typing import Any
+
+from lightning_lora.cli.options import default_options, groups
+from lightning_lora.config import USUAL_RANGES, RunConfig
+from lightning_lora.settings import shown
+
+_START = """\
+Train LoRA adapters on a transformer, or a baseline to compare them with.
+
+  python train.py                                              the embedded model and task, about a minute
+  python train.py lora=qv rank=8                               choose an option of a group, set a key
+  python train.py model=roberta_base data=sst2 lora=qkvo rank=8 alpha=16 lr=4e-4
+  python train.py data=mrpc data.path=glue/mrpc model.name=path/to/encoder
+  python train.py lora=head                                    a baseline: head, bitfit or full
+  python train.py -m rank=1,2,4,8 seed=0,1,2                   a sweep: one job for each combination
+  python train.py -m +sweeps=layer_choice data=rte             a sweep written down in sweeps/
+  python train.py debug=fast                                   does it run at all?"""
+_END = """\
+Usual ranges: {ranges}; values outside get a warning.
+Several values need -m: rank=4,8. A list needs brackets: lora.layers=[0,1]. A range of blocks: lora.layers=4-11.
+Files below the current directory: +sweeps=NAME reads sweeps/NAME.yaml, +experiments=NAME experiments/NAME.yaml.
+Secrets belong in the environment (WANDB_API_KEY, HF_TOKEN), never on the command line.
+
+Flags: -m sweep; --cfg job shows the config instead of running; --info defaults shows where it comes from;
+--hydra-help lists the rest. Exit status: 0 done, 2 a mistake in the command line or the data, 1 any other failure."""
+
+
+def help_text() -> str:
+    """The whole help."""
+    parts = [_START, "Groups (GROUP=OPTION)", *map(_group, groups().items()), "Keys (KEY=VALUE), with their defaults"]
+    top = [entry for entry in fields(RunConfig) if "setting" in entry.metadata]
+    parts.append("\n".join(_line("", RunConfig(), entry) for entry in top))
+    parts += [_section(section) for section in fields(RunConfig) if section not in top]
+    return "\n\n".join([*parts, _END.format(ranges=USUAL_RANGES)])
+
+
+def _group(group: tuple[str, dict[str, str]]) -> str:
+    name, options = group
+    default = default_options().get(name)
+    lines = []
+    for option, description in options.items():
+        mark = " (default)" if option == default else ""
+        lines.append(f"  {f'{name}={option}':<26} {description}{mark}")
+    return "\n".join(lines)
+
+
+def _section(section: Field[Any]) -> str:
+    defaults = getattr(RunConfig(), section.name)
+    title = (type(defaults).__doc__ or "").partition("\n")[0]
+    return "\n".join([f"  {title}", *(_line(f"{section.name}.", defaults, entry) for entry in fields(defaults))])
+
+
+def _line(prefix: str, defaults: object, entry: Field[Any]) -> str:
+    default = getattr(defaults, entry.name)
+    value = f"[{','.join(map(str, default))}]" if isinstance(default, list) else shown(default)
+    return f"  {f'{prefix}{entry.name}={value}':<44} {entry.metadata['setting'].doc}"

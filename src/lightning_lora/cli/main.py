@@ -1,0 +1,47 @@
+"""The `lightning-lora` command: one subcommand for each thing there is to do."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from lightning_lora.cli import failure, inspect, train
+from lightning_lora.settings import ConfigError, did_you_mean, shown
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    "train": (train.main, "train one run or a sweep, then merge, measure and record it"),
+    "inspect": (inspect.main, "show what a training command would adapt, without training"),
+}
+
+_HELP = """\
+Train LoRA adapters on transformers, and find out which layers, rank and alpha to choose.
+
+{commands}
+
+  lightning-lora train lora=qv rank=8
+  lightning-lora inspect model=roberta_base lora=qkvo
+  lightning-lora train --help              groups, keys and examples
+
+From a clone, `python train.py` is the same as `lightning-lora train`."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run a subcommand.
+
+    Args:
+        words: What stands after the command's name; None reads it from ``sys.argv``.
+
+    Raises:
+        SystemExit: the subcommand's status; 2 where there is no such subcommand.
+    """
+    given = list(sys.argv[1:] if words is None else words)
+    name = next(iter(given), "--help")
+    if name in ("-h", "--help"):
+        listed = "\n".join(f"  lightning-lora {command:<10} {doc}" for command, (_, doc) in COMMANDS.items())
+        print(_HELP.format(commands=listed))
+    elif name in COMMANDS:
+        COMMANDS[name][0](given[1:])
+    elif name.startswith("-") or "=" in name:
+        # Lightning starts the further processes of DDP with sys.argv, from which Hydra's part alone is left.
+        train.main(given)
+    else:
+        hint = did_you_mean(name, COMMANDS) or f"; choose one of {', '.join(COMMANDS)}"
+        failure.refuse(ConfigError(f"unknown command '{shown(name)}'{hint}"))

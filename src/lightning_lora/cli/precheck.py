@@ -1,0 +1,170 @@
+"""The whole command line checked before Hydra starts a job: every value of every axis, in well under a second.
+
+Hydra composes a job when its turn comes, so a typing error in the last one would show after all the others have
+trained. Here each value of an axis is tried once beside the first values of the other axes; what two axes could only
+do wrong together, a rank too large for one of the models, is checked on its own. Nothing of torch is imported.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_module
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_lora.cli import arguments, overrides, safety
+from lightning_lora.cli.arguments import CommandLine
+from lightning_lora.cli.composition import checked_config, compose_config, with_value
+from lightning_lora.config import USUAL_RANGES, RunConfig, guideline_warnings, schema_settings
+from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
+
+_WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A command line that passed.
+
+    Attributes:
+        line: The command line taken apart.
+        configs: The config of the first job, then one for each further value of each axis.
+        warning: One line about values outside the usual ranges, or "".
+    """
+
+    line: CommandLine
+    configs: tuple[RunConfig, ...]
+    warning: str
+
+
+def check(words: Sequence[str]) -> Checked:
+    """Check a whole command line.
+
+    Args:
+        words: What stands after the command's name.
+
+    Raises:
+        ConfigError: the first mistake found, in one line.
+    """
+    safety.refuse_secrets(words)
+    line = arguments.parse(words)
+    if not line.composes:
+        return Checked(line, (), "")
+    with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
+        loader = GlobalHydra.instance().config_loader()
+        given = overrides.read(line.overrides, loader)
+        configs = tuple(_configs(given, line, loader))
+    for config in configs:
+        _check_places(config)
+    _check_widths(configs)
+    _check_effect(given, configs)
+    phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
+    warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
+    return Checked(line, configs, warning)
+
+
+def _configs(given: list[Override], line: CommandLine, loader: ConfigLoader) -> Iterator[RunConfig]:
+    fixed = [_word(override) for override in given if not override.is_sweep_override()]
+    base = compose_config(fixed)
+    axes = {override.get_key_element(): override for override in given if override.is_sweep_override()}
+    axes = _axes_of_overlay(base, given, loader) | axes
+    if axes and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
+        raise _needs_multirun(next(iter(axes.values())))
+    choices = {key: _choices(axis) for key, axis in axes.items()}
+    first = [*fixed, *(words[0] for words in choices.values())]
+    start = compose_config(first) if choices else base
+    yield checked_config(start, first)
+    for key, axis in axes.items():
+        for word, value in list(zip(choices[key], overrides.values_of(axis), strict=True))[1:]:
+            if key in schema_settings() and isinstance(value, int | float):
+                yield checked_config(with_value(start, key, value), [word])
+            else:
+                words = [*first, word]
+                words.remove(choices[key][0])
+                yield checked_config(compose_config(words), words)
+
+
+def _axes_of_overlay(base: DictConfig, given: list[Override], loader: ConfigLoader) -> dict[str, Override]:
+    """The axes that an overlay in sweeps/ sets; what the command line gives for the same key goes before."""
+    params = OmegaConf.select(base, "hydra.sweeper.params") or {}
+    axes = overrides.read((f"{key}={value}" for key, value in params.items()), loader)
+    keys = {override.get_key_element() for override in given}
+    return {axis.get_key_element(): axis for axis in axes if axis.get_key_element() not in keys}
+
+
+def _word(override: Override) -> str:
+    assert override.input_line is not None, "made by the parser"
+    return override.input_line
+
+
+def _choices(axis: Override) -> list[str]:
+    """An axis as one override for each of its values."""
+    if not axis.is_sweep_override():
+        return [_word(axis)]
+    return [f"{axis.get_key_element()}={value}" for value in axis.sweep_string_iterator()]
+
+
+def _needs_multirun(axis: Override) -> ConfigError:
+    key, word = axis.key_or_group, _word(axis)
+    setting = schema_settings().get(key)
+    if setting is not None and "list" in setting.allowed:
+        return ConfigError(f"'{shown(word)}' needs brackets for a list, {key}=[...], or -m for a sweep over its values")
+    allowed = f"; without it, {key} must be {setting.allowed}" if setting is not None else ""
+    return ConfigError(f"'{shown(word)}' gives several values: add -m to run one job for each{allowed}")
+
+
+def _check_places(config: RunConfig) -> None:
+    name, path = config.model.name, config.data.path
+    for key, value in (("model.name", name), ("data.path", path), ("data.cache_dir", config.data.cache_dir)):
+        if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in Path(value or "").parts):
+            raise ConfigError(f"{key}={shown(value)} is not allowed: a name must be at most {LONGEST_NAME} bytes long")
+    if path is not None and not Path(path).exists():
+        raise ConfigError(f"data.path={shown(path)} does not exist; it must be a local folder or file")
+    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+    if is_path and not Path(name).is_dir():
+        raise ConfigError(f"model.name={shown(name)} does not exist; it must be a local folder, a hub id, or tiny")
+    if is_path and not (Path(name) / "config.json").is_file():
+        raise ConfigError(f"model.name={shown(name)} has no config.json; it must be a folder saved by transformers")
+
+
+def _check_widths(configs: Sequence[RunConfig]) -> None:
+    adapted = [config for config in configs if config.lora.method == "lora"]
+    widths = {config.model.name: _width(config.model.name) for config in adapted}
+    rank = max((config.rank for config in adapted), default=0)
+    for name, width in widths.items():
+        if width is not None and rank > width:
+            raise ConfigError(
+                f"rank={rank} is larger than the layers of model '{shown(name)}': rank must be from 1 to {width}"
+            )
+
+
+def _width(model: str) -> int | None:
+    """The hidden size of a model whose config lies on this machine; None where it does not or does not say."""
+    folder: Traversable = files("lightning_lora") / "tiny_encoder" if model == "tiny" else Path(model)
+    config = folder / "config.json"
+    if not config.is_file():
+        return None
+    try:
+        facts: dict[str, Any] = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"model.name={shown(model)}: its config.json is not JSON ({error})") from error
+    return next((facts[key] for key in _WIDTH_KEYS if isinstance(facts.get(key), int)), None)
+
+
+def _check_effect(given: list[Override], configs: Sequence[RunConfig]) -> None:
+    methods = {config.lora.method for config in configs}
+    if "lora" in methods:
+        return
+    for override in given:
+        key = override.key_or_group
+        if key in ("rank", "alpha", "lora.scaling", "lora.initialisation", "lora.roles", "optim.lora_plus_ratio"):
+            raise ConfigError(
+                f"'{shown(override.input_line)}' has no effect with lora={'/'.join(sorted(methods))}; leave it out"
+            )

@@ -1,0 +1,83 @@
+"""`python train.py`: check the command line, then let Hydra run one job or a sweep."""
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from lightning_lora.cli import arguments, failure, precheck
+from lightning_lora.cli.help import help_text
+from lightning_lora.config import RunConfig, to_run_config
+from lightning_lora.settings import ConfigError
+
+
+class JobFailed(CompactHydraException):
+    """A job of a sweep failed; Hydra runs the others and ends with status 1."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Train.
+
+    Args:
+        words: What stands after the command's name; None reads it from ``sys.argv``.
+
+    Raises:
+        SystemExit: status 2 for a mistake of the user's, 1 for any other failure.
+    """
+    given = list(sys.argv[1:] if words is None else words)
+    if arguments.wants_help(given):
+        print(help_text())
+        return
+    try:
+        checked = precheck.check(given)
+    except ConfigError as error:
+        failure.refuse(error)
+    # Lightning starts one process for each further device with this very command line; one warning is enough.
+    if checked.line.runs and checked.warning and os.environ.get("LOCAL_RANK", "0") == "0":
+        print(checked.warning, file=sys.stderr)
+    # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
+    sys.argv[1:] = checked.line.words()
+    _job()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://lightning_lora.conf", config_name="train")
+def _job(config: DictConfig) -> None:
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        _run(to_run_config(config), Path(HydraConfig.get().runtime.output_dir), sweep)
+    except Exception as error:
+        mistake = failure.is_users_mistake(error)
+        if sweep:
+            _report(error, mistake)
+            raise JobFailed(f"job {HydraConfig.get().job.num} failed: {type(error).__name__}: {error}") from error
+        if mistake:
+            failure.refuse(error)
+        raise
+
+
+def _run(config: RunConfig, output_dir: Path, sweep: bool) -> None:
+    # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
+    from lightning_lora import build
+
+    if config.merge.save is None:
+        config.merge.save = config.merge.at_end and not sweep
+    build.run(config, output_dir)
+
+
+def _report(error: Exception, mistake: bool) -> None:
+    """Print a job's failure when it happens: Hydra shows the first one only, and only after the last job."""
+    if mistake:
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""The typed schema of a run: every key with its default, its meaning and what it may be.
+
+The schema checks itself when Hydra's config becomes objects (`to_run_config`), so a value from the command line, from
+a group file and from an overlay is checked alike. Names that rooms needing torch own stand here as tuples, because a
+command line must be refused before torch is loaded; tests/test_config.py compares them with those rooms.
+"""
+# ruff: noqa: RUF009 - the calls in the dataclasses are all dataclasses.field, with a Setting as its metadata
+
+import copy
+import os
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from lightning_lora import settings
+from lightning_lora.settings import ConfigError
+from lightning_lora.targets import Role
+from lightning_lora.tasks import METRIC_FACTS, TASKS, custom_task
+
+METHODS = ("lora", "head", "bitfit", "full")
+SCALINGS = ("alpha_over_rank", "alpha_over_sqrt_rank", "constant")
+INITIALISATIONS = ("kaiming", "gaussian")
+SCHEDULES = ("linear", "cosine", "constant")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_find_unused_parameters_true", "fsdp")
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
+PROFILERS = ("simple", "advanced", "pytorch")
+WANDB_MODES = ("auto", "offline", "online", "disabled")
+
+USUAL_RANGES = "rank 4 to 64, alpha rank to 2·rank, lr 1e-4 to 1e-3, lora.dropout up to 0.1"
+"""The guideline ranges within which LoRA is usually run; outside them a run gets a warning, not an error."""
+
+
+@dataclass(kw_only=True)
+class LoraConfig:
+    """Which layers get an adapter, of what kind; or a baseline without one."""
+
+    method: str = settings.one_of("lora", METHODS, "what is trained besides the new head")
+    roles: list[str] = settings.some_of(["query", "value"], [role.value for role in Role], "projections to adapt")
+    modules: list[str] | None = settings.texts(None, "layers by name, instead of roles")
+    layers: Any = settings.blocks("blocks to adapt, all where null")
+    exclude: list[str] = settings.texts([], "layers to leave out, by name")
+    scaling: str = settings.one_of("alpha_over_rank", SCALINGS, "rule for the scale of the adapter's output")
+    initialisation: str = settings.one_of("kaiming", INITIALISATIONS, "how A starts; B starts at 0")
+    dropout: float = settings.fraction(0.0, "dropout on the adapter's input")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "lora.")
+        if self.layers is not None:
+            self.layers = settings.parse_blocks(self.layers)
+        given = [name for name in ("modules", "layers", "exclude", "dropout") if getattr(self, name)]
+        if self.method != "lora" and given:
+            raise ConfigError(f"lora.{given[0]} has no effect with lora.method={self.method}; leave it out")
+        if self.method == "lora" and not self.roles and not self.modules:
+            raise ConfigError("lora.roles=[] leaves nothing to adapt: name roles, or layers with lora.modules=[...]")
+
+
+@dataclass(kw_only=True)
+class ModelConfig:
+    """The pretrained model."""
+
+    name: str = settings.text("tiny", "hub id, local folder, or tiny (comes with this package)")
+    revision: str | None = settings.text(None, "branch, tag or commit on the hub")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "model.")
+        self.name = os.path.expanduser(self.name)
+
+
+@dataclass(kw_only=True)
+class DataConfig:
+    """The task, and where its rows come from."""
+
+    task: str = settings.one_of("toy_sentiment", (*TASKS, "custom"), "the task")
+    path: str | None = settings.text(None, "local folder or file: parquet, csv, tsv, jsonl")
+    train_rows: int | None = settings.whole(None, 1, "train on a seeded random subset of this many rows")
+    max_length: int = settings.whole(128, 4, "tokens at which a text is cut")
+    num_workers: int = settings.whole(0, 0, "processes that build batches")
+    cache_dir: str | None = settings.text(None, "where tokenised data are kept")
+    text_columns: list[str] | None = settings.texts(None, "custom: the one or two text columns", "1 or 2 columns", 2)
+    label_column: str | None = settings.text(None, "custom: the label column (label)")
+    labels: list[str] | None = settings.texts(None, "custom: class names in label order; [] for a number")
+    metrics: list[str] | None = settings.some_of(None, tuple(METRIC_FACTS), "custom: what is measured")
+    headline: str | None = settings.one_of(
+        None, tuple(METRIC_FACTS), "custom: the metric that is the score (the first)"
+    )
+    train_split: str | None = settings.text(None, "custom: the split to train on (train)")
+    dev_splits: list[str] | None = settings.texts(None, "custom: the splits to measure on ([validation])")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "data.")
+        for name in ("path", "cache_dir"):
+            if (value := getattr(self, name)) is not None:
+                setattr(self, name, os.path.expanduser(value))
+        if self.task == "custom":
+            self._check_custom()
+            return
+        custom = ("text_columns", "label_column", "labels", "metrics", "headline", "train_split", "dev_splits")
+        for name in custom:
+            if getattr(self, name) is not None:
+                raise ConfigError(f"data.{name} has no effect with data={self.task}: it belongs to data=custom")
+
+    def _check_custom(self) -> None:
+        for name, example in (("path", "my.csv"), ("text_columns", "[text]"), ("labels", "[no,yes]")):
+            if getattr(self, name) is None:
+                raise ConfigError(f"data=custom needs data.{name}, for example data.{name}={example}")
+        try:
+            custom_task(
+                text_columns=self.text_columns or (),
+                labels=self.labels or (),
+                metrics=self.metrics or (),
+                headline=self.headline,
+                label_column=self.label_column or "label",
+                train_split=self.train_split or "train",
+                dev_splits=self.dev_splits or ("validation",),
+            )
+        except ValueError as error:
+            raise ConfigError(f"data=custom: {error}") from error
+
+
+@dataclass(kw_only=True)
+class OptimConfig:
+    """AdamW and its schedule."""
+
+    weight_decay: float = settings.not_negative(0.01, "decay of weights; biases and norms are left out")
+    betas: list[float] = settings.fractions([0.9, 0.999], "decay rates of AdamW's moments", 2)
+    eps: float = settings.positive(1e-8, "AdamW's epsilon")
+    warmup_ratio: float = settings.fraction(0.06, "share of the steps with rising learning rate")
+    schedule: str = settings.one_of("linear", SCHEDULES, "what the learning rate does after the warm-up")
+    lora_plus_ratio: float = settings.positive(1.0, "learning rate of B over that of A (LoRA+)")
+    head_lr: float | None = settings.positive(None, "learning rate of the head", "the same as lr")
+    clip_norm: float = settings.not_negative(1.0, "largest gradient norm; 0 for no clipping")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "optim.")
+
+
+@dataclass(kw_only=True)
+class TrainerConfig:
+    """What is handed to Lightning's Trainer."""
+
+    accelerator: str = settings.one_of("auto", ACCELERATORS, "kind of device")
+    devices: Any = settings.devices(1, "how many devices, or which")
+    num_nodes: int = settings.whole(1, 1, "machines")
+    strategy: str = settings.one_of("auto", STRATEGIES, "how several devices share the work")
+    precision: str = settings.one_of("32-true", PRECISIONS, "number format of the computation")
+    max_steps: int = settings.whole(-1, 1, "optimizer steps after which to stop", also=-1)
+    accumulate_grad_batches: int = settings.whole(1, 1, "batches per optimizer step")
+    limit_train_batches: Any = settings.batches(1.0, "training batches per epoch")
+    limit_val_batches: Any = settings.batches(1.0, "dev batches per pass")
+    overfit_batches: Any = settings.batches(0.0, "train and measure on these few batches", or_none=True)
+    fast_dev_run: bool = settings.flag(False, "one batch of everything, nothing kept")
+    profiler: str | None = settings.one_of(None, PROFILERS, "measure where the time goes")
+    early_stopping_patience: int | None = settings.whole(None, 1, "epochs without a better score before stopping")
+    deterministic: bool = settings.flag(False, "only deterministic kernels on a GPU")
+    progress_bar: bool = settings.flag(True, "show progress")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "trainer.")
+
+
+@dataclass(kw_only=True)
+class LoggerConfig:
+    """Weights & Biases; the run's own record is written whatever stands here."""
+
+    wandb: str = settings.one_of("auto", WANDB_MODES, "auto is online where you are logged in, else offline")
+    project: str = settings.text(
+        "lightning-lora",
+        "W&B project",
+        "a name of at most 128 characters without / \\ # ? % :",
+        lambda value: len(value) <= 128 and not set(value) & set("/\\#?%:"),
+    )
+    group: str | None = settings.text(None, "W&B group", "at most 128 characters", lambda value: len(value) <= 128)
+    name: str | None = settings.text(None, "W&B run name", "at most 128 characters", lambda value: len(value) <= 128)
+    tags: list[str] = settings.texts([], "W&B tags")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "logger.")
+
+
+@dataclass(kw_only=True)
+class MergeConfig:
+    """Folding the trained adapter into the weights at the end."""
+
+    at_end: bool = settings.flag(True, "merge when training ends, and compare merged with adapted logits")
+    save: bool | None = settings.flag(None, "write merged/; null is yes for a single run, no in a sweep")
+
+    def __post_init__(self) -> None:
+        settings.check(self, "merge.")
+        if self.save and not self.at_end:
+            raise ConfigError("merge.save=true has no effect with merge.at_end=false; leave one of them out")
+
+
+@dataclass(kw_only=True)
+class RunConfig:
+    """Everything that one training run needs to know."""
+
+    rank: int = settings.whole(8, 1, "rows of A, columns of B")
+    alpha: float | None = settings.positive(None, "numerator of the scale", "2 · rank")
+    lr: float = settings.positive(1e-3, "highest learning rate")
+    seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
+    epochs: int = settings.whole(3, 1, "passes over the training rows")
+    batch_size: int = settings.whole(32, 1, "rows per batch and device")
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    merge: MergeConfig = field(default_factory=MergeConfig)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+# In a group of its own, so that it is no option of any group that a user chooses from.
+ConfigStore.instance().store(group="schema", name="run", node=RunConfig, package="_global_")
+
+
+def to_run_config(config: DictConfig) -> RunConfig:
+    """Turn a composed config into checked objects.
+
+    Args:
+        config: What Hydra composed from conf/, with or without its own ``hydra`` part.
+
+    Raises:
+        ConfigError: a key is unknown (OmegaConf would drop it without a word) or a value is not allowed.
+    """
+    known = RunConfig.__dataclass_fields__
+    plain = copy.deepcopy(config)
+    with read_write(plain), open_dict(plain):
+        plain.pop("hydra", None)
+    for key in map(str, plain):
+        if key not in known:
+            raise ConfigError(f"unknown key '{settings.shown(key)}'{settings.did_you_mean(key, known)}")
+    run = OmegaConf.to_object(plain)
+    assert isinstance(run, RunConfig), "the schema stands first in conf/train.yaml"
+    return run
+
+
+def guideline_warnings(config: RunConfig) -> list[str]:
+    """Settings outside the usual ranges of LoRA (`USUAL_RANGES`), one phrase each; a baseline gets none."""
+    if config.lora.method != "lora":
+        return []
+    alpha = 2.0 * config.rank if config.alpha is None else config.alpha
+    outside = {
+        f"rank={config.rank}": not 4 <= config.rank <= 64,
+        f"alpha={alpha:g} at rank={config.rank}": not config.rank <= alpha <= 2 * config.rank,
+        f"lr={config.lr:g}": not 1e-4 <= config.lr <= 1e-3,
+        f"lora.dropout={config.lora.dropout:g}": config.lora.dropout > 0.1,
+    }
+    return [phrase for phrase, is_outside in outside.items() if is_outside]
+
+
+@cache
+def schema_settings() -> dict[str, settings.Setting]:
+    """Every key of the schema by its full name, the top-level ones first."""
+    found = {}
+    for entry in fields(RunConfig):
+        if "setting" in entry.metadata:
+            found[entry.name] = entry.metadata["setting"]
+            continue
+        assert callable(entry.default_factory), "what is not a setting is a section"
+        for inner in fields(entry.default_factory()):
+            found[f"{entry.name}.{inner.name}"] = inner.metadata["setting"]
+    return found

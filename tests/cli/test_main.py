@@ -1,0 +1,69 @@
+"""The subcommands."""
+
+from pathlib import Path
+
+import pytest
+
+from lightning_lora.cli import inspect, main
+
+
+def test_without_words_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"], ["-h"]):
+        main.main(words)
+        text = capsys.readouterr().out
+        assert all(f"lightning-lora {command}" in text for command in main.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("words", "shows"),
+    [
+        (["trian"], ["unknown command 'trian'", "'train'"]),
+        (["frobnicate"], ["unknown command 'frobnicate'", "train, inspect"]),
+        (["train", "rank=0"], ["rank=0", "1 or more"]),
+        (["rank=0"], ["rank=0", "1 or more"]),
+        (["--multrun"], ["'--multirun'"]),
+        (["inspect", "rank=0"], ["rank=0", "1 or more"]),
+        (["inspect", "-m", "rank=1,2"], ["inspect takes no --multirun"]),
+        (["inspect", "lora=qw"], ["lora=qw", "'qv'"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_mistakes(
+    words: list[str],
+    shows: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        main.main(words)
+    printed = capsys.readouterr()
+    assert exit_info.value.code == 2
+    assert printed.err.startswith("error: ")
+    assert len(printed.err.splitlines()) == 1
+    assert all(part in printed.err for part in shows), printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_subcommands_have_their_own_help(capsys: pytest.CaptureFixture[str]) -> None:
+    main.main(["inspect", "--help"])
+    assert "lightning-lora inspect model=" in capsys.readouterr().out
+    main.main(["train", "--help"])
+    assert "python train.py lora=qv rank=8" in capsys.readouterr().out
+
+
+def test_a_report_as_text() -> None:
+    module = {"name": "layer.0.query", "roles": ["query"], "in_features": 16, "out_features": 32, "rank": 4}
+    totals = {
+        "adapter": 192,
+        "head": 34,
+        "other_trainable": 0,
+        "frozen": 1774,
+        "total": 2000,
+        "trainable_percent": 11.3,
+    }
+    text = inspect.described({"modules": [{**module, "parameters": 192}], "totals": totals})
+    first, *rest = text.splitlines()
+    assert first.split() == ["layer.0.query", "query", "16", "->", "32", "rank", "4", "192"]
+    assert [line.split()[-1] for line in rest] == ["192", "34", "0", "1,774", "2,000", "11.300%"]

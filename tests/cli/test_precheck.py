@@ -1,0 +1,164 @@
+"""Good command lines pass, every value of every axis is seen, and unusual ones get one warning."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from lightning_lora.cli import precheck
+from lightning_lora.settings import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["lora=qv", "rank=8"],
+        ["model=roberta_base", "data=sst2", "lora=qkvo", "rank=8", "alpha=16", "lr=4e-4"],
+        ["seed=0"],
+        ["alpha=null"],
+        ["lora.modules=[attention.self.query]", "lora.exclude=[encoder.layer.0]"],
+        ["lora=head", "lr=1e-3"],
+        ["debug=fast"],
+        ["trainer=ddp", "trainer.devices=[0,1]"],
+        ["trainer.devices=auto", "trainer.limit_train_batches=10", "trainer.overfit_batches=0.5"],
+        ["rank=8", "-r", "lora=q"],
+        ["--cfg", "job", "--resolve"],
+        ["--cfg=hydra"],
+        ["-p", "lora", "-c", "job"],
+        ["--info"],
+        ["--info", "defaults-tree", "rank=4"],
+        ["merge={at_end: false}"],
+        ["logger.name='a name, with a comma'"],
+        ["model.name=sentence-transformers/all-MiniLM-L6-v2"],
+        ["rank=${batch_size}"],
+        ["data=custom", "data.path=.", "data.text_columns=[a,b]", "data.labels=[]", "data.metrics=[pearson]"],
+    ],
+    ids=" ".join,
+)
+def test_good_command_lines_pass(words: list[str]) -> None:
+    assert len(precheck.check(words).configs) == 1
+
+
+@pytest.mark.parametrize("words", [["--hydra-help"], ["--version"], ["-sc", "install=bash"]], ids=" ".join)
+def test_what_only_hydra_answers_is_left_to_it(words: list[str]) -> None:
+    checked = precheck.check(words)
+    assert not checked.configs
+    assert checked.line.words()
+
+
+def test_the_config_is_what_was_asked_for() -> None:
+    (config,) = precheck.check(["lora=qkvo", "rank=4", "lora.layers=1-3", "data=rte", "optim=cosine"]).configs
+    assert config.rank == 4
+    assert config.alpha is None
+    assert config.lora.roles == ["query", "key", "value", "output"]
+    assert config.lora.layers == (1, 2, 3)
+    assert (config.data.task, config.optim.schedule) == ("rte", "cosine")
+
+
+AXES = {"rank": ["4", "8", "16"], "lora": ["qv", "qkvo"], "seed": ["0", "1"], "lr": ["1e-4", "1e-3"]}
+WRONG = {"rank": "0", "lora": "qw", "seed": "x", "lr": "inf"}
+
+
+@pytest.mark.parametrize("key", AXES)
+def test_a_wrong_value_is_found_at_every_place_of_every_axis(key: str) -> None:
+    good = ["-m", *(f"{axis}={','.join(values)}" for axis, values in AXES.items())]
+    assert len(precheck.check(good).configs) == 1 + sum(len(values) - 1 for values in AXES.values())
+    for place in range(len(AXES[key]) + 1):
+        values = [*AXES[key][:place], WRONG[key], *AXES[key][place:]]
+        words = [word if not word.startswith(f"{key}=") else f"{key}={','.join(values)}" for word in good]
+        with pytest.raises(ConfigError, match=f"{key}={WRONG[key]}"):
+            precheck.check(words)
+
+
+def test_every_axis_value_reaches_a_config() -> None:
+    configs = precheck.check(["-m", "rank=2,4,8", "lora.dropout=0,0.1", "lora=qv,head"]).configs
+    assert {config.rank for config in configs} == {2, 4, 8}
+    assert {config.lora.dropout for config in configs} == {0.0, 0.1}
+    assert {config.lora.method for config in configs} == {"lora", "head"}
+    # One axis changes at a time: the others stand at their first values.
+    assert all(config.rank == 2 or config.lora.dropout == 0 for config in configs)
+
+
+def test_overlays_are_found_below_the_current_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    configs = precheck.check(["-m", "+sweeps=rank_alpha"]).configs
+    assert {(config.rank, config.alpha) for config in configs} == {(4, 8.0), (8, 8.0), (4, 16.0)}
+    with pytest.raises(ConfigError, match="alpha=-1"):
+        precheck.check(["-m", "+sweeps=rank_alpha", "alpha=8,-1"])
+    with pytest.raises(ConfigError, match="add -m"):
+        precheck.check(["+sweeps=rank_alpha"])
+    with pytest.raises(ConfigError, match="'rank_alpha'"):
+        precheck.check(["-m", "+sweeps=rank_alhpa"])
+
+
+@pytest.mark.parametrize("wrong", ["{rank: 0}", "{ranck: 8}", "{rank: [}", "{lora: {roles: query}}"])
+def test_what_is_wrong_in_an_overlay_is_one_line(wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "experiments" / "rte").mkdir(parents=True)
+    overlay = tmp_path / "experiments" / "rte" / "mine.yaml"
+    monkeypatch.chdir(tmp_path)
+    overlay.write_text("# @package _global_\n{rank: 4}\n")
+    assert precheck.check(["+experiments=rte/mine"]).configs[0].rank == 4
+    overlay.write_text(f"# @package _global_\n{wrong}\n")
+    with pytest.raises(ConfigError) as error:
+        precheck.check(["+experiments=rte/mine"])
+    assert "\n" not in str(error.value)
+    assert any(word in str(error.value) for word in ("rank", "roles", "rte/mine"))
+
+
+def test_the_width_is_read_from_the_models_config(tmp_path: Path) -> None:
+    for key in ("hidden_size", "d_model", "dim", "n_embd"):
+        (tmp_path / "config.json").write_text(f'{{"{key}": 96}}')
+        assert precheck.check([f"model.name={tmp_path}", "rank=96"]).configs
+        with pytest.raises(ConfigError, match="rank must be from 1 to 96"):
+            precheck.check([f"model.name={tmp_path}", "rank=97"])
+        assert precheck.check([f"model.name={tmp_path}", "lora=full"]).configs
+    (tmp_path / "config.json").write_text("{}")
+    assert precheck.check([f"model.name={tmp_path}", "rank=97"]).configs
+    (tmp_path / "config.json").write_text("not JSON")
+    with pytest.raises(ConfigError, match="not JSON"):
+        precheck.check([f"model.name={tmp_path}"])
+
+
+def test_rank_without_effect_is_refused_only_where_no_job_uses_it() -> None:
+    assert precheck.check(["-m", "lora=head,qv", "rank=4,8"]).configs
+    for word in ("rank=4", "alpha=8", "lora.scaling=constant", "optim.lora_plus_ratio=4"):
+        assert precheck.check([word]).configs
+        with pytest.raises(ConfigError, match="has no effect with lora=bitfit"):
+            precheck.check(["lora=bitfit", word])
+
+
+@pytest.mark.parametrize(
+    ("words", "phrases"),
+    [
+        (["rank=3"], ["rank=3"]),
+        (["rank=65"], ["rank=65"]),
+        (["rank=8", "alpha=7"], ["alpha=7 at rank=8"]),
+        (["rank=8", "alpha=17"], ["alpha=17 at rank=8"]),
+        (["lr=2e-3"], ["lr=0.002"]),
+        (["lr=9e-5"], ["lr=9e-05"]),
+        (["lora.dropout=0.2"], ["lora.dropout=0.2"]),
+        (["rank=128", "alpha=8", "lr=1", "lora.dropout=0.5"], ["rank=128", "alpha=8 at", "lr=1", "lora.dropout=0.5"]),
+        (["-m", "rank=2,4,128"], ["rank=2", "rank=128"]),
+        (["-m", "seed=0,1,2", "lr=1"], ["lr=1"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_values_outside_the_usual_ranges_get_one_line(words: list[str], phrases: list[str]) -> None:
+    warning = precheck.check(words).warning
+    assert "\n" not in warning
+    assert warning.startswith("warning: ")
+    named = warning.rpartition("): ")[2].split(", ")
+    assert len(named) == len(phrases)
+    assert all(found.startswith(phrase) for found, phrase in zip(named, phrases, strict=True))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [[], ["lora=full", "lr=2e-5"], *(["rank=" + r, "alpha=" + a] for r, a in itertools.product(["8"], ["8", "16"])),
+     ["rank=4", "lr=1e-4"], ["rank=64", "lr=1e-3", "lora.dropout=0.1"]],
+)  # fmt: skip
+def test_values_inside_get_none(words: list[str]) -> None:
+    assert precheck.check(words).warning == ""
