@@ -6,11 +6,14 @@ import pytest
 import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Callback
+from tiny_models import SETTINGS, build
 from tiny_task import HEAD, TASK, TinyData, tiny_bert, tiny_module, tiny_trainer
 from torch import nn
 
+from lightning_lora.inject import inject
+from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import TASKS, score
-from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings
+from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings, optimizer_steps
 from lightning_lora.training.module import each_row_once
 from lightning_lora.training.schedule import schedule_factor
 
@@ -46,10 +49,21 @@ def test_the_base_has_its_dropout_in_training_and_not_in_dev_passes(tmp_path: Pa
     assert seen == {"train": {True}, "dev": {False}}
 
 
-@pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
+@pytest.mark.parametrize(
+    ("rows", "accumulate", "limit", "max_steps", "steps"),
+    [
+        (32, 1, 1.0, -1, 8),
+        (32, 3, 1.0, -1, 4),  # in each epoch a step of three batches and one of one
+        (17, 2, 1.0, -1, 4),  # two batches of eight and one of a single row, which counts
+        (32, 2, 3, -1, 4),
+        (32, 1, 0.5, -1, 4),
+        (32, 1, 1.0, 5, 5),
+        (32, 1, 3, 4, 4),
+    ],
+)
 def test_the_rate_follows_the_formula_over_the_true_number_of_steps(
-    schedule: str, accumulate: int, tmp_path: Path
+    schedule: str, rows: int, accumulate: int, limit: float, max_steps: int, steps: int, tmp_path: Path
 ) -> None:
     rates: list[float] = []
 
@@ -59,10 +73,21 @@ def test_the_rate_follows_the_formula_over_the_true_number_of_steps(
         ) -> None:
             rates.append(optimizer.param_groups[0]["lr"])
 
-    steps = 2 * (4 if accumulate == 1 else 2)  # 4 batches an epoch; with 3 to a step, a step of 3 and one of 1
-    module = LoRAClassifier(tiny_bert(), TASK, OptimSettings(lr=1.0, warmup_ratio=0.2, schedule=schedule), steps)
-    trainer = tiny_trainer(tmp_path, max_epochs=2, accumulate_grad_batches=accumulate, callbacks=[Rates()])
-    trainer.fit(module, datamodule=TinyData())
+    batches = -(-rows // 8)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    total = optimizer_steps(batches, 2, accumulate, max_steps)
+    assert total == steps
+    module = LoRAClassifier(tiny_bert(), TASK, OptimSettings(lr=1.0, warmup_ratio=0.2, schedule=schedule), total)
+    trainer = tiny_trainer(
+        tmp_path,
+        max_epochs=2,
+        max_steps=max_steps,
+        accumulate_grad_batches=accumulate,
+        limit_train_batches=limit,
+        limit_val_batches=0,
+        callbacks=[Rates()],
+    )
+    trainer.fit(module, datamodule=TinyData(train=rows))
     assert trainer.global_step == steps
     factor = schedule_factor(schedule, steps, 2 if steps == 8 else 1)
     assert rates == pytest.approx([factor(step) for step in range(steps)])
@@ -120,6 +145,22 @@ def test_a_checkpoint_holds_what_was_trained_and_restores_it(tmp_path: Path) -> 
     assert not torch.equal(fresh.predictions["validation"].logits, module.predictions["validation"].logits)
     again.validate(fresh, datamodule=TinyData(), ckpt_path=tmp_path / "run.ckpt", verbose=False, weights_only=True)
     assert torch.equal(fresh.predictions["validation"].logits, module.predictions["validation"].logits)
+
+
+def test_a_checkpoint_does_not_grow_with_the_frozen_base(tmp_path: Path) -> None:
+    sizes, base_sizes = set(), set()
+    for vocabulary in (100, 20_000):
+        torch.manual_seed(0)
+        model = build("bert", SETTINGS["bert"][1] | {"vocab_size": vocabulary})
+        inject(model, LoraSpec(rank=2), new=HEAD)
+        trainer = tiny_trainer(tmp_path)
+        trainer.fit(tiny_module(model), datamodule=TinyData())
+        trainer.save_checkpoint(tmp_path / "run.ckpt")
+        torch.save(model.state_dict(), tmp_path / "base.pt")
+        sizes.add((tmp_path / "run.ckpt").stat().st_size)
+        base_sizes.add((tmp_path / "base.pt").stat().st_size)
+    assert len(sizes) == 1
+    assert max(base_sizes) - min(base_sizes) > 19_900 * 16 * 4
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from itertools import chain
 
 import pytest
 from tiny_models import TINY
+from transformers import Trainer
 
 from lightning_lora.inject import inject, train_baseline
 from lightning_lora.lora import LoraSpec
@@ -22,6 +23,14 @@ def test_lora_plus_gives_b_its_own_rate_and_the_head_its_own() -> None:
     )
     assert all(p.shape[0] == 2 for p in groups["adapter_A"]["params"])
     assert all(p.shape[1] == 2 for p in groups["adapter_B"]["params"])
+
+
+@pytest.mark.parametrize(("head_lr", "rate"), [(None, 1e-3), (0.0, 0.0), (5e-4, 5e-4)])
+def test_the_head_has_its_own_rate_or_that_of_the_rest(head_lr: float | None, rate: float) -> None:
+    model = TINY["bert"]()
+    inject(model, LoraSpec(rank=2), new=HEAD)
+    groups = {g["name"]: g["lr"] for g in parameter_groups(model, OptimSettings(lr=1e-3, head_lr=head_lr), HEAD)}
+    assert groups == {"adapter_A": 1e-3, "adapter_B": 1e-3, "head": rate, "head (no decay)": rate}
 
 
 @pytest.mark.parametrize("method", ["lora", "head", "bitfit", "full"])
@@ -43,13 +52,15 @@ def test_each_trainable_parameter_is_in_one_group(model_type: str, method: str) 
     assert {id(p) for p in grouped} == {id(p) for p in trainable}
 
 
-@pytest.mark.parametrize("model_type", ["bert", "llama"])
-def test_biases_and_norms_are_not_decayed(model_type: str) -> None:
+@pytest.mark.parametrize("model_type", TINY)
+def test_what_is_decayed_is_what_transformers_decays(model_type: str) -> None:
+    """Except T5's table of position biases: transformers takes it for a bias by its name; it is an embedding."""
     model = TINY[model_type]()
     train_baseline(model, "full")
-    names = {id(p): name for name, p in model.named_parameters()}
-    for group in parameter_groups(model, SETTINGS):
-        for parameter in group["params"]:
-            name = names[id(parameter)]
-            spared = name.endswith("bias") or "norm" in name.lower()
-            assert group["weight_decay"] == (0.0 if spared else 0.1), name
+    groups = parameter_groups(model, SETTINGS)
+    decayed = {id(p) for group in groups if group["weight_decay"] == 0.1 for p in group["params"]}
+    spared = {id(p) for group in groups if group["weight_decay"] == 0.0 for p in group["params"]}
+    expected = {id(model.get_parameter(name)) for name in Trainer.get_decay_parameter_names(None, model)}
+    tables = {id(p) for name, p in model.named_parameters() if name.endswith("relative_attention_bias.weight")}
+    assert decayed == expected | tables
+    assert spared

@@ -1,4 +1,4 @@
-"""The run's own log: a line of JSON per row, on the disk before training goes on."""
+"""The run's own log: a line of JSON per row, with the operating system before training goes on."""
 
 import json
 import math
@@ -15,7 +15,8 @@ class JsonlLogger(Logger):
     """Appends rows: first ``{"hyperparameters": {...}}``, then ``{"step": 10, "epoch": 0, name: value}`` and so on.
 
     Every row is one write to a file that is opened and closed for it (some 30 µs), so that no row is lost or cut when
-    the process is killed. A value that is not finite is ``null``, since JSON has no NaN.
+    the process is killed; only a power cut may take the last ones. A value that is not finite is ``null``, since JSON
+    has no NaN.
     """
 
     def __init__(self, path: Path) -> None:

@@ -53,7 +53,9 @@ class LoRAClassifier(LightningModule):
             new: Names of the newly initialised parameters, for their own learning rate.
         """
         super().__init__()
-        self.save_hyperparameters({"task": task.name, "optim": asdict(optim), "total_steps": total_steps})
+        # Not to the loggers: they have the whole configuration, whose own "optim" this would replace.
+        values = {"task": task.name, "optim": asdict(optim), "total_steps": total_steps}
+        self.save_hyperparameters(values, logger=False)
         self.strict_loading = False  # a checkpoint holds what was trained; on_load_checkpoint does the checking
         self.model = model
         self.task, self.optim, self.total_steps, self.new = task, optim, total_steps, tuple(new)
@@ -63,6 +65,7 @@ class LoRAClassifier(LightningModule):
         self.best_score: float | None = None
         self.rows_seen = 0
         self._collected: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
+        self._latest: dict[str, Tensor | float] = {}
         self.train()
 
     def logits(self, batch: Batch) -> Float[Tensor, "rows outputs"]:
@@ -82,8 +85,18 @@ class LoRAClassifier(LightningModule):
         rows = len(batch["labels"])
         self.rows_seen += rows
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.log_dict({"train/loss": loss.detach(), "lr": rate}, batch_size=rows)
+        values = {"train/loss": loss.detach(), "lr": rate}
+        self._latest = {**values, "epoch": self.current_epoch}
+        self.log_dict(values, batch_size=rows)
         return loss
+
+    def on_train_end(self) -> None:
+        """Log the last step too: Lightning logs every n-th only, and of a run shorter than n nothing."""
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self._latest and every and self.global_step % every:
+            row = {name: float(value) for name, value in self._latest.items()}
+            for logger in self.loggers:
+                logger.log_metrics(row, step=self.global_step - 1)
 
     def on_validation_epoch_start(self) -> None:
         self._collected = {split: [] for split in self.task.dev_splits}

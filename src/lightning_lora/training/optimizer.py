@@ -53,7 +53,7 @@ def parameter_groups(model: nn.Module, settings: OptimSettings, new: Collection[
     rates = {
         "adapter_A": settings.lr,
         "adapter_B": settings.lr * settings.lora_plus_ratio,
-        "head": settings.head_lr or settings.lr,
+        "head": settings.lr if settings.head_lr is None else settings.head_lr,
         "other": settings.lr,
     }
     groups: dict[str, dict[str, Any]] = {}

@@ -17,6 +17,10 @@ SILENCED_MESSAGES = (
 SILENCED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     # Lightning's own import of a name that torch is about to rename.
     (r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning),
+    # Every process gathers all rows and computes the same dev metrics from them: there is nothing to average.
+    (r"It is recommended to use `self\.log\('.+', \.\.\., sync_dist=True\)`", UserWarning),
+    # Lightning's own way to gather them.
+    (r"torch\.distributed\.nn\.functional\.all_gather is deprecated", FutureWarning),
     # Rows are tokenised beforehand and a worker only pads: measured, workers do not pay for small encoders.
     (r"The '\w+' does not have many workers", UserWarning),
     # Small data sets have fewer batches than the logging interval; the last step is logged all the same.

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import wandb
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from wandb.sdk.lib.wbauth import read_netrc_auth
 
 LOG = logging.getLogger(__name__)
 WandbMode = Literal["online", "offline", "disabled", "shared"]
@@ -107,6 +105,9 @@ class GuardedWandbLogger(Logger):
             LOG.warning("W&B failed and is off for this run; metrics.jsonl goes on. %s", reason)
 
     def _start(self) -> Any:
+        import wandb  # not above: also an installation that cannot be imported must not end a training run
+
+        self._save_dir.mkdir(parents=True, exist_ok=True)  # or W&B warns, and writes to the system's temporary folder
         run = wandb.init(
             project=self._project,
             group=self._group,
@@ -135,4 +136,7 @@ def logged_in() -> bool:
     """Whether W&B has credentials. `wandb.login` would ask the server, wait for it, print, and rewrite settings."""
     if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
         return True
+    import wandb
+    from wandb.sdk.lib.wbauth import read_netrc_auth
+
     return read_netrc_auth(host=wandb.setup().settings.base_url) is not None

@@ -21,9 +21,6 @@ class DevScoreStopping(EarlyStopping):
             monitor="dev/score",
             mode="max",
             patience=patience,
-            # A correlation is NaN while all predictions are equal, as they may be early on: no better, but no reason to
-            # stop. NonFiniteError is for what must stop.
-            check_finite=False,
             # A run that ends within its first epoch has no score at the end of it.
             check_on_train_epoch_end=False,
         )

@@ -1,0 +1,123 @@
+"""best.ckpt is the best, last.ckpt the last, whatever happens in between."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from tiny_task import TinyData, tiny_trainer
+from torch import Tensor, nn
+
+from lightning_lora.training.callbacks import AdapterCheckpoint, DevScoreStopping
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '(train|val)_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+]
+
+
+class Scripted(LightningModule):
+    """Takes four steps an epoch, gets the dev scores it is given, and may raise once ``fail_at`` steps are done."""
+
+    def __init__(self, scores: Sequence[float], fail_at: int | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.scores, self.fail_at = scores, fail_at
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        if self.global_step == self.fail_at:
+            raise RuntimeError("the disk is on fire")
+        return -self.weight.sum()
+
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        """Nothing: the score is known."""
+
+    def on_validation_epoch_end(self) -> None:
+        self.log("dev/score", self.scores[self.current_epoch])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def fit(module: Scripted, folder: Path, callback: Any, **settings: Any) -> Trainer:
+    trainer = tiny_trainer(
+        folder,
+        **{
+            "max_epochs": len(module.scores),
+            "enable_checkpointing": True,
+            "callbacks": callback if isinstance(callback, list) else [callback],
+            **settings,
+        },
+    )
+    trainer.fit(module, datamodule=TinyData())
+    return trainer
+
+
+def weights(folder: Path) -> dict[str, float]:
+    """Of every checkpoint in a folder, the weight, which is the number of steps that were taken."""
+    files = sorted(folder.iterdir()) if folder.exists() else []
+    return {file.name: float(torch.load(file, weights_only=True)["state_dict"]["weight"]) for file in files}
+
+
+def test_the_best_and_the_last_are_kept(tmp_path: Path) -> None:
+    fit(Scripted([0.1, 0.9, 0.5]), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"))
+    assert weights(tmp_path / "checkpoints") == {"best.ckpt": 8.0, "last.ckpt": 12.0}
+
+
+def test_stock_leaves_the_last_behind(tmp_path: Path) -> None:
+    stock = ModelCheckpoint(tmp_path, "best", monitor="dev/score", mode="max", save_last=True)
+    fit(Scripted([0.1, 0.9, 0.5]), tmp_path, stock)
+    assert weights(tmp_path) == {"best.ckpt": 8.0, "last.ckpt": 8.0}
+
+
+def test_a_score_of_nan_is_never_better(tmp_path: Path) -> None:
+    fit(Scripted([float("nan"), 0.2, float("nan")]), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"))
+    assert weights(tmp_path / "checkpoints") == {"best.ckpt": 8.0, "last.ckpt": 12.0}
+
+
+def test_a_run_without_a_dev_pass_has_a_last_checkpoint(tmp_path: Path) -> None:
+    fit(Scripted([0.1]), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"), max_steps=3)
+    assert weights(tmp_path / "checkpoints") == {"last.ckpt": 3.0}
+
+
+def test_an_exception_brings_the_last_up_to_date_and_leaves_the_best(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="on fire"):
+        fit(Scripted([0.1, 0.9, 0.5], fail_at=10), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"))
+    assert weights(tmp_path / "checkpoints") == {"best.ckpt": 8.0, "last.ckpt": 10.0}
+
+
+def test_stock_writes_over_the_best_after_an_exception(tmp_path: Path) -> None:
+    stock = ModelCheckpoint(tmp_path, "best", monitor="dev/score", mode="max", save_on_exception=True)
+    with pytest.raises(RuntimeError, match="on fire"):
+        fit(Scripted([0.1, 0.9, 0.5], fail_at=10), tmp_path, stock)
+    assert weights(tmp_path) == {"best.ckpt": 10.0}
+
+
+def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_first_step(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    module = Scripted([0.1])
+    with pytest.raises(ValueError, match=r"checkpoints cannot be written to .*: Not a directory"):
+        fit(module, tmp_path, AdapterCheckpoint(tmp_path / "file" / "checkpoints"))
+    assert module.weight.item() == 0.0
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    leftover = tmp_path / ".last.ckpt.abcd1234.tmp"
+    leftover.write_bytes(b"half")
+    AdapterCheckpoint(tmp_path).setup(tiny_trainer(tmp_path), Scripted([]), "fit")
+    assert not leftover.exists()
+
+
+def test_a_fast_check_writes_nothing(tmp_path: Path) -> None:
+    fit(Scripted([0.1]), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"), fast_dev_run=True)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_early_stopping_still_leaves_both_checkpoints(tmp_path: Path) -> None:
+    callbacks = [DevScoreStopping(patience=2), AdapterCheckpoint(tmp_path / "checkpoints")]
+    trainer = fit(Scripted([0.1, 0.9, 0.5, 0.6, 0.7]), tmp_path, callbacks)
+    assert trainer.global_step == 16
+    assert weights(tmp_path / "checkpoints") == {"best.ckpt": 8.0, "last.ckpt": 16.0}

@@ -1,0 +1,114 @@
+"""A run that turns non-finite stops with the weights of the last good step, and leaves good checkpoints only."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.plugins import MixedPrecision
+from tiny_task import HEAD, TASK, TinyData, tiny_bert, tiny_trainer
+from torch import Tensor, nn
+
+from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings
+from lightning_lora.training.callbacks import AdapterCheckpoint, FiniteGuard, MergeAtEnd
+from lightning_lora.training.callbacks.finite_guard import first_non_finite_gradient
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The '(train|val)_dataloader' does not have many workers"),
+    pytest.mark.filterwarnings("ignore:The number of training batches"),
+]
+
+VICTIM = "model.bert.encoder.layer.0.attention.self.query.adapters.default.B"
+
+
+class Faulty(LoRAClassifier):
+    """Goes wrong once ``fault_at`` steps are done: "loss" is NaN, or one entry of one gradient is infinite."""
+
+    def __init__(self, fault: str, fault_at: int, total_steps: int = 12) -> None:
+        super().__init__(tiny_bert(), TASK, OptimSettings(lr=1e-2), total_steps, HEAD)
+        self.fault, self.fault_at = fault, fault_at
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss * float("nan") if self.fault == "loss" and self.global_step == self.fault_at else loss
+
+    def on_after_backward(self) -> None:
+        if self.fault == "gradient" and self.global_step == self.fault_at:
+            gradient = self.get_parameter(VICTIM).grad
+            assert gradient is not None
+            gradient[0, 0] = float("inf")
+
+
+def finite(module: nn.Module) -> bool:
+    return all(bool(p.isfinite().all()) for p in module.parameters())
+
+
+def fit(module: LoRAClassifier, folder: Path, **settings: Any) -> None:
+    torch.manual_seed(1)
+    tiny_trainer(folder, **{"max_epochs": 3, **settings}).fit(module, datamodule=TinyData())
+
+
+@pytest.mark.parametrize(("clip", "accumulate"), [(None, 1), (1.0, 1), (1.0, 2), (None, 3)])
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_the_weights_are_those_of_the_last_good_step(
+    fault: str, clip: float | None, accumulate: int, tmp_path: Path
+) -> None:
+    done = 5
+    settings = {"gradient_clip_val": clip, "accumulate_grad_batches": accumulate, "limit_val_batches": 0}
+    module = Faulty(fault, fault_at=done)
+    with pytest.raises(NonFiniteError) as stopped:
+        fit(module, tmp_path, callbacks=[FiniteGuard()], **settings)
+    assert f"at step {done + 1}, lr=" in str(stopped.value)
+    assert ("loss is nan" if fault == "loss" else f"gradient of {VICTIM}") in str(stopped.value)
+
+    healthy = Faulty("none", fault_at=done)
+    fit(healthy, tmp_path, max_steps=done, **settings)
+    for name, parameter in healthy.named_parameters():
+        assert torch.equal(parameter, module.get_parameter(name)), name
+
+
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_without_the_guard_training_ends_well_with_nan_weights(fault: str, tmp_path: Path) -> None:
+    module = Faulty(fault, fault_at=5)
+    fit(module, tmp_path, limit_val_batches=0)
+    assert not finite(module)
+
+
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_the_last_good_checkpoint_stays_and_nothing_is_merged(fault: str, tmp_path: Path) -> None:
+    merge = MergeAtEnd()
+    callbacks = [FiniteGuard(), AdapterCheckpoint(tmp_path / "checkpoints"), merge]
+    with pytest.raises(NonFiniteError, match="at step 7"):
+        fit(Faulty(fault, fault_at=6), tmp_path, callbacks=callbacks, enable_checkpointing=True)
+    assert merge.check is None
+    for name in ("best", "last"):
+        checkpoint = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 4, "the dev pass before the fault"
+        assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+
+
+@pytest.mark.parametrize("fault", ["loss", "gradient"])
+def test_with_a_gradient_scaler_only_the_loss_stops_a_run(fault: str, tmp_path: Path) -> None:
+    module = Faulty(fault, fault_at=2)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**4)
+    settings: dict[str, Any] = {
+        "callbacks": [FiniteGuard()],
+        "plugins": [MixedPrecision("16-mixed", "cpu", scaler)],
+        "limit_val_batches": 0,
+    }
+    if fault == "loss":
+        with pytest.raises(NonFiniteError, match="loss is nan at step 3"):
+            fit(module, tmp_path, **settings)
+    else:
+        fit(module, tmp_path, **settings)
+        assert scaler.get_scale() == 2.0**3, "the scaler met the infinite gradient, and left that step out"
+    assert finite(module)
+
+
+def test_large_but_finite_gradients_are_no_fault() -> None:
+    layer = nn.Linear(2, 2)
+    layer.weight.grad = torch.full((2, 2), 3e38)  # its square, and so its norm, is infinite in fp32
+    layer.bias.grad = torch.zeros(2)
+    assert first_non_finite_gradient(layer) is None
+    layer.bias.grad[1] = float("nan")
+    assert first_non_finite_gradient(layer) == "bias"
