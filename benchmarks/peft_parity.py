@@ -29,7 +29,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from lightning_lora import build
+from lightning_lora import build, running
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
@@ -57,7 +57,7 @@ def configuration(options: argparse.Namespace, task: str, seed: int) -> RunConfi
 def train_ours(config: RunConfig) -> tuple[dict[str, float], float]:
     """Dev metrics of the last epoch, and the seconds of training with its dev passes."""
     with tempfile.TemporaryDirectory() as folder:
-        record = build.run(config, Path(folder))
+        record = running.run(config, Path(folder))
     (metrics,) = record.metrics.values()
     return {name: value for name, value in metrics.items() if value is not None}, record.seconds["fit"]
 

@@ -38,6 +38,17 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_others_may_read_what_they_could_read_if_it_were_written_plainly(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    (tmp_path / "plain_folder").mkdir()
+    with atomic_file(tmp_path / "record") as temporary:
+        temporary.write_text("")
+    with atomic_folder(tmp_path / "adapter") as temporary:
+        (temporary / "config").write_text("")
+    assert (tmp_path / "record").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "adapter").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode
+
+
 def test_a_full_disk_costs_nothing_that_was_there(tmp_path: Path) -> None:
     """A file size limit stands in for the full disk: the write fails in the middle, in a process of its own."""
     target = tmp_path / "record"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from lightning_lora.backbone import fingerprint_of, load_backbone
-from lightning_lora.inject import inject
+from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import TASKS
 
@@ -73,7 +73,7 @@ def test_what_is_new_is_known_and_trains_where_peft_leaves_it_frozen(model_type:
     save_base(tmp_path, model_class, model_type, settings)
     backbone = load_backbone(str(tmp_path), TASKS["mnli"])
     assert {name.rpartition(".")[0] for name in backbone.new_parameters} == new_modules
-    inject(backbone.model, LoraSpec(rank=2), modules=targets, new=backbone.new_parameters)
+    inject_adapter(backbone.model, LoraSpec(rank=2), modules=targets, new=backbone.new_parameters)
     trained = {name for name, p in backbone.model.named_parameters() if p.requires_grad and ".adapters." not in name}
     assert trained == set(backbone.new_parameters)
 

@@ -1,4 +1,4 @@
-"""Whole runs through `build.run` on the embedded encoder: the folder, the record, the same again, and failures."""
+"""Whole runs through `running.run` on the embedded encoder: the folder, the record, the same again, and failures."""
 
 import csv
 import json
@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
-from lightning_lora.build import inspect, run
+from lightning_lora.build import inspect
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, RunConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.reporting import RunRecord, read_predictions, read_record
+from lightning_lora.running import run
 from lightning_lora.tasks import TASKS, score
 from lightning_lora.training import NonFiniteError
 

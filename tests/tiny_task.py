@@ -9,7 +9,7 @@ from tiny_models import TINY
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lightning_lora.inject import inject
+from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import Task
 from lightning_lora.training import LoRAClassifier, OptimSettings, optimizer_steps
@@ -53,7 +53,7 @@ def tiny_bert() -> nn.Module:
     """A BERT with rank 2 adapters on query and value and a new classifier; everything else frozen."""
     torch.manual_seed(0)
     model = TINY["bert"]()
-    inject(model, LoraSpec(rank=2), new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), new=HEAD)
     return model
 
 

@@ -4,6 +4,7 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ Text = str | tuple[str, str]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LONGEST = 48
 MASKED_SHARE = 0.15
+# Of the words of a second sentence that the first does not hold: they must be inferred, where others can be copied.
+MASKED_SHARE_OF_NEWS = 0.4
 IGNORED = -100
 
 
@@ -52,23 +55,27 @@ def build_model(vocabulary: int, arguments: argparse.Namespace) -> BertForMasked
 
 
 def encode(tokenizer: Any, texts: list[Text]) -> dict[str, Tensor]:
-    """All texts as one padded table, (texts, `LONGEST`)."""
-    first, second = [_sides(text)[0] for text in texts], [_sides(text)[1:] for text in texts]
+    """All texts as one padded table, (texts, `LONGEST`); ``masked_share`` is the chance of each token to be masked."""
     rows: dict[str, list[list[int]]] = {"input_ids": [], "token_type_ids": [], "attention_mask": []}
-    for one, two in zip(first, second, strict=True):
-        row = tokenizer(one, *two, truncation=True, max_length=LONGEST, padding="max_length")
+    shares = torch.full((len(texts), LONGEST), MASKED_SHARE)
+    for number, text in enumerate(texts):
+        row = tokenizer(*_sides(text), truncation=True, max_length=LONGEST, padding="max_length")
         for name, values in rows.items():
             values.append(row[name])
-    return {name: torch.tensor(values) for name, values in rows.items()}
+        ids, second = torch.tensor(row["input_ids"]), torch.tensor(row["token_type_ids"]) == 1
+        shares[number, second & ~torch.isin(ids, ids[~second])] = MASKED_SHARE_OF_NEWS
+    table = {name: torch.tensor(values) for name, values in rows.items()}
+    return {**table, "masked_share": shares.where(table["input_ids"] >= len(SPECIAL), 0.0)}
 
 
-def mask(ids: Tensor, tokenizer: Any, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """BERT's masking: of 15 % of the words, 80 % become [MASK], 10 % a random word, 10 % stay. Inputs and targets."""
-    chosen = (torch.rand(ids.shape, generator=draws) < MASKED_SHARE) & (ids >= len(SPECIAL))
+def mask(batch: dict[str, Tensor], tokenizer: Any, draws: torch.Generator) -> tuple[dict[str, Tensor], Tensor]:
+    """BERT's masking: of the words chosen, 80 % become [MASK], 10 % a random word, 10 % stay. Inputs and targets."""
+    inputs, ids = dict(batch), batch["input_ids"]
+    chosen = torch.rand(ids.shape, generator=draws) < inputs.pop("masked_share")
     kind = torch.rand(ids.shape, generator=draws)
     anything = torch.randint(len(SPECIAL), len(tokenizer), ids.shape, generator=draws)
-    inputs = torch.where(chosen & (kind < 0.8), tokenizer.mask_token_id, ids)
-    inputs = torch.where(chosen & (kind >= 0.9), anything, inputs)
+    masked = torch.where(chosen & (kind < 0.8), tokenizer.mask_token_id, ids)
+    inputs["input_ids"] = torch.where(chosen & (kind >= 0.9), anything, masked)
     return inputs, ids.masked_fill(~chosen, IGNORED)
 
 
@@ -76,6 +83,23 @@ def take(table: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
     """Some rows of the table, cut to the longest of them."""
     longest = int(table["attention_mask"][rows].sum(1).max())
     return {name: values[rows, :longest] for name, values in table.items()}
+
+
+def batches_of_like_length(lengths: Tensor, batch_size: int, draws: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers, a batch at a time and for ever; sorted within windows of 32 batches, so that little is padding."""
+    window = 32 * batch_size
+    while True:
+        for rows in torch.randperm(len(lengths), generator=draws).split(window):
+            batches = rows[lengths[rows].argsort()].split(batch_size)
+            for chosen in torch.randperm(len(batches), generator=draws):
+                yield batches[chosen]
+
+
+def masked_word_logits(model: BertForMaskedLM, batch: dict[str, Tensor], at: Tensor) -> Tensor:
+    """Logits at the masked places only, (masked, vocabulary): the head costs as much as a block elsewhere."""
+    hidden: Tensor = model.bert(**batch).last_hidden_state
+    logits: Tensor = model.cls(hidden[at])
+    return logits
 
 
 def train(model: BertForMaskedLM, tokenizer: Any, table: dict[str, Tensor], arguments: argparse.Namespace) -> int:
@@ -86,9 +110,10 @@ def train(model: BertForMaskedLM, tokenizer: Any, table: dict[str, Tensor], argu
     draws = torch.Generator().manual_seed(arguments.seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=arguments.lr, weight_decay=0.01, betas=(0.9, 0.98))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    size, start, step = len(table["input_ids"]), time.monotonic(), 0
-    order = torch.randperm(size, generator=draws)
-    model.train()
+    order = batches_of_like_length(table["attention_mask"].sum(1), arguments.batch_size, draws)
+    start, step = time.monotonic(), 0
+    # Without dropout: hardly a text comes twice. The saved config has it, for fine-tuning on few rows.
+    model.eval()
     with Progress(*columns) as progress:
         bar = progress.add_task("pretraining", total=arguments.steps)
         while step < arguments.steps:
@@ -96,10 +121,10 @@ def train(model: BertForMaskedLM, tokenizer: Any, table: dict[str, Tensor], argu
             if done >= 1:
                 break
             optimizer.param_groups[0]["lr"] = arguments.lr * min((step + 1) / arguments.warmup, 1 - done)
-            begin = step * arguments.batch_size % (size - arguments.batch_size)
-            batch = take(table, order[begin : begin + arguments.batch_size])
-            inputs, targets = mask(batch["input_ids"], tokenizer, draws)
-            loss = model(**{**batch, "input_ids": inputs}, labels=targets).loss
+            inputs, targets = mask(take(table, next(order)), tokenizer, draws)
+            at = targets != IGNORED
+            logits = masked_word_logits(model, inputs, at)
+            loss = torch.nn.functional.cross_entropy(logits, targets[at])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
@@ -117,13 +142,12 @@ def evaluate(model: BertForMaskedLM, tokenizer: Any, table: dict[str, Tensor], u
     loss = 0.0
     model.eval()
     for rows in torch.arange(len(table["input_ids"])).split(256):
-        batch = take(table, rows)
-        inputs, targets = mask(batch["input_ids"], tokenizer, draws)
-        logits = model(**{**batch, "input_ids": inputs}).logits
+        inputs, targets = mask(take(table, rows), tokenizer, draws)
         at = targets != IGNORED
-        right += int((logits.argmax(-1)[at] == targets[at]).sum())
+        logits = masked_word_logits(model, inputs, at)
+        right += int((logits.argmax(-1) == targets[at]).sum())
         guessed += int((targets[at] == unigram.argmax()).sum())
-        loss += float(torch.nn.functional.cross_entropy(logits[at], targets[at], reduction="sum"))
+        loss += float(torch.nn.functional.cross_entropy(logits, targets[at], reduction="sum"))
         words += int(at.sum())
     return {"accuracy": right / words, "unigram_accuracy": guessed / words, "loss": loss / words}
 

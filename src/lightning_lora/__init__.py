@@ -10,22 +10,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_lora.adapters_io import save_model_folder, save_peft_folder
     from lightning_lora.backbone import Backbone, load_backbone
-    from lightning_lora.build import inspect, run
+    from lightning_lora.build import inspect
     from lightning_lora.config import RunConfig
-    from lightning_lora.inject import InjectionReport, disabled, eject, inject, merge, merged, train_baseline, unmerge
+    from lightning_lora.inject import (
+        InjectionReport,
+        disabled,
+        eject,
+        inject_adapter,
+        merge,
+        merged,
+        train_baseline,
+        unmerge,
+    )
     from lightning_lora.lora import LoraSpec
     from lightning_lora.reporting import RunRecord, read_predictions, read_record
+    from lightning_lora.running import run
     from lightning_lora.targets import ROLE_SETS, Role
     from lightning_lora.tasks import TASKS, Task, custom_task, score
 
 _HOMES = {
     "adapters_io": ("save_model_folder", "save_peft_folder"),
     "backbone": ("Backbone", "load_backbone"),
-    "build": ("inspect", "run"),
+    "build": ("inspect",),
     "config": ("RunConfig",),
-    "inject": ("InjectionReport", "disabled", "eject", "inject", "merge", "merged", "train_baseline", "unmerge"),
+    "inject": (
+        "InjectionReport",
+        "disabled",
+        "eject",
+        "inject_adapter",
+        "merge",
+        "merged",
+        "train_baseline",
+        "unmerge",
+    ),
     "lora": ("LoraSpec",),
     "reporting": ("RunRecord", "read_predictions", "read_record"),
+    "running": ("run",),
     "targets": ("ROLE_SETS", "Role"),
     "tasks": ("TASKS", "Task", "custom_task", "score"),
 }
@@ -44,7 +64,7 @@ __all__ = [
     "custom_task",
     "disabled",
     "eject",
-    "inject",
+    "inject_adapter",
     "inspect",
     "load_backbone",
     "merge",
@@ -64,3 +84,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

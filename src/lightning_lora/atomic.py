@@ -4,8 +4,8 @@ The temporary file lies in the target's own folder: a rename across file systems
 """
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,10 +20,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp")
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = _beside(target)
+    temporary.touch(exist_ok=False)
     try:
         yield temporary
         _flush(temporary)
@@ -40,19 +38,26 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: as `atomic_file`.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"))
+    temporary = _beside(target)
+    temporary.mkdir()
     try:
         yield temporary
         for path in temporary.rglob("*"):
             _flush(path)
-        temporary.chmod(0o755)
+        old = _beside(target)
         if target.exists():
-            shutil.rmtree(target)
-        os.replace(temporary, target)
+            target.rename(old)  # whole, until the new one is in its place
+        temporary.rename(target)
         _flush(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(target: Path) -> Path:
+    """A fresh name in the target's folder. Not from tempfile, whose files nobody but their owner may read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
 
 
 def _flush(path: Path) -> None:

@@ -75,7 +75,7 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         "ignore_mismatched_sizes": True,
         "output_loading_info": True,
     }
-    with _quiet():
+    with quiet_transformers():
         model, info = _first_that_loads(AutoModelForSequenceClassification, name, source, revision, options)
         tokenizer = _first_that_loads(AutoTokenizer, name, source, revision, {})
     new = _new_parameters(model, info)
@@ -161,8 +161,8 @@ def _max_length(model: Any, tokenizer: Any) -> int | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' load report and bars off the terminal: what is new stands in our own report."""
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' load report and its bars off the terminal: what is new stands in our own report."""
     verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -8,7 +8,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.backbone import load_backbone
-from lightning_lora.inject import inject, merged
+from lightning_lora.inject import inject_adapter, merged
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.tasks import TASKS
 
@@ -18,7 +18,7 @@ def test_from_pretrained_opens_it_with_equal_logits(tmp_path: Path) -> None:
     backbone = load_backbone(str(tmp_path / "base"), TASKS["rte"])
     model = backbone.model.eval()
     keys = set(model.state_dict())
-    inject(model, LoraSpec(rank=2), new=backbone.new_parameters)
+    inject_adapter(model, LoraSpec(rank=2), new=backbone.new_parameters)
     with torch.no_grad():
         for _, parameter in adapter_parameters(model):
             parameter.normal_()

@@ -12,7 +12,7 @@ from torch import nn
 
 from lightning_lora.adapters_io import save_peft_folder
 from lightning_lora.adapters_io.peft_folder import new_modules
-from lightning_lora.inject import inject
+from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
 
@@ -39,7 +39,7 @@ def test_peft_opens_it_with_equal_logits_head_included(
     model = TINY[model_type]()
     base = copy.deepcopy(model)
     new = new_of(model, HEADS[model_type])
-    inject(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new=new)
+    inject_adapter(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new=new)
     with torch.no_grad():
         for _, parameter in adapter_parameters(model):
             parameter.normal_(std=0.3)
@@ -64,7 +64,7 @@ def test_the_head_is_named_as_one_module() -> None:
 def test_only_what_was_trained_is_in_the_file(tmp_path: Path) -> None:
     model = TINY["bert"]()
     new = new_of(model, HEADS["bert"])
-    report = inject(model, LoraSpec(rank=2), new=new)
+    report = inject_adapter(model, LoraSpec(rank=2), new=new)
     save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert size < 4 * report.totals.trainable + 4096

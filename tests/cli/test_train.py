@@ -1,7 +1,7 @@
 """How jobs end: statuses, tracebacks, and a sweep that goes on after a failure.
 
-The jobs are real processes under the real Hydra; only `build` is a stand-in, whose `run` ends as the seed says. (What
-the real `build.run` does is tested where it is.)
+The jobs are real processes under the real Hydra; only `running` is a stand-in, whose `run` ends as the seed says. (What
+the real `running.run` does is tested where it is.)
 """
 
 import json
@@ -28,9 +28,9 @@ def run(config, folder):
         raise KeyError("a fault in the program")
     (folder / "ran.json").write_text(json.dumps(asdict(config)))
 
-build = types.ModuleType("lightning_lora.build")
-build.run = run
-sys.modules["lightning_lora.build"] = lightning_lora.build = build
+running = types.ModuleType("lightning_lora.running")
+running.run = run
+sys.modules["lightning_lora.running"] = lightning_lora.running = running
 from lightning_lora.cli.main import main
 main(sys.argv[1:])
 """

@@ -8,7 +8,7 @@ from expected_targets import expected_modules, rank_cost
 from tiny_models import TINY, tiny_batch
 from torch import Tensor, nn
 
-from lightning_lora.inject import InjectionReport, eject, inject, merge
+from lightning_lora.inject import InjectionReport, eject, inject_adapter, merge
 from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_parameters, lora_layers
 from lightning_lora.targets import ROLE_SETS, Role
 
@@ -43,7 +43,7 @@ def _head(model: Any) -> set[str]:
 
 
 def _inject(model: Any, choice: str) -> InjectionReport:
-    return inject(model, SPEC, roles=ROLE_SETS[choice], new=_head(model))
+    return inject_adapter(model, SPEC, roles=ROLE_SETS[choice], new=_head(model))
 
 
 def _logits(model: Any) -> Tensor:
@@ -180,6 +180,6 @@ def test_a_part_of_a_fused_layer_changes_alone(
 @pytest.mark.parametrize(("layers", "stacks"), [({0}, {"encoder", "decoder"}), ({2}, {"decoder"})])
 def test_layer_numbers_of_t5_apply_to_encoder_and_decoder(layers: set[int], stacks: set[str]) -> None:
     model = _tiny("t5")
-    report = inject(model, SPEC, layers=layers)
+    report = inject_adapter(model, SPEC, layers=layers)
     assert {module.name.split(".")[1] for module in report.modules} == stacks
     assert {int(module.name.split(".")[3]) for module in report.modules} == layers

@@ -10,7 +10,7 @@ from tiny_models import SETTINGS, build
 from tiny_task import HEAD, TASK, TinyData, tiny_bert, tiny_module, tiny_trainer
 from torch import nn
 
-from lightning_lora.inject import inject
+from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import TASKS, score
 from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings, optimizer_steps
@@ -152,7 +152,7 @@ def test_a_checkpoint_does_not_grow_with_the_frozen_base(tmp_path: Path) -> None
     for vocabulary in (100, 20_000):
         torch.manual_seed(0)
         model = build("bert", SETTINGS["bert"][1] | {"vocab_size": vocabulary})
-        inject(model, LoraSpec(rank=2), new=HEAD)
+        inject_adapter(model, LoraSpec(rank=2), new=HEAD)
         trainer = tiny_trainer(tmp_path)
         trainer.fit(tiny_module(model), datamodule=TinyData())
         trainer.save_checkpoint(tmp_path / "run.ckpt")

@@ -64,11 +64,11 @@ def _job(config: DictConfig) -> None:
 
 def _run(config: RunConfig, output_dir: Path, sweep: bool) -> None:
     # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
-    from lightning_lora import build
+    from lightning_lora import running
 
     if config.merge.save is None:
         config.merge.save = config.merge.at_end and not sweep
-    build.run(config, output_dir)
+    running.run(config, output_dir)
 
 
 def _report(error: Exception, mistake: bool) -> None:

@@ -5,7 +5,7 @@ from lightning_lora.inject.attach import disable as disable
 from lightning_lora.inject.attach import disabled as disabled
 from lightning_lora.inject.attach import eject as eject
 from lightning_lora.inject.attach import enable as enable
-from lightning_lora.inject.attach import inject as inject
+from lightning_lora.inject.attach import inject_adapter as inject_adapter
 from lightning_lora.inject.attach import merge as merge
 from lightning_lora.inject.attach import merged as merged
 from lightning_lora.inject.attach import unmerge as unmerge

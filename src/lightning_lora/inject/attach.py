@@ -1,8 +1,8 @@
 """The verbs on a whole model: inject, eject, merge, unmerge, enable, disable. The laws:
 
-eject(inject(m))       restores the very same module objects
-unmerge(merge(m))      leaves every weight bit-equal
-merge(m); m(x)         ==  m(x) before, up to rounding
+eject(inject_adapter(m))   restores the very same module objects
+unmerge(merge(m))          leaves every weight bit-equal
+merge(m); m(x)             ==  m(x) before, up to rounding
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -26,7 +26,7 @@ from lightning_lora.lora import (
 from lightning_lora.targets import ROLE_SETS, Role
 
 
-def inject(
+def inject_adapter(
     model: nn.Module,
     spec: LoraSpec,
     *,
@@ -188,5 +188,5 @@ def adapter_names(model: nn.Module) -> list[str]:
 def _routing(model: nn.Module) -> Routing:
     routing = routing_of(model)
     if routing is None:
-        raise ValueError("the model has no adapted layers; call inject() first")
+        raise ValueError("the model has no adapted layers; call inject_adapter() first")
     return routing

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_lora.data.toy import acceptability, entailment, sentiment, similarity
 from lightning_lora.data.toy.events import draw_event, sentence, with_article
-from lightning_lora.data.toy.lexicon import JUDGES, MOODS, NOUNS, VERBS, below
+from lightning_lora.data.toy.lexicon import NOUNS, VERBS, below
 
 TRAIN_ROWS = 5000
 VALIDATION_ROWS = 1000
@@ -128,10 +128,14 @@ def _event(random: Random) -> str:
     return sentence(random, draw_event(random, random.random() < 0.4), passive=random.random() < 0.3)
 
 
-def _review_and_mood(random: Random) -> tuple[str, str]:
-    sign = random.randrange(2)
-    text = f"the {random.choice(JUDGES)} was {random.choice(MOODS[sign])} ."
-    return sentiment.draw_sentence(random, sign), text
+def _review_and_agreement(random: Random) -> tuple[str, str]:
+    """A review, and what a person who wrote it would also say: from it, the encoder can learn what negation does."""
+    label, kind = random.randrange(2), random.randrange(5)
+    if kind < 2:
+        review = sentiment.draw_sentence(random, label)
+    else:
+        review = sentiment.draw_simple_sentence(random, label, negations=kind < 4)
+    return review, sentiment.draw_agreeing_sentence(random, label)
 
 
 def _two_events(random: Random) -> tuple[str, str]:
@@ -144,10 +148,11 @@ _CORPUS: tuple[Callable[[Random], str | tuple[str, str]], ...] = (
     lambda random: sentiment.draw_sentence(random, random.randrange(2)),
     lambda random: acceptability.draw_sentence(random, 1),
     _event,
-    _review_and_mood,
+    _review_and_agreement,
+    lambda random: sentiment.draw_word_list(random, random.randrange(2)),
     _two_events,
     _definition,
     _synonym,
     _verb_definition,
 )
-_SHARES = (22, 18, 10, 10, 28, 6, 3, 3)
+_SHARES = (8, 14, 6, 40, 8, 15, 4, 3, 2)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from lightning_lora.data.toy.lexicon import BLAME, DISLIKING, ITEMS, JUDGES, LIKING, NEUTRAL, PRAISE
+from lightning_lora.data.toy.lexicon import BLAME, DISLIKING, ITEMS, JUDGES, LIKING, MOODS, NEUTRAL, PRAISE
 
 LONGEST = 20
 
@@ -61,6 +61,36 @@ def draw_sentence(random: Random, label: int) -> str:
             return text
 
 
+def draw_simple_sentence(random: Random, label: int, negations: bool) -> str:
+    """A sentence of one clause, with or without a negation in it."""
+    while True:
+        clause = _clause(random, 0.6 if negations else 1.0)
+        if clause.sign == (1 if label else -1):
+            return f"{clause.text} .".replace(" , .", " .")
+
+
+def draw_agreeing_sentence(random: Random, label: int) -> str:
+    """Two statements of that polarity without a negation, the mood of a judge among them."""
+    return f"{_statement(random, label)} and {_statement(random, label)} ."
+
+
+def draw_word_list(random: Random, label: int) -> str:
+    """Six words of that polarity and nothing else.
+
+    In sentences, which words are alike is a faint signal among many words: measured, an encoder of this size does not
+    find it in thousands of steps, and with such lists in its text it does in hundreds.
+    """
+    adjectives, verbs = ((BLAME, DISLIKING), (PRAISE, LIKING))[label]
+    words = [*adjectives, *MOODS[label], *(form for verb in verbs for form in verb)]
+    return " ".join([*random.sample(words, 6), "."])
+
+
+def _statement(random: Random, label: int) -> str:
+    if random.random() < 0.4:
+        return f"the {random.choice(JUDGES)} was {random.choice(MOODS[label])}"
+    return draw_simple_sentence(random, label, negations=False).removesuffix(" .")
+
+
 def _whole(random: Random) -> Clause:
     kind = random.random()
     if kind < 0.28:
@@ -87,21 +117,22 @@ def _framed(random: Random, clause: Clause) -> Clause:
     return Clause(frame.format(clause.text, judge=random.choice(JUDGES)), clause.sign * sign)
 
 
-def _clause(random: Random) -> Clause:
-    return _judgement(random) if random.random() < 0.65 else _reaction(random)
+def _clause(random: Random, plain: float = 0.6) -> Clause:
+    """One clause; ``plain`` is the share of those that nothing turns round."""
+    return _judgement(random, plain) if random.random() < 0.65 else _reaction(random, plain)
 
 
-def _judgement(random: Random) -> Clause:
+def _judgement(random: Random, plain: float) -> Clause:
     words, polarity = random.choice(((PRAISE, 1), (BLAME, -1)))
-    degree, sign = _weighted(random, DEGREES)
+    degree, sign = _weighted(random, DEGREES, plain)
     text = f"{_item(random)} was {degree.format(random.choice(words))}"
     return Clause(text, polarity * sign)
 
 
-def _reaction(random: Random) -> Clause:
+def _reaction(random: Random, plain: float) -> Clause:
     verbs, polarity = random.choice(((LIKING, 1), (DISLIKING, -1)))
     base, past = random.choice(verbs)
-    manner, sign = _weighted(random, MANNERS)
+    manner, sign = _weighted(random, MANNERS, plain)
     text = f"the {random.choice(JUDGES)} {manner.format(base=base, past=past)} {_item(random)}"
     return Clause(text, polarity * sign)
 
@@ -113,7 +144,7 @@ def _item(random: Random) -> str:
     return item
 
 
-def _weighted(random: Random, rows: tuple[tuple[str, int], ...]) -> tuple[str, int]:
-    """Plain and negated in the ratio 3 to 2, whatever the length of the lists."""
-    wanted = 1 if random.random() < 0.6 else -1
+def _weighted(random: Random, rows: tuple[tuple[str, int], ...], plain: float) -> tuple[str, int]:
+    """A plain row with that probability, else a negating one, whatever the length of the lists."""
+    wanted = 1 if random.random() < plain else -1
     return random.choice([row for row in rows if row[1] == wanted])
