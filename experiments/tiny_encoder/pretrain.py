@@ -191,10 +191,10 @@ def _sides(text: Text) -> tuple[str, ...]:
 def _arguments() -> argparse.Namespace:
     here, package = Path(__file__).parent, Path(lightning_lora.__file__).parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--rows", type=int, default=200_000, help="texts to train on")
-    parser.add_argument("--steps", type=int, default=5000, help="the most steps")
-    parser.add_argument("--minutes", type=float, default=10.0, help="the most minutes of training")
-    parser.add_argument("--batch-size", type=int, default=128, help="texts a step")
+    parser.add_argument("--rows", type=int, default=120_000, help="texts to train on")
+    parser.add_argument("--steps", type=int, default=6000, help="the most steps")
+    parser.add_argument("--minutes", type=float, default=30.0, help="the most minutes of training")
+    parser.add_argument("--batch-size", type=int, default=64, help="texts a step")
     parser.add_argument("--lr", type=float, default=1e-3, help="highest learning rate")
     parser.add_argument("--warmup", type=int, default=200, help="steps of warm-up")
     parser.add_argument("--layers", type=int, default=4, help="blocks")

@@ -129,12 +129,12 @@ def _event(random: Random) -> str:
 
 
 def _review_and_agreement(random: Random) -> tuple[str, str]:
-    """A review, and what a person who wrote it would also say: from it, the encoder can learn what negation does."""
-    label, kind = random.randrange(2), random.randrange(5)
-    if kind < 2:
-        review = sentiment.draw_sentence(random, label)
-    else:
-        review = sentiment.draw_simple_sentence(random, label, negations=kind < 4)
+    """A review of one clause, and what its writer would also say: from it the encoder can learn what negation does.
+
+    Not reviews of several clauses: which of them decides is left to fine-tuning.
+    """
+    label = random.randrange(2)
+    review = sentiment.draw_simple_sentence(random, label, negations=random.random() < 0.7)
     return review, sentiment.draw_agreeing_sentence(random, label)
 
 
@@ -149,10 +149,10 @@ _CORPUS: tuple[Callable[[Random], str | tuple[str, str]], ...] = (
     lambda random: acceptability.draw_sentence(random, 1),
     _event,
     _review_and_agreement,
-    lambda random: sentiment.draw_word_list(random, random.randrange(2)),
+    lambda random: sentiment.draw_word_lists(random, random.randrange(2)),
     _two_events,
     _definition,
     _synonym,
     _verb_definition,
 )
-_SHARES = (8, 14, 6, 40, 8, 15, 4, 3, 2)
+_SHARES = (14, 13, 5, 32, 14, 14, 3, 3, 2)

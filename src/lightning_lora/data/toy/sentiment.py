@@ -74,15 +74,16 @@ def draw_agreeing_sentence(random: Random, label: int) -> str:
     return f"{_statement(random, label)} and {_statement(random, label)} ."
 
 
-def draw_word_list(random: Random, label: int) -> str:
-    """Six words of that polarity and nothing else.
+def draw_word_lists(random: Random, label: int) -> tuple[str, str]:
+    """Twice four words of that polarity and nothing else.
 
     In sentences, which words are alike is a faint signal among many words: measured, an encoder of this size does not
     find it in thousands of steps, and with such lists in its text it does in hundreds.
     """
     adjectives, verbs = ((BLAME, DISLIKING), (PRAISE, LIKING))[label]
     words = [*adjectives, *MOODS[label], *(form for verb in verbs for form in verb)]
-    return " ".join([*random.sample(words, 6), "."])
+    drawn = random.sample(words, 8)
+    return " ".join([*drawn[:4], "."]), " ".join([*drawn[4:], "."])
 
 
 def _statement(random: Random, label: int) -> str:

@@ -1,0 +1,111 @@
+"""Does a run on the GPU give what it gives on the CPU, and how fast and how large is it there?
+
+    python benchmarks/gpu.py                      checks and measures everything in one call, on one CUDA GPU
+
+On the embedded task and encoder: the dev logits of a run on the GPU in fp32 against the same run on the CPU, the merge
+check in fp32 and bf16, scores side by side, seconds and peak memory, the median of several alternating runs. Exits with
+status 1 where a check fails.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from lightning_lora import RunConfig, read_predictions, run
+from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, TrainerConfig
+
+SETTINGS = {"cpu fp32": ("cpu", "32-true"), "gpu fp32": ("gpu", "32-true"), "gpu bf16": ("gpu", "bf16-mixed")}
+# One step from the same weights: what differs is the order of fp32 sums, not the course of training.
+LARGEST_LOGIT_DIFFERENCE = 1e-3
+
+
+def configuration(options: argparse.Namespace, place: str, max_steps: int = -1) -> RunConfig:
+    """The defaults of `train.py` on one device, in one precision."""
+    accelerator, precision = SETTINGS[place]
+    return RunConfig(
+        model=ModelConfig(name=options.model),
+        data=DataConfig(task=options.task, path=options.data),
+        trainer=TrainerConfig(accelerator=accelerator, precision=precision, max_steps=max_steps, progress_bar=False),
+        logger=LoggerConfig(wandb="disabled"),
+        merge=MergeConfig(save=False),
+    )
+
+
+def measured(config: RunConfig) -> dict[str, Any]:
+    """One run: its record's figures and its dev logits."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = run(config, Path(folder))
+        logits = read_predictions(next(Path(folder).glob("predictions*.parquet"))).logits
+    assert record.merge_check is not None, "a LoRA run is merged at its end"
+    return {
+        "score": record.score,
+        "seconds": record.seconds["fit"],
+        "peak_memory_bytes": record.peak_memory_bytes,
+        "changed_by_merging": record.merge_check["changed_predictions"],
+        "device": record.device,
+        "logits": logits,
+    }
+
+
+def summary(rows: dict[str, list[dict[str, Any]]]) -> Table:
+    """One line for each device and precision."""
+    table = Table(title="the same run on each (median over repeats)")
+    for heading in ("where", "score", "seconds", "peak memory, MiB", "predictions changed by merging"):
+        table.add_column(heading)
+    for place, runs in rows.items():
+        middle = {key: statistics.median(run[key] for run in runs) for key in ("score", "seconds", "peak_memory_bytes")}
+        changed = str(max(run["changed_by_merging"] for run in runs))
+        memory = f"{middle['peak_memory_bytes'] / 2**20:.0f}"
+        table.add_row(place, f"{middle['score']:.4f}", f"{middle['seconds']:.1f}", memory, changed)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="tiny", help="folder, hub id or tiny")
+    parser.add_argument("--task", default="toy_sentiment")
+    parser.add_argument("--data", default=None, help="the task's local folder")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/gpu.json"))
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("error: there is no CUDA GPU here; this script measures one")
+
+    steps = {place: measured(configuration(options, place, max_steps=1)) for place in ("cpu fp32", "gpu fp32")}
+    difference = float(np.abs(steps["cpu fp32"]["logits"] - steps["gpu fp32"]["logits"]).max())
+    rows: dict[str, list[dict[str, Any]]] = {place: [] for place in SETTINGS}
+    for _ in range(options.repeats):  # alternating, so that a change of the machine's pace hits all alike
+        for place, runs in rows.items():
+            runs.append(
+                {key: value for key, value in measured(configuration(options, place)).items() if key != "logits"}
+            )
+    Console().print(summary(rows))
+    wrong = [place for place in ("cpu fp32", "gpu fp32") if any(run["changed_by_merging"] for run in rows[place])]
+    passed = difference <= LARGEST_LOGIT_DIFFERENCE and not wrong
+    print(f"largest logit difference after one step, GPU against CPU in fp32: {difference:.1e}")
+    print("all checks passed" if passed else f"FAILED: difference {difference:.1e}, merging changed {wrong}")
+    record = {
+        "command": " ".join(["python", *sys.argv]),
+        "gpu": torch.cuda.get_device_name(),
+        "versions": {name: importlib.metadata.version(name) for name in ("lightning-lora", "torch", "lightning")},
+        "passed": passed,
+        "logit_difference_after_one_step": difference,
+        "runs": rows,
+    }
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(record, indent=2) + "\n")
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()
