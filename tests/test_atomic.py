@@ -44,7 +44,8 @@ def test_others_may_read_what_they_could_read_if_it_were_written_plainly(tmp_pat
     with atomic_file(tmp_path / "record") as temporary:
         temporary.write_text("")
     with atomic_folder(tmp_path / "adapter") as temporary:
-        (temporary / "config").write_text("")
+        (temporary / "config").touch(mode=0o600)
+    assert (tmp_path / "adapter" / "config").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert (tmp_path / "record").stat().st_mode == (tmp_path / "plain").stat().st_mode
     assert (tmp_path / "adapter").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode
 

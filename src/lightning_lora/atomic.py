@@ -42,7 +42,10 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        readable = temporary.stat().st_mode & 0o666
         for path in temporary.rglob("*"):
+            if path.is_file():
+                path.chmod(readable)  # libraries that write through temporary files leave them to their owner alone
             _flush(path)
         old = _beside(target)
         if target.exists():

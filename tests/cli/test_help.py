@@ -37,6 +37,13 @@ def test_the_defaults_are_marked() -> None:
     assert precheck.check(sorted(marked)).configs == (config,)
 
 
+def test_typing_the_defaults_as_they_are_shown_changes_nothing() -> None:
+    """1 for the batches of an epoch would be one batch, where 1.0 is all of them."""
+    shown = re.findall(r"^  ((?:trainer|optim|lora)\.\w+=\S+)", help_text(), re.MULTILINE)
+    assert "trainer.limit_train_batches=1.0" in shown
+    assert precheck.check([word for word in shown if not word.endswith("=null")]).configs == precheck.check([]).configs
+
+
 def test_every_option_has_a_description_and_an_example() -> None:
     for group, options in groups().items():
         assert options, group

@@ -55,5 +55,8 @@ def _section(section: Field[Any]) -> str:
 
 def _line(prefix: str, defaults: object, entry: Field[Any]) -> str:
     default = getattr(defaults, entry.name)
-    value = f"[{','.join(map(str, default))}]" if isinstance(default, list) else shown(default)
+    if isinstance(default, list):
+        value = f"[{','.join(map(str, default))}]"
+    else:  # 1.0 is all batches, 1 is one: a float keeps its point
+        value = str(default) if isinstance(default, float) else shown(default)
     return f"  {f'{prefix}{entry.name}={value}':<44} {entry.metadata['setting'].doc}"

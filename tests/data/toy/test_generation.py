@@ -17,10 +17,10 @@ from lightning_lora.tasks import TASKS, TOY_TASKS
 
 # sha256 of 200 training rows of seed 0: a change here changes every published figure on the toy tasks.
 FROZEN = {
-    "toy_acceptability": "?",
-    "toy_entailment": "?",
-    "toy_sentiment": "?",
-    "toy_similarity": "?",
+    "toy_acceptability": "ea7953e8d3b08195",
+    "toy_entailment": "5299c4ea1e3254d4",
+    "toy_sentiment": "1eb3d947f7c3720d",
+    "toy_similarity": "29ec9649b3cbdaf8",
 }
 HASH = """
 import hashlib, json, sys
@@ -85,7 +85,7 @@ def test_classes_are_equally_frequent(name: str) -> None:
 def test_pretraining_text_holds_no_validation_text() -> None:
     texts = corpus(5000, 3)
     pairs = [text for text in texts if not isinstance(text, str)]
-    assert 0.2 < len(pairs) / len(texts) < 0.6
+    assert 0.55 < len(pairs) / len(texts) < 0.65
     seen = {text if isinstance(text, str) else text[0] for text in texts}
     for name in TOY_TASKS:
         assert not seen & set(first_texts(name, "validation"))
