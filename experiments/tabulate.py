@@ -13,16 +13,8 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from lightning_lora import RunRecord, read_record
-
-
-def method_of(record: RunRecord) -> str:
-    """The name that `lora=` had: the baseline, or the roles' initials."""
-    lora = record.config["lora"]
-    if lora["method"] != "lora":
-        return str(lora["method"])
-    roles = lora["roles"]
-    return "all" if "down" in roles else "".join(role[0] for role in roles)
+from lightning_lora import RunRecord
+from lightning_lora.reporting import method_of, records_below
 
 
 def facts(record: RunRecord) -> dict[str, Any]:
@@ -66,7 +58,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="+", help="folders with runs somewhere below them")
     parser.add_argument("--out", type=Path, help="where the facts go, as JSON")
     options = parser.parse_args()
-    records = [read_record(path) for folder in options.folder for path in sorted(folder.rglob("result.json"))]
+    records = [record for folder in options.folder for record in records_below(folder).values()]
     runs = [facts(record) for record in records if record.status == "finished"]
     if len(runs) < len(records):
         print(f"{len(records) - len(runs)} of {len(records)} runs did not finish and are left out")

@@ -8,12 +8,14 @@ command line must be refused before torch is loaded; tests/test_config.py compar
 
 import copy
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from lightning_lora import settings
 from lightning_lora.settings import ConfigError
@@ -238,6 +240,20 @@ def to_run_config(config: DictConfig) -> RunConfig:
             raise ConfigError(f"unknown key '{settings.shown(key)}'{settings.did_you_mean(key, known)}")
     run = OmegaConf.to_object(plain)
     assert isinstance(run, RunConfig), "the schema stands first in conf/train.yaml"
+    return run
+
+
+def run_config_of(values: Mapping[str, Any]) -> RunConfig:
+    """The checked configuration that a record holds as plain values.
+
+    Raises:
+        ConfigError: a value is not allowed, or of another version's schema.
+    """
+    try:
+        run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), dict(values)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the record's configuration is not of this version: {str(error).splitlines()[0]}") from error
+    assert isinstance(run, RunConfig), "merged into the schema"
     return run
 
 

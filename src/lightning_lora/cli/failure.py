@@ -2,6 +2,8 @@
 
 import dis
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +15,17 @@ def refuse(error: Exception) -> NoReturn:
     """Print the error as one line and leave with status 2."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(MISTAKE)
+
+
+@contextmanager
+def one_line_for_mistakes() -> Iterator[None]:
+    """Within the block, a mistake of the user's ends the command in one line; any other error keeps its traceback."""
+    try:
+        yield
+    except Exception as error:
+        if is_users_mistake(error):
+            refuse(error)
+        raise
 
 
 def is_users_mistake(error: BaseException) -> bool:

@@ -3,12 +3,15 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lightning_lora.cli import failure, inspect, train
+from lightning_lora.cli import evaluate, failure, inspect, list, predict, train
 from lightning_lora.settings import ConfigError, did_you_mean, shown
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (train.main, "train one run or a sweep, then merge, measure and record it"),
     "inspect": (inspect.main, "show what a training command would adapt, without training"),
+    "predict": (predict.main, "predict with a trained run, row by row"),
+    "evaluate": (evaluate.main, "score a trained run on labelled data"),
+    "list": (list.main, "list the runs below a folder"),
 }
 
 _HELP = """\

@@ -23,6 +23,17 @@ class TokenizerError(ValueError):
 
 
 def encode(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokens:
+    """Tokens of a data set, see `tokenise`.
+
+    Raises:
+        TokenizerError: more than half of the tokens are unknown.
+    """
+    tokens = tokenise(texts, tokenizer, max_length)
+    check_known(tokens, texts, tokenizer)
+    return tokens
+
+
+def tokenise(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokens:
     """Token ids of one or two texts per row, special tokens included, not padded.
 
     Too long rows are cut to `max_length` tokens, of a pair always the longer text. From 50,000 rows a progress bar is
@@ -32,9 +43,6 @@ def encode(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, max_
         texts: one or two string arrays of equal length.
         tokenizer: the model's.
         max_length: in tokens, special tokens included.
-
-    Raises:
-        TokenizerError: more than half of the tokens are unknown.
     """
     rows = len(texts[0])
     parts: dict[str, list[Tensor]] = {}
@@ -48,9 +56,7 @@ def encode(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, max_
             for name, values in outputs.items():
                 parts.setdefault(name, []).append(_flat(values))
             progress.advance(bar, len(chunk[0]))
-    tokens = Tokens({name: torch.cat(values) for name, values in parts.items()}, torch.cat(lengths).cumsum(0))
-    check_known(tokens, texts, tokenizer)
-    return tokens
+    return Tokens({name: torch.cat(values) for name, values in parts.items()}, torch.cat(lengths).cumsum(0))
 
 
 def check_max_length(

@@ -33,6 +33,23 @@ def load_splits(task: Task, path: str | Path | None = None) -> dict[str, RawSpli
     return _from_hub(task, *task.hub)
 
 
+def load_labelled(task: Task, path: str | Path | None = None) -> dict[str, RawSplit]:
+    """What there is to score: one labelled file whatever its name, a folder's dev splits, or the task's own; unchecked.
+
+    Raises:
+        DataError: as `load_splits`.
+    """
+    if path is None:
+        return {split: raw for split, raw in load_splits(task).items() if split != task.train_split}
+    given = Path(path).expanduser()
+    if given.is_file():
+        return {given.stem: read_file(given, _wanted(task))}
+    folder = given if _candidates(given, task.dev_splits) else given / task.name
+    if not folder.is_dir():
+        raise DataError(f"--data {path}: no such file, and no folder with {task.dev_splits[0]}{_endings()}")
+    return {split: read_file(_split_file(folder, split), _wanted(task)) for split in task.dev_splits}
+
+
 def _splits(task: Task) -> tuple[str, ...]:
     return (task.train_split, *task.dev_splits)
 

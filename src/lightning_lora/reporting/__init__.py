@@ -1,5 +1,9 @@
 """Records of runs, and what people read of them. No torch."""
 
+from lightning_lora.reporting.listing import method_of as method_of
+from lightning_lora.reporting.listing import print_runs as print_runs
+from lightning_lora.reporting.listing import print_scores as print_scores
+from lightning_lora.reporting.listing import records_below as records_below
 from lightning_lora.reporting.predictions import PredictionTable as PredictionTable
 from lightning_lora.reporting.predictions import read_predictions as read_predictions
 from lightning_lora.reporting.predictions import write_predictions as write_predictions

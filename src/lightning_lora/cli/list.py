@@ -1,0 +1,41 @@
+"""`lightning-lora list`: the runs below a folder, a line each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_lora.cli import failure
+from lightning_lora.cli.parser import CommandParser
+from lightning_lora.settings import ConfigError
+
+_HELP = """\
+List the runs below a folder, newest last: task, method, rank, seed, score, trainable parameters, status.
+
+  lightning-lora list runs
+  lightning-lora list multirun/2026-11-24"""
+
+
+def main(words: Sequence[str]) -> None:
+    """List.
+
+    Args:
+        words: What stands after the command's name.
+
+    Raises:
+        SystemExit: status 2 where there is no such folder, or no run in it.
+    """
+    parser = CommandParser("list", _HELP)
+    parser.add_argument("folder", type=Path, help="a folder with runs somewhere below it")
+    options = parser.parse_args(words)
+    with failure.one_line_for_mistakes():
+        _list(options.folder)
+
+
+def _list(folder: Path) -> None:
+    from lightning_lora.reporting import print_runs, records_below
+
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: there is no such folder")
+    records = records_below(folder)
+    if not records:
+        raise ConfigError(f"{folder}: no run in it or below it; a run's folder holds a result.json")
+    print_runs(records, folder)

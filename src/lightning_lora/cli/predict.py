@@ -1,0 +1,70 @@
+"""`lightning-lora predict`: what a trained model says about rows of a file or of standard input."""
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning_lora.cli import failure
+from lightning_lora.cli.parser import CommandParser, positive_whole
+
+_HELP = """\
+Predict with a run's model, row by row: each row comes out in its place, with the predicted label and the probability of
+every label (in regression, with the number).
+
+  lightning-lora predict runs/2026-11-24/09-30-00-123456 reviews.csv --out predicted.csv
+  lightning-lora predict RUN/merged pairs.jsonl --out predicted.parquet
+  cat rows.jsonl | lightning-lora predict RUN - > predicted.jsonl
+
+A run's folder stands for its adapter on its base model; RUN/merged for the merged model in it."""
+
+
+def main(words: Sequence[str]) -> None:
+    """Predict.
+
+    Args:
+        words: What stands after the command's name.
+
+    Raises:
+        SystemExit: status 2 for a mistake of the user's.
+    """
+    parser = CommandParser("predict", _HELP)
+    parser.add_argument("run", type=Path, help="a run's folder, or adapter/ or merged/ in it")
+    parser.add_argument("input", help="a .csv, .tsv, .jsonl or .parquet file, or - for JSON lines on standard input")
+    parser.add_argument(
+        "--out", default="-", help="a file with one of these endings, or - for JSON lines (the default)"
+    )
+    parser.add_argument("--batch-size", type=positive_whole, default=64, help="rows per batch (64)")
+    options = parser.parse_args(words)
+    with failure.one_line_for_mistakes():
+        _predict(options)
+
+
+def _predict(options: argparse.Namespace) -> None:
+    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
+    from lightning_lora.build import restore
+    from lightning_lora.data.streams import row_writer, stream_rows
+    from lightning_lora.predicting import predict_rows
+
+    trained = restore(options.run)
+    rows = predict_rows(
+        trained.backbone,
+        trained.task,
+        _with_progress(stream_rows(options.input)),
+        max_length=trained.max_length,
+        batch_size=options.batch_size,
+    )
+    count = 0
+    with row_writer(options.out) as write:
+        for row in rows:
+            write(row)
+            count += 1
+    print(f"{count} rows predicted ({trained.task.name}): {options.out}", file=sys.stderr)
+
+
+def _with_progress(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return iter(track(rows, description="rows", console=Console(stderr=True), transient=True, total=None))

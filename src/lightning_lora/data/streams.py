@@ -1,0 +1,157 @@
+"""Rows of a file one after another, and rows to a file as they come: for data that need not fit into memory."""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lightning_lora.atomic import atomic_file
+from lightning_lora.data.files import READERS, DataError
+
+STANDARD = "-"
+"""Stands for standard input or output, as lines of JSON."""
+CHUNK_ROWS = 1000
+
+AnyRow = dict[str, Any]
+Writer = Callable[[AnyRow], None]
+
+
+def stream_rows(source: str) -> Iterator[AnyRow]:
+    """The rows of a csv, tsv, jsonl or parquet file, or of standard input; only a part of it is in memory at a time.
+
+    Args:
+        source: A path, or "-" for JSON lines on standard input.
+
+    Raises:
+        DataError: there is no such file, it is of another kind, or a row is malformed; with the row's number from 1.
+    """
+    if source == STANDARD:
+        yield from _json_rows(sys.stdin, "standard input")
+        return
+    file = Path(source).expanduser()
+    if file.suffix not in READERS:
+        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    try:
+        if file.suffix == ".parquet":
+            with pq.ParquetFile(file) as parquet:
+                for batch in parquet.iter_batches(CHUNK_ROWS):
+                    yield from batch.to_pylist()
+            return
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            yield from _json_rows(lines, str(file)) if file.suffix == ".jsonl" else _delimited_rows(lines, file)
+    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({reason})") from error
+
+
+def _json_rows(lines: Iterable[str], origin: str) -> Iterator[AnyRow]:
+    for number, line in enumerate(filter(str.strip, lines), start=1):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{origin}, row {number}: not JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise DataError(f'{origin}, row {number}: each line must be an object such as {{"sentence": "..."}}')
+        yield row
+
+
+def _delimited_rows(lines: Iterable[str], file: Path) -> Iterator[AnyRow]:
+    """csv with standard quoting; tsv with none, as GLUE's own files are."""
+    tabs = file.suffix == ".tsv"
+    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    rows = csv.reader(lines, delimiter="\t" if tabs else ",", quoting=quoting, strict=not tabs)
+    header = next(rows, None)
+    if not header:
+        raise DataError(f"{file}: the file is empty")
+    for number, values in enumerate(filter(None, rows), start=1):
+        if len(values) != len(header):
+            raise DataError(f"{file}, row {number}: {len(values)} fields where the header has {len(header)}")
+        yield dict(zip(header, values, strict=True))
+
+
+@contextmanager
+def row_writer(target: str) -> Iterator[Writer]:
+    """A function that writes a row; the file appears, whole, when the block ends without an error.
+
+    Args:
+        target: A path that ends in .csv, .tsv, .jsonl or .parquet, or "-" for JSON lines on standard output.
+
+    Raises:
+        DataError: another ending, or a row with other columns than the first.
+    """
+    if target == STANDARD:
+        yield lambda row: print(json.dumps(row, ensure_ascii=False), flush=True)
+        return
+    file = Path(target).expanduser()
+    if file.suffix not in READERS:
+        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    with atomic_file(file) as temporary:
+        if file.suffix == ".parquet":
+            with _parquet_writer(temporary) as write:
+                yield write
+        else:
+            with temporary.open("w", encoding="utf-8", newline="") as stream:
+                yield _json_writer(stream) if file.suffix == ".jsonl" else _delimited_writer(stream, file)
+
+
+def _json_writer(stream: IO[str]) -> Writer:
+    return lambda row: print(json.dumps(row, ensure_ascii=False), file=stream)
+
+
+def _delimited_writer(stream: IO[str], file: Path) -> Writer:
+    header: list[str] = []
+    tabs = file.suffix == ".tsv"
+    writer = csv.writer(stream, dialect="excel-tab" if tabs else "excel")
+
+    def write(row: AnyRow) -> None:
+        if not header:
+            header.extend(row)
+            writer.writerow(header)
+        _check_columns(row, header, file)
+        writer.writerow(row.values())
+
+    return write
+
+
+@contextmanager
+def _parquet_writer(file: Path) -> Iterator[Writer]:
+    waiting: list[AnyRow] = []
+    opened: list[pq.ParquetWriter] = []
+
+    def flush() -> None:
+        if waiting:
+            table = pa.Table.from_pylist(waiting, schema=opened[0].schema if opened else None)
+            if not opened:
+                opened.append(pq.ParquetWriter(file, table.schema))
+            opened[0].write_table(table)
+            waiting.clear()
+
+    def write(row: AnyRow) -> None:
+        _check_columns(row, list(waiting[0]) if waiting else list(row), file)
+        waiting.append(row)
+        if len(waiting) == CHUNK_ROWS:
+            flush()
+
+    try:
+        yield write
+        flush()
+    finally:
+        for writer in opened:
+            writer.close()
+    if not opened:
+        pq.write_table(pa.table({}), file)
+
+
+def _check_columns(row: Mapping[str, Any], expected: list[str], file: Path) -> None:
+    if list(row) != expected:
+        raise DataError(
+            f"{file}: a row has columns {', '.join(row)}, the first has {', '.join(expected)}; write .jsonl"
+        )

@@ -1,0 +1,109 @@
+"""Using a trained model: logits of texts, predictions for rows as they come, scores on labelled data."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_lora.backbone import Backbone
+from lightning_lora.data.collation import Collator
+from lightning_lora.data.encoding import tokenise
+from lightning_lora.data.files import DataError
+from lightning_lora.data.validation import Split
+from lightning_lora.tasks import Task, did_you_mean, score
+
+PREDICTION = "prediction"
+PROBABILITY = "probability_"
+BATCHES_AT_ONCE = 32
+
+
+@torch.inference_mode()
+def logits_of(
+    backbone: Backbone, texts: tuple[pa.Array, ...], *, max_length: int, batch_size: int = 64
+) -> Float[Tensor, "rows outputs"]:
+    """The model's fp32 logits for texts, on the CPU, in the order of the texts.
+
+    Rows go through in order of length, so that little of a batch is padding. The model runs where its parameters are.
+
+    Args:
+        backbone: Model and tokenizer; the model is put in eval mode.
+        texts: One or two string arrays of equal length.
+        max_length: Tokens at which a text is cut.
+        batch_size: Rows per batch.
+    """
+    model: nn.Module = backbone.model.eval()
+    device = next(model.parameters()).device
+    tokens = tokenise(texts, backbone.tokenizer, max_length)
+    collate = Collator.of(backbone.tokenizer)
+    order = torch.argsort(tokens.offsets.diff(), stable=True)
+    found: Tensor | None = None
+    for rows in order.split(batch_size):
+        batch = collate([tokens.row(row) for row in rows.tolist()])
+        logits = model(**{name: values.to(device) for name, values in batch.items()}).logits.float().cpu()
+        if found is None:
+            found = torch.empty(len(tokens), logits.shape[1])
+        found[rows] = logits
+    return torch.empty(0, 1) if found is None else found
+
+
+def predict_rows(
+    backbone: Backbone, task: Task, rows: Iterable[Mapping[str, Any]], *, max_length: int, batch_size: int = 64
+) -> Iterator[dict[str, Any]]:
+    """Every row with what the model says about it, in the rows' order; a few thousand rows are in memory at a time.
+
+    A row gets ``prediction``, the name of the likeliest label, and ``probability_<label>`` for each label; in
+    regression ``prediction`` is the number.
+
+    Args:
+        backbone: Model and tokenizer.
+        task: Says which columns hold the text, and what the labels are called.
+        rows: Mappings with at least the task's text columns.
+        max_length: Tokens at which a text is cut.
+        batch_size: Rows per batch.
+
+    Raises:
+        DataError: a row lacks a text column, its text is no text, or a column has the name of one that is added.
+    """
+    source = enumerate(rows, start=1)
+    while chunk := list(islice(source, batch_size * BATCHES_AT_ONCE)):
+        for number, row in chunk:
+            _check_row(task, row, number)
+        texts = tuple(pa.array([row[column] for _, row in chunk], pa.large_string()) for column in task.text_columns)
+        logits = logits_of(backbone, texts, max_length=max_length, batch_size=batch_size)
+        for (_, row), told in zip(chunk, _told(task, logits), strict=True):
+            yield {**row, **told}
+
+
+def evaluate_split(
+    backbone: Backbone, task: Task, split: Split, *, max_length: int, batch_size: int = 64
+) -> dict[str, float]:
+    """The task's metrics over a whole labelled split."""
+    logits = logits_of(backbone, split.texts, max_length=max_length, batch_size=batch_size)
+    return score(task, logits, split.labels)
+
+
+def _told(task: Task, logits: Float[Tensor, "rows outputs"]) -> Iterator[dict[str, Any]]:
+    if task.is_regression:
+        yield from ({PREDICTION: value} for value in logits[:, 0].tolist())
+        return
+    for probabilities in logits.double().softmax(1):
+        named = dict(zip(task.labels, probabilities.tolist(), strict=True))
+        best = task.labels[int(probabilities.argmax())]
+        yield {PREDICTION: best} | {f"{PROBABILITY}{label}": value for label, value in named.items()}
+
+
+def _check_row(task: Task, row: Mapping[str, Any], number: int) -> None:
+    for column in task.text_columns:
+        if column not in row:
+            raise DataError(
+                f"row {number}: no column {column!r}{did_you_mean(column, row)}; it has {', '.join(map(str, row))}"
+            )
+        if not isinstance(row[column], str):
+            raise DataError(f"row {number}, column {column!r}: {row[column]!r} is no text")
+    for column in row:
+        if column == PREDICTION or str(column).startswith(PROBABILITY):
+            raise DataError(f"row {number}: the column {column!r} is one that prediction adds; rename it")

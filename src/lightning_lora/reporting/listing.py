@@ -1,0 +1,72 @@
+"""Many runs, or one run's scores on other data, as tables for people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
+
+
+def records_below(folder: Path) -> dict[Path, RunRecord]:
+    """Every record in the folder or below it by its run's folder, in order of the folders' names.
+
+    Raises:
+        ValueError: one of them cannot be read.
+    """
+    return {path.parent: read_record(path) for path in sorted(folder.rglob(FILE_NAME))}
+
+
+def method_of(record: RunRecord) -> str:
+    """What was trained, as ``lora=`` had it: the baseline, "all", "mlp", or the roles' initials; "named" for names."""
+    lora = record.config["lora"]
+    if lora["method"] != "lora":
+        return str(lora["method"])
+    if lora["modules"]:
+        return "named"
+    roles = set(lora["roles"])
+    attention = "".join(role[0] for role in ("query", "key", "value", "output") if role in roles)
+    if not roles & {"up", "gate", "down"}:
+        return attention
+    return "all" if attention == "qkvo" else f"{attention}+mlp".removeprefix("+")
+
+
+def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:
+    """A line for each run, its folder relative to ``below``."""
+    table = Table(box=None, padding=(0, 2))
+    for heading in ("run", "task", "method", "rank", "seed", "score", "trainable %", "seconds", "status"):
+        table.add_column(heading, justify="right" if heading in ("rank", "seed", "trainable %", "seconds") else "left")
+    for folder, record in records.items():
+        adapted = record.config["lora"]["method"] == "lora"
+        percent = record.parameters.get("trainable_percent")
+        table.add_row(
+            str(folder.relative_to(below)),
+            record.task,
+            method_of(record),
+            str(record.config["rank"]) if adapted else "",
+            str(record.config["seed"]),
+            f"{record.metric} {record.score:.4f}" if record.score is not None else "",
+            f"{percent:.2f}" if percent is not None else "",
+            f"{record.seconds['total']:.0f}" if "total" in record.seconds else "",
+            record.status,
+        )
+    return table
+
+
+def print_runs(records: Mapping[Path, RunRecord], below: Path, console: Console | None = None) -> None:
+    """Print `runs_table`."""
+    (console or Console(highlight=False)).print(runs_table(records, below))
+
+
+def print_scores(
+    task: str, scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int], console: Console | None = None
+) -> None:
+    """Print a task's metrics, a line for each split."""
+    table = Table(box=None, padding=(0, 2), title=task, title_justify="left")
+    metrics = list(next(iter(scores.values()), {}))
+    for heading in ("split", "rows", *metrics):
+        table.add_column(heading)
+    for split, values in scores.items():
+        table.add_row(split, str(rows[split]), *(f"{values[metric]:.4f}" for metric in metrics))
+    (console or Console(highlight=False)).print(table)

@@ -1,0 +1,175 @@
+"""A finished run, used: the model that comes back from its folder says what the run's own predictions say."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from lightning_lora.backbone import load_backbone
+from lightning_lora.build import restore
+from lightning_lora.cli import main as command
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, RunConfig, TrainerConfig
+from lightning_lora.data import toy
+from lightning_lora.data.files import DataError
+from lightning_lora.predicting import logits_of, predict_rows
+from lightning_lora.reporting import read_predictions, read_record
+from lightning_lora.running import run
+from lightning_lora.tasks import TASKS
+
+TASK = TASKS["toy_entailment"]
+ROWS = toy.generate("toy_entailment", "validation", toy.VALIDATION_ROWS, 0)
+
+
+def trained(folder: Path, task: str, **changes: object) -> Path:
+    """A short run with every part of the folder."""
+    config = RunConfig(
+        epochs=1,
+        lr=1e-2,
+        data=DataConfig(task=task, train_rows=128, max_length=64, cache_dir=str(folder / "cache")),
+        trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
+        logger=LoggerConfig(wandb="disabled"),
+        **changes,  # type: ignore[arg-type]
+    )
+    run(config, folder / "run")
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def entailment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    torch.manual_seed(0)
+    return trained(tmp_path_factory.mktemp("entailment"), "toy_entailment")
+
+
+@pytest.mark.parametrize("part", ["", "adapter", "merged"])
+def test_the_restored_model_gives_the_recorded_logits(part: str, entailment: Path) -> None:
+    expected = torch.from_numpy(read_predictions(entailment / "predictions.parquet").logits)
+    back = restore(entailment / part)
+    texts = tuple(_column(column) for column in TASK.text_columns)
+    found = logits_of(back.backbone, texts, max_length=back.max_length)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert torch.equal(found.argmax(1), expected.argmax(1))
+
+
+def test_the_base_model_alone_does_not() -> None:
+    """The control, without the adapter and with a new head."""
+    backbone = load_backbone("tiny", TASK)
+    texts = tuple(_column(column)[:50] for column in TASK.text_columns)
+    assert logits_of(backbone, texts, max_length=64).std() < 0.5
+
+
+def test_rows_keep_their_order_and_columns_whatever_their_length(entailment: Path) -> None:
+    back = restore(entailment)
+    rows = [{"id": f"r{i}", **{column: row[column] for column in TASK.text_columns}} for i, row in enumerate(ROWS[:70])]
+    told = list(predict_rows(back.backbone, TASK, iter(rows), max_length=64, batch_size=2))
+    assert [row["id"] for row in told] == [row["id"] for row in rows]
+    expected = read_predictions(entailment / "predictions.parquet").logits[:70].argmax(1)
+    assert [TASK.labels.index(row["prediction"]) for row in told] == expected.tolist()
+    for row in told:
+        probabilities = {label: row[f"probability_{label}"] for label in TASK.labels}
+        assert sum(probabilities.values()) == pytest.approx(1)
+        assert max(probabilities, key=probabilities.__getitem__) == row["prediction"]
+
+
+def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
+    back = restore(entailment)
+    read = 0
+
+    def endless() -> Iterator[dict[str, str]]:
+        nonlocal read
+        while True:
+            read += 1
+            yield {column: ROWS[0][column] for column in TASK.text_columns}
+
+    next(predict_rows(back.backbone, TASK, endless(), max_length=64, batch_size=2))
+    assert read == 2 * 32
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"premise": "a", "hypotesis": "b"}, "row 1: no column 'hypothesis'; did you mean 'hypotesis'"),
+        ({"premise": "a", "hypothesis": None}, "row 1, column 'hypothesis': None is no text"),
+        ({"premise": "a", "hypothesis": "b", "prediction": 1}, "'prediction' is one that prediction adds"),
+    ],
+)
+def test_a_row_that_cannot_be_predicted(row: dict[str, object], said: str, entailment: Path) -> None:
+    with pytest.raises(DataError, match=said.replace("(", r"\(")):
+        list(predict_rows(restore(entailment).backbone, TASK, [row], max_length=64))
+
+
+def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "rows.jsonl", tmp_path / "told.csv"
+    source.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:10]))
+    command.main(["predict", str(entailment), str(source), "--out", str(target)])
+    lines = target.read_text().splitlines()
+    assert lines[0].split(",")[-4:] == ["prediction", *(f"probability_{label}" for label in TASK.labels)]
+    assert len(lines) == 11
+    assert "10 rows predicted" in capsys.readouterr().err
+
+
+def test_evaluate_gives_the_recorded_scores(entailment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["evaluate", str(entailment)])
+    record = read_record(entailment)
+    out = capsys.readouterr().out
+    assert f"{record.score:.4f}" in out
+    assert str(record.data["rows"]["validation"]) in out
+
+
+def test_evaluate_on_a_labelled_file_of_any_name(
+    entailment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labelled with the model's own predictions, the score is 1."""
+    predictions = read_predictions(entailment / "predictions.parquet").logits.argmax(1)
+    rows = [{**row, "label": int(label)} for row, label in zip(ROWS[:40], predictions, strict=False)]
+    (tmp_path / "fresh.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command.main(["evaluate", str(entailment / "merged"), "--data", str(tmp_path / "fresh.jsonl")])
+    assert {"fresh", "40", "1.0000"} <= set(capsys.readouterr().out.split())
+
+
+def test_regression_predicts_numbers(tmp_path: Path) -> None:
+    folder = trained(tmp_path, "toy_similarity", lora=LoraConfig(method="head", roles=[]))
+    back = restore(folder)
+    rows = toy.generate("toy_similarity", "validation", toy.VALIDATION_ROWS, 0)[:5]
+    told = [row["prediction"] for row in predict_rows(back.backbone, back.task, rows, max_length=64)]
+    expected = read_predictions(folder / "predictions.parquet").logits[:5, 0].tolist()
+    assert told == pytest.approx(expected, abs=1e-5)
+
+
+def test_list_shows_a_line_for_each_run(entailment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["list", str(entailment.parent)])
+    (heading, line) = capsys.readouterr().out.splitlines()
+    assert heading.split()[:3] == ["run", "task", "method"]
+    assert line.split()[:3] == ["run", "toy_entailment", "qv"]
+    assert "finished" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["predict", "nowhere", "rows.csv"], "result.json"),
+        (["predict", "RUN", "rows.csv"], "rows.csv: no such file"),
+        (["predict", "RUN", "rows.txt"], ".txt is not one of the endings"),
+        (["predict", "RUN"], "the following arguments are required: input; see lightning-lora predict --help"),
+        (["predict", "RUN", "x.csv", "--batch-size", "0"], "'0' must be a whole number from 1"),
+        (["evaluate", "RUN", "--data", "nowhere"], "--data nowhere: no such file"),
+        (["list", "nowhere"], "there is no such folder"),
+        (["list", "EMPTY"], "no run in it or below it"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(
+    words: list[str], said: str, entailment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = {"RUN": str(entailment), "EMPTY": str(tmp_path)}
+    with pytest.raises(SystemExit) as caught:
+        command.main([names.get(word, word) for word in words])
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+
+
+def _column(name: str) -> pa.Array:
+    return pa.array([row[name] for row in ROWS], pa.large_string())
