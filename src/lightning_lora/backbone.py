@@ -4,9 +4,8 @@ What the loader reports as not in the checkpoint (a classifier, a pooler) is wha
 its name. PEFT goes by the names ``classifier`` and ``score``, and leaves the heads of T5, BART and XLNet frozen.
 """
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.tasks import Task
 
 EMBEDDED = "tiny"
@@ -37,6 +37,7 @@ class Backbone:
         new_parameters: Names of the parameters that the checkpoint does not hold, freshly initialised.
         fingerprint: sha256 over names, types, shapes and bytes of all parameters and buffers that were loaded.
         max_length: The longest input, in tokens, that model and tokenizer allow; None where neither sets a limit.
+        digests: sha256 of each tensor that was loaded; the fingerprint is made of them.
     """
 
     model: nn.Module
@@ -47,6 +48,7 @@ class Backbone:
     new_parameters: tuple[str, ...]
     fingerprint: str
     max_length: int | None
+    digests: Mapping[str, str]
 
 
 def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbone:
@@ -81,17 +83,9 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
     new = _new_parameters(model, info)
     _give_padding_token(model, tokenizer)
     _check_vocabulary(name, model, tokenizer)
-    fingerprint = fingerprint_of((key, value) for key, value in model.state_dict().items() if key not in set(new))
-    return Backbone(model, tokenizer, name, source, revision, new, fingerprint, _max_length(model, tokenizer))
-
-
-def fingerprint_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """sha256 over (name, dtype, shape, bytes) of tensors in order of their names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors, key=lambda item: item[0]):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    digests = tensor_digests((key, value) for key, value in model.state_dict().items() if key not in set(new))
+    longest = _max_length(model, tokenizer)
+    return Backbone(model, tokenizer, name, source, revision, new, fingerprint_of(digests), longest, digests)
 
 
 def _source(name: str) -> str:

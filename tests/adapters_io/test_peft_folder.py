@@ -1,4 +1,4 @@
-"""The adapter folder, opened by the real PEFT: equal logits, head included."""
+"""Adapter folders travel both ways between this package and the real PEFT: equal logits, head included."""
 
 import copy
 import json
@@ -7,52 +7,135 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from tiny_models import TINY, tiny_batch
+from peft_peer import MODELS, assert_equal, logits, new_of, randomise, trained_by_peft
+from tiny_models import TINY
 from torch import nn
 
-from lightning_lora.adapters_io import save_peft_folder
+from lightning_lora.adapters_io import load_peft_folder, save_peft_folder
 from lightning_lora.adapters_io.peft_folder import new_modules
-from lightning_lora.inject import inject_adapter
+from lightning_lora.inject import disabled, inject_adapter
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
 
-HEADS = {
-    "bert": ("classifier", "bert.pooler"),
-    "roberta": ("classifier",),
-    "deberta-v2": ("classifier", "pooler"),
-    "gpt2": ("score",),
-    "modernbert": ("classifier",),
-    "llama": ("score",),
-}
+EVERY_MODEL = pytest.mark.parametrize("name", MODELS)
 
 
-def new_of(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
-    return [name for name, _ in model.named_parameters() if name.startswith(tuple(f"{head}." for head in heads))]
+def adapted(name: str, scaling: str, roles: str) -> tuple[nn.Module, nn.Module, list[str]]:
+    """(the base, the same with a trained adapter, names of its new parameters)."""
+    build, heads, _ = MODELS[name]
+    base = build()
+    model = copy.deepcopy(base)
+    new = new_of(model, heads)
+    inject_adapter(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new=new)
+    randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
+    return base, model, new
 
 
 @pytest.mark.parametrize("roles", ["qv", "all"])
 @pytest.mark.parametrize("scaling", ["alpha_over_rank", "alpha_over_sqrt_rank", "constant"])
-@pytest.mark.parametrize("model_type", HEADS)
-def test_peft_opens_it_with_equal_logits_head_included(
-    model_type: str, scaling: str, roles: str, tmp_path: Path
-) -> None:
-    model = TINY[model_type]()
-    base = copy.deepcopy(model)
-    new = new_of(model, HEADS[model_type])
-    inject_adapter(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new=new)
-    with torch.no_grad():
-        for _, parameter in adapter_parameters(model):
-            parameter.normal_(std=0.3)
-        for name in new:
-            model.get_parameter(name).normal_(std=0.3)
+@EVERY_MODEL
+def test_peft_opens_ours_with_equal_logits_and_so_do_we(name: str, scaling: str, roles: str, tmp_path: Path) -> None:
+    base, model, new = adapted(name, scaling, roles)
     save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    ours = copy.deepcopy(base)
+    loaded = load_peft_folder(ours, tmp_path / "adapter", new=new)
 
-    batch = tiny_batch()
-    expected = model(**batch).logits
-    base_logits = base(**batch).logits.clone()
+    expected, before = logits(model), logits(base)
     peer = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    torch.testing.assert_close(peer(**batch).logits, expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(base_logits, expected, atol=1e-2), "the control: the base model's logits differ"
+    assert_equal(logits(peer), expected)
+    assert_equal(logits(ours), expected)
+    assert sorted(loaded.parameters) == sorted(new)
+    assert not torch.allclose(before, expected, atol=1e-2), "the control: the base model's logits differ"
+
+
+@EVERY_MODEL
+def test_we_open_what_peft_trained_with_equal_logits(name: str, tmp_path: Path) -> None:
+    build, heads, targets = MODELS[name]
+    base = build()
+    ours, new = copy.deepcopy(base), new_of(base, heads)
+    before = logits(base)
+    peer = trained_by_peft(base, tmp_path, target_modules=targets, modules_to_save=list(heads))
+    loaded = load_peft_folder(ours, tmp_path, new=new)
+    assert_equal(logits(ours), logits(peer))
+    assert not torch.allclose(before, logits(peer), atol=1e-2), "the control: the base model's logits differ"
+    assert loaded.report.totals.trainable == sum(p.numel() for p in peer.parameters() if p.requires_grad)
+    with disabled(ours):
+        assert not torch.allclose(logits(ours), logits(peer), atol=1e-2), "the control: it is not the head alone"
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+def test_a_folder_of_ours_loads_back_bit_equal(name: str, tmp_path: Path) -> None:
+    base, model, new = adapted(name, "alpha_over_rank", "all")
+    save_peft_folder(model, tmp_path / "one", base_name="base", new=new)
+    load_peft_folder(base, tmp_path / "one", new=new)
+    save_peft_folder(base, tmp_path / "two", base_name="base", new=new)
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    if name != "gpt2":  # a fused layer comes back as one matrix, whose products are summed in another order
+        assert torch.equal(logits(base), logits(model))
+
+
+def test_two_parts_of_a_fused_layer_come_back_as_one_matrix_of_twice_the_rank(tmp_path: Path) -> None:
+    base, model, new = adapted("gpt2", "alpha_over_rank", "qv")
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    loaded = load_peft_folder(base, tmp_path / "adapter", new=new)
+    assert {module.rank for module in loaded.report.modules} == {4}
+    delta, whole = (m.transformer.h[1].attn.c_attn.adapters["default"] for m in (model, base))
+    assert torch.equal(whole.A, delta.A)
+    assert torch.equal(whole.weight(), delta.weight())
+    assert not whole.weight()[16:32].any(), "the key is not adapted"
+
+
+def test_layers_with_settings_of_their_own_travel(tmp_path: Path) -> None:
+    base = TINY["bert"]()
+    model, new = copy.deepcopy(base), new_of(base, ("classifier",))
+    names = [f"bert.encoder.layer.{block}.attention.self.{layer}" for block in (0, 1) for layer in ("query", "value")]
+    specs = {
+        names[0]: LoraSpec(rank=1, alpha=3.0),
+        names[1]: LoraSpec(rank=2, alpha=3.0, scaling="alpha_over_sqrt_rank"),
+        names[2]: LoraSpec(rank=3, alpha=0.7, scaling="constant"),
+        names[3]: LoraSpec(rank=2),
+    }
+    inject_adapter(model, specs, new=new)
+    randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    ours = copy.deepcopy(base)
+    load_peft_folder(ours, tmp_path / "adapter", new=new)
+    assert_equal(logits(ours), logits(model))
+    peer = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    assert_equal(logits(peer), logits(model))
+
+
+def test_an_adapter_without_the_head_opens_in_peft(tmp_path: Path) -> None:
+    base = TINY["bert"]()
+    model = copy.deepcopy(base)
+    inject_adapter(model, LoraSpec(rank=2))  # on a checkpoint that holds the head, nothing is new
+    randomise(parameter for _, parameter in adapter_parameters(model))
+    save_peft_folder(model, tmp_path / "adapter", base_name="base")
+    assert_equal(logits(PeftModel.from_pretrained(base, tmp_path / "adapter").eval()), logits(model))
+
+
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True:UserWarning")
+def test_linear_and_conv1d_layers_travel_in_one_adapter(tmp_path: Path) -> None:
+    base = TINY["gpt2"]()
+    model = copy.deepcopy(base)
+    inject_adapter(model, LoraSpec(rank=2), modules=["c_attn", "score", "wte"])
+    randomise(parameter for _, parameter in adapter_parameters(model))
+    save_peft_folder(model, tmp_path / "adapter", base_name="base")
+    ours = copy.deepcopy(base)
+    load_peft_folder(ours, tmp_path / "adapter")
+    assert_equal(logits(ours), logits(model))
+    assert not torch.allclose(logits(base), logits(model), atol=1e-2), "the control: the base model's logits differ"
+    assert_equal(logits(PeftModel.from_pretrained(base, tmp_path / "adapter").eval()), logits(model))
+
+
+def test_two_rates_of_dropout_cannot_be_told_to_peft(tmp_path: Path) -> None:
+    model = TINY["bert"]()
+    names = [f"bert.encoder.layer.{block}.attention.self.query" for block in (0, 1)]
+    specs = {name: LoraSpec(rank=2, dropout=rate) for name, rate in zip(names, (0.0, 0.1), strict=True)}
+    inject_adapter(model, specs, modules=names)
+    with pytest.raises(ValueError, match=r"one dropout for all layers; adapter 'default' has \[0\.0, 0\.1\]"):
+        save_peft_folder(model, tmp_path / "adapter", base_name="base")
 
 
 def test_the_head_is_named_as_one_module() -> None:
@@ -63,13 +146,14 @@ def test_the_head_is_named_as_one_module() -> None:
 
 def test_only_what_was_trained_is_in_the_file(tmp_path: Path) -> None:
     model = TINY["bert"]()
-    new = new_of(model, HEADS["bert"])
+    new = new_of(model, MODELS["bert"][1])
     report = inject_adapter(model, LoraSpec(rank=2), new=new)
     save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert size < 4 * report.totals.trainable + 4096
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert (config["r"], config["lora_alpha"]) == (2, 4)
+    assert sum(p.numel() for _, p in adapter_parameters(model)) == report.totals.adapter
 
 
 def test_a_model_without_adapters_is_refused(tmp_path: Path) -> None:

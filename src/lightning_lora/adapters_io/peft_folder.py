@@ -6,19 +6,29 @@ What the checkpoint lacked (the head) goes in with the adapter, as PEFT's ``modu
 """
 
 import json
-from collections.abc import Collection
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.lora import LoRAEmbedding, LoRALayer, LoraSpec, LowRankDelta, lora_layers
+from lightning_lora.lora import LoRALayer, LowRankDelta, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
 PREFIX = "base_model.model."
+CONFIG_FILE = "adapter_config.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+# Ends of names of the modules that PEFT takes for a classifier's head, saved with the adapter, whatever it is told.
+_HEADS_OF_PEFT = ("classifier", "score")
+
+T = TypeVar("T")
 
 
 def save_peft_folder(
@@ -29,6 +39,7 @@ def save_peft_folder(
     revision: str | None = None,
     adapter: str = "default",
     new: Collection[str] = (),
+    facts: AdapterFacts | None = None,
 ) -> None:
     """Write one adapter and the newly initialised modules, atomically.
 
@@ -38,7 +49,9 @@ def save_peft_folder(
         base_name: Hub id or folder of the base model, for PEFT to find it.
         revision: Hub revision of the base model.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters.
+        new: Names of the newly initialised parameters, and of others that were trained with the adapter.
+        facts: What is known of task and base model. It is written beside PEFT's files, for loading to check; None
+            leaves a folder of PEFT's own two files.
 
     Raises:
         ValueError: the model has no such adapter, or its layers cannot be told in one PEFT configuration.
@@ -50,17 +63,28 @@ def save_peft_folder(
     for name, layer in layers.items():
         tensors |= _factors(name, layer, adapter)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    tensors |= {PREFIX + name: parameters[name].detach() for name in new}
+    tensors |= {_own_key(name, layers): parameters[name].detach() for name in new}
+    saved = new_modules(model, new)
+    heads = {name for name, _ in model.named_modules() if name.endswith(_HEADS_OF_PEFT)}
     config = _config(layers, adapter) | {
         "base_model_name_or_path": base_name,
         "revision": revision,
-        "modules_to_save": new_modules(model, new) or None,
+        "modules_to_save": saved or None,
+        # PEFT cannot open a classifier's adapter without the head it expects; to the logits the task type is nothing.
+        "task_type": "SEQ_CLS" if heads and heads <= set(saved) else None,
     }
     with atomic_folder(folder) as temporary:
-        (temporary / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        save_file(
-            {key: value.cpu().contiguous() for key, value in tensors.items()}, temporary / "adapter_model.safetensors"
-        )
+        (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, temporary / WEIGHTS_FILE)
+        if facts is not None:
+            (temporary / FACTS_FILE).write_text(replace(facts, parameters=tuple(new)).to_json())
+
+
+def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
+    """PEFT's names of A and B of a layer, adapted or not yet."""
+    if isinstance(layer, nn.Embedding):
+        return f"{PREFIX}{name}.lora_embedding_A", f"{PREFIX}{name}.lora_embedding_B"
+    return f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight"
 
 
 def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
@@ -87,37 +111,65 @@ def _factors(name: str, layer: LoRALayer, adapter: str) -> dict[str, Tensor]:
     if not delta.layout.is_whole:
         # expand_low_rank maps (…, ranks) to (…, out); on the identity it gives the block-diagonal B itself, transposed.
         B = expand_low_rank(torch.eye(A.shape[0], dtype=B.dtype, device=B.device), B, delta.layout).T
-    if isinstance(layer, LoRAEmbedding):
-        return {f"{PREFIX}{name}.lora_embedding_A": A, f"{PREFIX}{name}.lora_embedding_B": B}
-    return {f"{PREFIX}{name}.lora_A.weight": A, f"{PREFIX}{name}.lora_B.weight": B}
+    return dict(zip(factor_keys(layer, name), (A, B), strict=True))
+
+
+def _own_key(name: str, layers: Mapping[str, LoRALayer]) -> str:
+    """PEFT's name of a parameter of the model's own; PEFT puts an adapted layer's one level deeper."""
+    module, _, key = name.rpartition(".")
+    return f"{PREFIX}{module}.base_layer.{key}" if module in layers else PREFIX + name
 
 
 def _config(layers: dict[str, LoRALayer], adapter: str) -> dict[str, Any]:
-    """PEFT's LoraConfig. Its rank is the summed rank of a fused layer, so alpha grows where the rule divides by it."""
+    """PEFT's LoraConfig: the most frequent rank and alpha, and the layers that differ by name.
+
+    PEFT's rank is that of the exported factors: of a fused layer the summed rank, and alpha grows with it.
+    """
     deltas = {name: _delta(layer, adapter) for name, layer in layers.items()}
-    spec: LoraSpec = next(iter(deltas.values())).spec
-    if any(delta.spec != spec for delta in deltas.values()):
-        raise ValueError(f"the layers of adapter {adapter!r} differ in their settings; they need one export each")
-    rooted = spec.scaling == "alpha_over_sqrt_rank"
-    transposed = {layer.weight_is_in_by_out for layer in layers.values() if not isinstance(layer, LoRAEmbedding)}
-    if len(transposed) > 1:
-        raise ValueError("PEFT cannot hold Linear and Conv1D layers in one adapter; adapt them under two names")
+    dropouts = {delta.spec.dropout for delta in deltas.values()}
+    if len(dropouts) > 1:
+        raise ValueError(f"PEFT has one dropout for all layers; adapter {adapter!r} has {sorted(dropouts)}")
+    rooted = all(delta.spec.scaling == "alpha_over_sqrt_rank" for delta in deltas.values())
     ranks = {name: delta.A.shape[0] for name, delta in deltas.items()}
-    alphas = {name: spec.scale * (ranks[name] ** 0.5 if rooted else ranks[name]) for name in deltas}
-    usual_rank = max(set(ranks.values()), key=list(ranks.values()).count)
-    usual_alpha = next(alphas[name] for name in deltas if ranks[name] == usual_rank)
+    alphas = {name: _exported_alpha(delta, rooted) for name, delta in deltas.items()}
+    usual_rank, usual_alpha = _most_frequent(ranks.values()), _most_frequent(alphas.values())
     return {
         "peft_type": "LORA",
-        "task_type": "SEQ_CLS",
         "inference_mode": True,
         "bias": "none",
-        "fan_in_fan_out": transposed == {True},
+        # Of a Conv1D. PEFT goes by each layer's class all the same, and says so where the two disagree.
+        "fan_in_fan_out": any(type(layer).__name__ == "LoRAConv1D" for layer in layers.values()),
         "r": usual_rank,
-        "lora_alpha": int(usual_alpha) if float(usual_alpha).is_integer() else usual_alpha,
-        "rank_pattern": {name: rank for name, rank in ranks.items() if rank != usual_rank},
-        "alpha_pattern": {name: alphas[name] for name, rank in ranks.items() if rank != usual_rank},
-        "lora_dropout": spec.dropout,
+        "lora_alpha": _whole(usual_alpha),
+        "rank_pattern": {_exactly(name): rank for name, rank in ranks.items() if rank != usual_rank},
+        "alpha_pattern": {_exactly(name): _whole(alpha) for name, alpha in alphas.items() if alpha != usual_alpha},
+        "lora_dropout": dropouts.pop(),
         "use_rslora": rooted,
         "init_lora_weights": True,
         "target_modules": sorted(deltas),
     }
+
+
+def _exported_alpha(delta: LowRankDelta, rooted: bool) -> float:
+    """The alpha that gives this layer's scale at the exported rank, without a division where there need be none."""
+    spec, rank = delta.spec, delta.A.shape[0]
+    parts = rank // spec.rank
+    if spec.scaling == "alpha_over_rank" and not rooted:
+        return spec.effective_alpha * parts
+    if rooted:
+        return spec.effective_alpha * parts**0.5
+    return spec.scale * rank
+
+
+def _most_frequent(numbers: Iterable[T]) -> T:
+    ((number, _),) = Counter(numbers).most_common(1)
+    return number
+
+
+def _whole(number: float) -> float | int:
+    return int(number) if float(number).is_integer() else number
+
+
+def _exactly(name: str) -> str:
+    """A layer's name as the pattern for it alone."""
+    return f"^{re.escape(name)}"

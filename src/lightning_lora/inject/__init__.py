@@ -1,6 +1,7 @@
 """Surgery on a model: choose layers, adapt them, freeze the rest, merge and undo it; and say what was done."""
 
 from lightning_lora.inject.attach import adapter_names as adapter_names
+from lightning_lora.inject.attach import attach_adapter as attach_adapter
 from lightning_lora.inject.attach import disable as disable
 from lightning_lora.inject.attach import disabled as disabled
 from lightning_lora.inject.attach import eject as eject
@@ -16,4 +17,5 @@ from lightning_lora.inject.report import AdaptedModule as AdaptedModule
 from lightning_lora.inject.report import InjectionReport as InjectionReport
 from lightning_lora.inject.report import ParameterTotals as ParameterTotals
 from lightning_lora.inject.report import count_parameters as count_parameters
+from lightning_lora.inject.selection import Selected as Selected
 from lightning_lora.inject.selection import select as select

