@@ -11,8 +11,7 @@ from tiny_models import TINY, tiny_batch
 from torch import nn
 
 from lightning_lora.adapters_io import save_peft_folder
-from lightning_lora.adapters_io.peft_folder import new_modules
-from lightning_lora.inject import inject_adapter
+from lightning_lora.inject import inject_adapter, new_modules
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.lora import adapter_parameters
+from lightning_lora.lora import adapter_keys
 
 
 def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -17,7 +17,7 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
         tokenizer: Its tokenizer.
         folder: Where to write; replaced if it is there.
     """
-    adapters = {name for name, _ in adapter_parameters(model)}
+    adapters = adapter_keys(model)
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary, state_dict=state)

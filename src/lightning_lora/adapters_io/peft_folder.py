@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightning_lora.atomic import atomic_folder
+from lightning_lora.inject import head_names, new_modules
 from lightning_lora.lora import LoRAEmbedding, LoRALayer, LoraSpec, LowRankDelta, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
@@ -50,7 +51,7 @@ def save_peft_folder(
     for name, layer in layers.items():
         tensors |= _factors(name, layer, adapter)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    tensors |= {PREFIX + name: parameters[name].detach() for name in new}
+    tensors |= {PREFIX + name: parameters[own].detach() for name, own in head_names(model, adapter, new).items()}
     config = _config(layers, adapter) | {
         "base_model_name_or_path": base_name,
         "revision": revision,
@@ -61,18 +62,6 @@ def save_peft_folder(
         save_file(
             {key: value.cpu().contiguous() for key, value in tensors.items()}, temporary / "adapter_model.safetensors"
         )
-
-
-def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
-    """The largest modules all of whose parameters are new: the head as one name, not as its layers."""
-    wanted = set(new)
-    whole: list[str] = []
-    for name, module in model.named_modules():
-        parameters = [f"{name}.{key}" for key, _ in module.named_parameters(remove_duplicate=False)]
-        inside = any(name.startswith(f"{found}.") for found in whole)
-        if name and parameters and not inside and wanted.issuperset(parameters):
-            whole.append(name)
-    return whole
 
 
 def _delta(layer: LoRALayer, adapter: str) -> LowRankDelta:
