@@ -222,8 +222,11 @@ def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
     """The adapted class for a layer, or None where there is none.
 
     Hugging Face's `Conv1D` is recognised by its name and shape, because this room imports torch only; the class made
-    for it is a subclass of that very `Conv1D`. A head of which adapters have copies is none to adapt.
+    for it is a subclass of that very `Conv1D`. An adapted layer's class is its own; a head of which
+    adapters have copies is none to adapt.
     """
+    if isinstance(layer, LoRALayer):
+        return type(layer)
     if isinstance(layer, RoutedHead):
         return None
     if isinstance(layer, nn.Linear):
