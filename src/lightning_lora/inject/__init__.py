@@ -20,6 +20,7 @@ from lightning_lora.inject.freezing import train_baseline as train_baseline
 from lightning_lora.inject.freezing import train_only as train_only
 from lightning_lora.inject.heads import head_names as head_names
 from lightning_lora.inject.heads import new_modules as new_modules
+from lightning_lora.inject.heads import outputs_of as outputs_of
 from lightning_lora.inject.mixing import mixed as mixed
 from lightning_lora.inject.mixing import mixed_logits as mixed_logits
 from lightning_lora.inject.report import AdaptedModule as AdaptedModule

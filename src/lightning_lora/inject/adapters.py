@@ -120,7 +120,7 @@ def swap_values(model: nn.Module, adapter: str, values: Mapping[str, Tensor]) ->
         raise RuntimeError(f"adapter {adapter!r} is merged; call unmerge() before changing its values")
     if different := sorted(set(own).symmetric_difference(values)):
         where = "the model" if different[0] in own else "the new values"
-        raise ValueError(f"only {where} has {different[0]!r} ({len(different)} names differ)")
+        raise ValueError(f"{different[0]!r} is in {where} only; {len(different)} names differ")
     for name, value in values.items():
         if value.shape != own[name].shape:
             raise ValueError(f"{name!r} is {tuple(own[name].shape)} here and {tuple(value.shape)} in the new values")

@@ -85,6 +85,19 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
     return next((found for found in reversed(plain) if isinstance(found, nn.Linear)), None)
 
 
+def outputs_of(model: nn.Module, adapter: str | None) -> int | None:
+    """How many logits an adapter's head gives, or (None) the head that stands in place now.
+
+    None where adapters have no heads of their own, so that there is the model's only.
+    """
+    head = next((m for _, m in reversed(list(routed_modules(model))) if isinstance(m, RoutedHead)), None)
+    if head is None:
+        return None
+    slot = head.slot_of(adapter) if adapter is not None else None
+    last = last_linear(head if slot is None else head.adapters[slot])
+    return last.out_features if last is not None else None
+
+
 def give_head(
     model: nn.Module, adapter: str, paths: Sequence[str], outputs: int | None, routing: Routing
 ) -> list[RoutedHead]:

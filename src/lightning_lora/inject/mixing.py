@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lora.inject.attach import check_adapter, shared_routing
-from lightning_lora.inject.heads import last_linear
-from lightning_lora.lora import LoRAEmbedding, RoutedHead, lora_layers, route, routed_modules, spans_of
+from lightning_lora.inject.heads import outputs_of
+from lightning_lora.lora import LoRAEmbedding, lora_layers, route, routed_modules, spans_of
 
 
 @contextmanager
@@ -73,23 +73,13 @@ def mixed_logits(model: nn.Module, rows: Sequence[str | None], inputs: Mapping[s
     ordered = {name: _reordered(value, order) for name, value in inputs.items()}
     with mixed(model, [rows[row] for row in order]):
         logits: Tensor = model(**ordered).logits
-    widths = {adapter: _outputs(model, adapter) for adapter in set(rows)}
+    widths = {adapter: outputs_of(model, adapter) for adapter in set(rows)}
     found = {row: values[: widths[rows[row]]] for row, values in zip(order, logits, strict=True)}
     return [found[row] for row in range(len(rows))]
 
 
 def _reordered(value: Any, order: list[int]) -> Any:
     return value.index_select(0, torch.tensor(order, device=value.device)) if isinstance(value, Tensor) else value
-
-
-def _outputs(model: nn.Module, adapter: str | None) -> int | None:
-    """How many logits an adapter's head gives; None (all there are) where the model has one head for all."""
-    head = next((m for _, m in reversed(list(routed_modules(model))) if isinstance(m, RoutedHead)), None)
-    if head is None:
-        return None
-    own = head.adapters[adapter] if adapter is not None and adapter in head.adapters else head
-    last = last_linear(own)
-    return last.out_features if last is not None else None
 
 
 def _check_embeddings(model: nn.Module) -> None:
