@@ -15,6 +15,10 @@ from lightning_lora.inject.attach import inject_adapter as inject_adapter
 from lightning_lora.inject.attach import merge as merge
 from lightning_lora.inject.attach import merged as merged
 from lightning_lora.inject.attach import unmerge as unmerge
+from lightning_lora.inject.combining import CombinationReport as CombinationReport
+from lightning_lora.inject.combining import CombinedLayer as CombinedLayer
+from lightning_lora.inject.combining import combine_adapters as combine_adapters
+from lightning_lora.inject.combining import compress_adapter as compress_adapter
 from lightning_lora.inject.freezing import BASELINES as BASELINES
 from lightning_lora.inject.freezing import train_baseline as train_baseline
 from lightning_lora.inject.freezing import train_only as train_only
