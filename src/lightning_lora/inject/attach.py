@@ -170,7 +170,9 @@ def merged(model: nn.Module, adapter: str | None = None) -> Iterator[None]:
 
 
 def enable(model: nn.Module, adapter: str) -> None:
-    """Make an adapter the active one.
+    """Make an adapter the active one, and its head.
+
+    Under gradient checkpointing call ``backward`` before switching: it runs layers again, as they are routed then.
 
     Raises:
         ValueError: the model has no such adapter.

@@ -20,8 +20,8 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
     """Within the block, row i of every batch goes through adapter ``rows[i]``, or (None) through the base model.
 
     Neighbouring rows of one adapter are computed together; `mixed_logits` brings them together first. Logits of heads
-    with fewer outputs than the widest in the batch are filled up with -inf. With gradient checkpointing, ``backward``
-    belongs inside the block, since it runs layers again. Switching inside the block has no effect before its end.
+    with fewer outputs than the widest in the batch are filled up with -inf. Switching inside the block has no effect
+    before its end.
 
     Args:
         model: A model with injected adapters; none may be merged.
@@ -29,8 +29,10 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
 
     Raises:
         ValueError: there are no rows, the model has no such adapter, or an embedding is adapted of which it is not
-            known that it looks up rows of the batch (positions, for one, are the same for all rows).
-        RuntimeError: an adapter is merged. In the block: a layer is given something that has no row for each row.
+            known that it looks up rows of the batch (positions, for one, are the same for all rows); the model trains
+            with gradient checkpointing, which runs layers again in backward, when the block may be over. In the block:
+            a layer is given something that has no row for each row of the batch.
+        RuntimeError: an adapter is merged.
     """
     routing = shared_routing(model)
     if not rows:
@@ -38,6 +40,7 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
     for adapter in set(rows) - {None}:
         check_adapter(model, str(adapter))
     _check_embeddings(model)
+    _check_runs_once(model)
     merged = next((layer.merged_adapter for _, layer in routed_modules(model) if layer.merged_adapter), None)
     if merged is not None:
         raise RuntimeError(f"adapter {merged!r} is merged into the weights; call unmerge() before mixing adapters")
@@ -80,6 +83,15 @@ def mixed_logits(model: nn.Module, rows: Sequence[str | None], inputs: Mapping[s
 
 def _reordered(value: Any, order: list[int]) -> Any:
     return value.index_select(0, torch.tensor(order, device=value.device)) if isinstance(value, Tensor) else value
+
+
+def _check_runs_once(model: nn.Module) -> None:
+    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+    if checkpointing and model.training and torch.is_grad_enabled():
+        raise ValueError(
+            "gradient checkpointing runs layers again in backward, and then without the rows' adapters; turn it off to "
+            "train on mixed batches"
+        )
 
 
 def _check_embeddings(model: nn.Module) -> None:

@@ -69,7 +69,8 @@ class Routed(nn.Module):
         if spans and (x.ndim == 0 or x.shape[0] != spans[-1].stop):
             raise ValueError(
                 f"the mixed batch has {spans[-1].stop} rows, but a {type(self).__name__} is given a tensor of shape "
-                f"{tuple(x.shape)}: it works on something that all rows share, which cannot follow several adapters"
+                f"{tuple(x.shape)}; a layer that is given something else than rows, such as positions that all rows "
+                "share or rows flattened into tokens, cannot be adapted in a mixed batch"
             )
         return spans
 
