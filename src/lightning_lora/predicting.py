@@ -41,7 +41,7 @@ def logits_of(
     collate = Collator.of(backbone.tokenizer)
     order = torch.argsort(tokens.offsets.diff(), stable=True)
     found: Tensor | None = None
-    for rows in order.split(batch_size):
+    for rows in torch.split(order, batch_size):
         batch = collate([tokens.row(row) for row in rows.tolist()])
         logits = model(**{name: values.to(device) for name, values in batch.items()}).logits.float().cpu()
         if found is None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from peft import PeftModel
 from peft_peer import MODELS, assert_equal, logits, new_of, randomise, trained_by_peft
-from tiny_models import TINY
+from tiny_models import TINY, tiny_batch
 from torch import nn
+from two_tasks import two_tasks
 
 from lightning_lora.adapters_io import load_peft_folder, save_peft_folder
-from lightning_lora.adapters_io.peft_folder import new_modules
-from lightning_lora.inject import disabled, inject_adapter
+from lightning_lora.inject import disabled, enable, inject_adapter, merge
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
 
@@ -138,10 +138,21 @@ def test_two_rates_of_dropout_cannot_be_told_to_peft(tmp_path: Path) -> None:
         save_peft_folder(model, tmp_path / "adapter", base_name="base")
 
 
-def test_the_head_is_named_as_one_module() -> None:
-    model = TINY["roberta"]()
-    assert new_modules(model, new_of(model, ("classifier",))) == ["classifier"]
-    assert new_modules(model, ["classifier.dense.weight", "classifier.dense.bias"]) == ["classifier.dense"]
+@pytest.mark.parametrize("while_merged", [None, "a", "b"])
+@pytest.mark.parametrize("adapter", ["a", "b"])
+def test_peft_opens_each_of_two_adapters_with_its_own_head(
+    adapter: str, while_merged: str | None, tmp_path: Path
+) -> None:
+    model, new = two_tasks("roberta", outputs=2, dtype=torch.float32)
+    batch = tiny_batch()
+    enable(model, adapter)
+    expected = model(**batch).logits
+    if while_merged is not None:
+        merge(model, while_merged)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", adapter=adapter, new=new)
+    torch.manual_seed(0)
+    peer = PeftModel.from_pretrained(TINY["roberta"](), tmp_path / "adapter").eval()
+    torch.testing.assert_close(peer(**batch).logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_only_what_was_trained_is_in_the_file(tmp_path: Path) -> None:

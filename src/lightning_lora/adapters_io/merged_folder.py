@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.lora import adapter_parameters
+from lightning_lora.inject import outputs_of
+from lightning_lora.lora import adapter_keys
 
 
 def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -16,8 +17,17 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
         model: A transformers model; adapted layers must be merged.
         tokenizer: Its tokenizer.
         folder: Where to write; replaced if it is there.
+
+    Raises:
+        ValueError: the head of the merged adapter has another number of outputs than the config has labels.
     """
-    adapters = {name for name, _ in adapter_parameters(model)}
+    outputs = outputs_of(model, None)
+    if outputs is not None and outputs != model.config.num_labels:
+        raise ValueError(
+            f"the head in place has {outputs} outputs, the config {model.config.num_labels} labels; set "
+            "model.config.id2label to the labels of the merged adapter's task first"
+        )
+    adapters = adapter_keys(model)
     state = {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
     with atomic_folder(folder) as temporary:
         model.save_pretrained(temporary, state_dict=state)

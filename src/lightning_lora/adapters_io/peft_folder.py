@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
+from lightning_lora.inject import head_names, new_modules
 from lightning_lora.lora import LoRALayer, LowRankDelta, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
@@ -63,7 +64,9 @@ def save_peft_folder(
     for name, layer in layers.items():
         tensors |= _factors(name, layer, adapter)
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    tensors |= {_own_key(name, layers): parameters[name].detach() for name in new}
+    tensors |= {
+        _own_key(name, layers): parameters[own].detach() for name, own in head_names(model, adapter, new).items()
+    }
     saved = new_modules(model, new)
     heads = {name for name, _ in model.named_modules() if name.endswith(_HEADS_OF_PEFT)}
     config = _config(layers, adapter) | {
@@ -85,18 +88,6 @@ def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
     if isinstance(layer, nn.Embedding):
         return f"{PREFIX}{name}.lora_embedding_A", f"{PREFIX}{name}.lora_embedding_B"
     return f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight"
-
-
-def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
-    """The largest modules all of whose parameters are new: the head as one name, not as its layers."""
-    wanted = set(new)
-    whole: list[str] = []
-    for name, module in model.named_modules():
-        parameters = [f"{name}.{key}" for key, _ in module.named_parameters(remove_duplicate=False)]
-        inside = any(name.startswith(f"{found}.") for found in whole)
-        if name and parameters and not inside and wanted.issuperset(parameters):
-            whole.append(name)
-    return whole
 
 
 def _delta(layer: LoRALayer, adapter: str) -> LowRankDelta:

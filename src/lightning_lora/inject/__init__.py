@@ -1,5 +1,11 @@
 """Surgery on a model: choose layers, adapt them, freeze the rest, merge and undo it; and say what was done."""
 
+from lightning_lora.inject.adapters import adapter_state as adapter_state
+from lightning_lora.inject.adapters import delete_adapter as delete_adapter
+from lightning_lora.inject.adapters import merged_adapter as merged_adapter
+from lightning_lora.inject.adapters import swap_merged as swap_merged
+from lightning_lora.inject.adapters import swap_values as swap_values
+from lightning_lora.inject.adapters import train_adapters as train_adapters
 from lightning_lora.inject.attach import adapter_names as adapter_names
 from lightning_lora.inject.attach import attach_adapter as attach_adapter
 from lightning_lora.inject.attach import disable as disable
@@ -10,9 +16,18 @@ from lightning_lora.inject.attach import inject_adapter as inject_adapter
 from lightning_lora.inject.attach import merge as merge
 from lightning_lora.inject.attach import merged as merged
 from lightning_lora.inject.attach import unmerge as unmerge
+from lightning_lora.inject.combining import CombinationReport as CombinationReport
+from lightning_lora.inject.combining import CombinedLayer as CombinedLayer
+from lightning_lora.inject.combining import combine_adapters as combine_adapters
+from lightning_lora.inject.combining import compress_adapter as compress_adapter
 from lightning_lora.inject.freezing import BASELINES as BASELINES
 from lightning_lora.inject.freezing import train_baseline as train_baseline
 from lightning_lora.inject.freezing import train_only as train_only
+from lightning_lora.inject.heads import head_names as head_names
+from lightning_lora.inject.heads import new_modules as new_modules
+from lightning_lora.inject.heads import outputs_of as outputs_of
+from lightning_lora.inject.mixing import mixed as mixed
+from lightning_lora.inject.mixing import mixed_logits as mixed_logits
 from lightning_lora.inject.report import AdaptedModule as AdaptedModule
 from lightning_lora.inject.report import InjectionReport as InjectionReport
 from lightning_lora.inject.report import ParameterTotals as ParameterTotals

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lightning_lora.lora import OutputLayout, lora_class_for
+from lightning_lora.lora import OutputLayout, lora_class_for, routed_modules
 from lightning_lora.lora.functional import WHOLE
 from lightning_lora.targets import Role, UnknownArchitecture, match, projections_for
 
@@ -62,7 +62,9 @@ def select(
 
 def _candidates(model: nn.Module, new: Collection[str]) -> dict[str, nn.Module]:
     heads = {name.rpartition(".")[0] for name in new}
-    return {name: module for name, module in model.named_modules() if name and name not in heads}
+    copies = tuple(f"{name}.adapters." for name, _ in routed_modules(model))
+    named = ((name, module) for name, module in model.named_modules() if name and not name.startswith(copies))
+    return {name: module for name, module in named if name not in heads}
 
 
 def _by_role(model: nn.Module, candidates: dict[str, nn.Module], roles: Collection[Role]) -> list[Selected]:

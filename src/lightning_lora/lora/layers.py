@@ -9,7 +9,6 @@ state-dict keys are those of the base model. The low-rank terms live beside them
     release()              is  the very same module object that was adopted
 """
 
-import copy
 import functools
 from collections.abc import Callable
 from typing import Any, ClassVar, cast
@@ -28,7 +27,9 @@ from lightning_lora.lora.functional import (
     low_rank_term,
     merged_weight,
 )
+from lightning_lora.lora.heads import RoutedHead
 from lightning_lora.lora.initialisation import INITIALISATIONS
+from lightning_lora.lora.routed import Routed
 from lightning_lora.lora.routing import Routing
 from lightning_lora.lora.spec import LoraSpec
 
@@ -83,25 +84,21 @@ class LowRankDelta(nn.Module):
         return f"rank={self.spec.rank}, scale={self.scale:g}"
 
 
-class LoRALayer(nn.Module):
-    """What adapted layers have in common: adoption, named adapters, one forward, merging.
+class LoRALayer(Routed):
+    """What adapted layers have in common: named low-rank terms, one forward, merging.
 
     Subclasses are this class mixed in front of a layer class, so ``super().forward`` is the base layer's own.
     """
 
-    adapters: nn.ModuleDict
-    routing: Routing
     weight: nn.Parameter
     # nn.Linear keeps its weight as (out, in); GPT-2's Conv1D and nn.Embedding as (in, out).
     weight_is_in_by_out: ClassVar[bool] = False
-    # Held in tuples so that torch does not register them as a submodule and a parameter of this layer.
-    _base: tuple[nn.Module]
+    # In a tuple so that torch does not register it as a parameter of this layer.
     _unmerged_weight: tuple[nn.Parameter] | None
-    merged_adapter: str | None
 
     @classmethod
     def adopt(cls, base: nn.Module, routing: Routing) -> "LoRALayer":
-        """An adapted layer, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`.
+        """See `Routed.adopt`.
 
         Raises:
             ValueError: ``base`` computes its weight (a parametrisation) instead of holding it.
@@ -110,22 +107,9 @@ class LoRALayer(nn.Module):
             raise ValueError(
                 f"{type(base).__name__} holds no weight parameter of its own; remove its parametrisation first"
             )
-        layer = cls.__new__(cls)
-        layer.__dict__.update({key: copy.copy(v) if isinstance(v, dict) else v for key, v in base.__dict__.items()})
-        layer._base = (base,)
+        layer = super().adopt(base, routing)
         layer._unmerged_weight = None
-        layer.merged_adapter = None
-        layer.routing = routing
-        layer.adapters = nn.ModuleDict()
         return layer
-
-    def release(self) -> nn.Module:
-        """The very module that was adopted, with the weights this layer has now (merged ones where merged)."""
-        base = self._base[0]
-        for key in base.__dict__:
-            base.__dict__[key] = self.__dict__[key]
-        base._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
-        return base
 
     @property
     def features(self) -> tuple[int, int]:
@@ -148,27 +132,23 @@ class LoRALayer(nn.Module):
         delta.train(self.training)
         return delta
 
-    def active_delta(self) -> LowRankDelta | None:
-        """The term the forward adds: None for the base model, for an adapter this layer lacks, or for a merged one.
-
-        Raises:
-            RuntimeError: an adapter is merged, and the routing asks for something else.
-        """
-        if self.merged_adapter is not None:
-            if self.merged_adapter != self.routing.adapter:
-                raise RuntimeError(
-                    f"adapter {self.merged_adapter!r} is merged into the weights, but {self.routing.adapter!r} is "
-                    "asked for; call unmerge() before switching or disabling adapters"
-                )
-            return None
-        name = self.routing.adapter
-        return cast(LowRankDelta, self.adapters[name]) if name is not None and name in self.adapters else None
-
     def forward(self, x: Tensor) -> Tensor:
-        """The base layer's output, plus the active term; the base layer's output itself is not changed."""
+        """The base layer's output plus the term in force, span by span where the batch is mixed.
+
+        The base layer's output itself is not changed, and is computed for the whole batch at once.
+        """
         result = cast(Tensor, super().forward(x))
-        delta = self.active_delta()
-        return result if delta is None else add_term(result, self.term(delta, x))
+        adapter = self.adapter_in_force()
+        spans = self.spans_for(x)
+        if not spans:
+            return self._adapted(result, x, adapter)
+        rows = ((span.adapter, slice(span.start, span.stop)) for span in spans)
+        return torch.cat([self._adapted(result[part], x[part], name) for name, part in rows])
+
+    def _adapted(self, result: Tensor, x: Tensor, adapter: str | None) -> Tensor:
+        if adapter is None or adapter not in self.adapters:
+            return result
+        return add_term(result, self.term(cast(LowRankDelta, self.adapters[adapter]), x))
 
     def term(self, delta: LowRankDelta, x: Tensor) -> Tensor:
         """What ``delta`` adds to the output for the input ``x``."""
@@ -179,16 +159,15 @@ class LoRALayer(nn.Module):
         """Put ``W0 + ΔW`` in place of the weight, summed in fp64 and rounded once.
 
         The frozen Parameter itself is set aside, not changed: weights tied to it keep their values, and `unmerge` puts
-        the same object back. The cost while merged is one more copy of this weight.
+        the same object back. The cost while merged is one more copy of this weight, in its own type; `release` (on a
+        model `inject.eject`) gives it up, and with it the way back. Subtracting ΔW again would need no copy, and
+        would not give W0: the sum was rounded.
 
         Raises:
             ValueError: there is no adapter of that name, or the merged weight is not finite.
             RuntimeError: something is merged already.
         """
-        if self.merged_adapter is not None:
-            raise RuntimeError(f"adapter {self.merged_adapter!r} is already merged; call unmerge() first")
-        if name not in self.adapters:
-            raise ValueError(f"the layer has no adapter named {name!r}, only {list(self.adapters)}")
+        self.check_mergeable(name)
         delta = cast(LowRankDelta, self.adapters[name]).weight()
         merged = merged_weight(self.weight, delta.T if self.weight_is_in_by_out else delta)
         self._unmerged_weight = (self.weight,)
@@ -243,8 +222,13 @@ def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
     """The adapted class for a layer, or None where there is none.
 
     Hugging Face's `Conv1D` is recognised by its name and shape, because this room imports torch only; the class made
-    for it is a subclass of that very `Conv1D`.
+    for it is a subclass of that very `Conv1D`. An adapted layer's class is its own; a head of which
+    adapters have copies is none to adapt.
     """
+    if isinstance(layer, LoRALayer):
+        return type(layer)
+    if isinstance(layer, RoutedHead):
+        return None
     if isinstance(layer, nn.Linear):
         return LoRALinear
     if isinstance(layer, nn.Embedding):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from lightning_lora.lora.layers import LoRALayer, LowRankDelta
+from lightning_lora.lora.routed import routed_modules
 from lightning_lora.lora.routing import Routing
 
 
@@ -25,3 +26,9 @@ def adapter_parameters(model: nn.Module, adapter: str | None = None) -> Iterator
 def routing_of(model: nn.Module) -> Routing | None:
     """The routing that the model's adapted layers share, or None where there are none."""
     return next((layer.routing for _, layer in lora_layers(model)), None)
+
+
+def adapter_keys(model: nn.Module) -> set[str]:
+    """State-dict keys that are an adapter's own, factors and heads: those that the base model does not have."""
+    inside = tuple(f"{name}.adapters.".lstrip(".") for name, _ in routed_modules(model))
+    return {key for key in model.state_dict() if key.startswith(inside)}

@@ -1,0 +1,95 @@
+"""What adapted layers and heads have in common: they stand in another module's place and follow the `Routing`.
+
+A routed module is a subclass of the class of the module it stands for, and takes over what that one holds: the same
+Parameter objects under the same state-dict keys. What is an adapter's own lies beside it, in ``adapters[name]``.
+"""
+
+import copy
+from collections.abc import Iterator
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from lightning_lora.lora.routing import Routing, Span
+
+AnyRouted = TypeVar("AnyRouted", bound="Routed")
+
+
+class Routed(nn.Module):
+    """Adoption, release, and which adapter is in force. Mixed in front of the class of the adopted module."""
+
+    adapters: nn.ModuleDict
+    routing: Routing
+    merged_adapter: str | None
+    # In a tuple so that torch does not register it as a submodule.
+    _base: tuple[nn.Module]
+
+    @classmethod
+    def adopt(cls: type[AnyRouted], base: nn.Module, routing: Routing) -> AnyRouted:
+        """A routed module, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`."""
+        routed = cls.__new__(cls)
+        routed.__dict__.update({key: copy.copy(v) if isinstance(v, dict) else v for key, v in base.__dict__.items()})
+        routed._base = (base,)
+        routed.merged_adapter = None
+        routed.routing = routing
+        routed.adapters = nn.ModuleDict()
+        return routed
+
+    def release(self) -> nn.Module:
+        """The very module that was adopted, with what this one holds in its place now (merged where merged)."""
+        base = self._base[0]
+        for key in base.__dict__:
+            base.__dict__[key] = self.__dict__[key]
+        base._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
+        return base
+
+    def adapter_in_force(self) -> str | None:
+        """The adapter to go through beside what stands in place: None for the base model, and for a merged adapter.
+
+        Raises:
+            RuntimeError: an adapter is merged, and the routing asks for something else.
+        """
+        if self.merged_adapter is None:
+            return self.routing.adapter
+        if self.routing.spans or self.merged_adapter != self.routing.adapter:
+            asked = "a mixed batch" if self.routing.spans else repr(self.routing.adapter)
+            raise RuntimeError(
+                f"adapter {self.merged_adapter!r} is merged into the weights, but {asked} is asked for; call unmerge() "
+                "before switching or disabling adapters, or swap_merged() to merge another one"
+            )
+        return None
+
+    def spans_for(self, x: Tensor) -> tuple[Span, ...]:
+        """The spans that divide ``x``; empty where the batch is not mixed.
+
+        Raises:
+            ValueError: ``x`` does not have one row for each row of the mixed batch.
+        """
+        spans = self.routing.spans
+        if spans and (x.ndim == 0 or x.shape[0] != spans[-1].stop):
+            raise ValueError(
+                f"the mixed batch has {spans[-1].stop} rows, but a {type(self).__name__} is given a tensor of shape "
+                f"{tuple(x.shape)}; a layer that is given something else than rows, such as positions that all rows "
+                "share or rows flattened into tokens, cannot be adapted in a mixed batch"
+            )
+        return spans
+
+    def merge(self, name: str) -> None:
+        """Put what adapter ``name`` makes of this module in its place."""
+        raise NotImplementedError
+
+    def unmerge(self) -> None:
+        """Undo `merge`, exactly."""
+        raise NotImplementedError
+
+    def check_mergeable(self, name: str) -> None:
+        """Raise RuntimeError where something is merged already, ValueError where there is no such adapter here."""
+        if self.merged_adapter is not None:
+            raise RuntimeError(f"adapter {self.merged_adapter!r} is already merged; call unmerge() first")
+        if name not in self.adapters:
+            raise ValueError(f"the layer has no adapter named {name!r}, only {list(self.adapters)}")
+
+
+def routed_modules(model: nn.Module) -> Iterator[tuple[str, Routed]]:
+    """(name, module) of every adapted layer and every head with copies, each once, in the model's order."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, Routed))
