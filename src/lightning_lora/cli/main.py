@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lightning_lora.cli import evaluate, failure, inspect, list_runs, predict, train
+from lightning_lora.cli import evaluate, failure, inspect, list_runs, merge, predict, train
 from lightning_lora.settings import ConfigError, did_you_mean, shown
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "inspect": (inspect.main, "show what a training command would adapt, without training"),
     "predict": (predict.main, "predict with a trained run, row by row"),
     "evaluate": (evaluate.main, "score a trained run on labelled data"),
+    "merge": (merge.main, "merge a run's adapter into its base model, for plain transformers"),
     "list": (list_runs.main, "list the runs below a folder"),
 }
 

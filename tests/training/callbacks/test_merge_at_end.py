@@ -11,7 +11,7 @@ from torch import nn
 from lightning_lora.inject import merged
 from lightning_lora.lora import LoRALinear
 from lightning_lora.training.callbacks import MergeAtEnd, MergeCheck
-from lightning_lora.training.callbacks.merge_at_end import compare, evaluating
+from lightning_lora.training.callbacks.merge_at_end import compare_logits, evaluating
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The '(train|val)_dataloader' does not have many workers"),
@@ -93,12 +93,12 @@ def test_it_runs_in_the_precision_of_training(tmp_path: Path) -> None:
 
 
 def test_predictions_of_classes_and_of_numbers() -> None:
-    assert compare(torch.tensor([[0.0, 1.0], [2.0, 1.5]]), torch.tensor([[0.0, 1.25], [1.0, 1.5]])) == MergeCheck(
-        1.0, 1, 2
-    )
+    assert compare_logits(
+        torch.tensor([[0.0, 1.0], [2.0, 1.5]]), torch.tensor([[0.0, 1.25], [1.0, 1.5]])
+    ) == MergeCheck(1.0, 1, 2)
     numbers = torch.tensor([[1.0], [2.0], [3.0]])
     moved = numbers + torch.tensor([[0.0], [0.0005], [-0.25]])
-    assert compare(numbers, moved) == MergeCheck(0.25, 1, 3)
+    assert compare_logits(numbers, moved) == MergeCheck(0.25, 1, 3)
 
 
 def test_evaluating_gives_every_module_its_own_mode_back() -> None:

@@ -10,6 +10,7 @@ from lightning_lora.training.callbacks.early_stopping import DevScoreStopping as
 from lightning_lora.training.callbacks.finite_guard import FiniteGuard as FiniteGuard
 from lightning_lora.training.callbacks.merge_at_end import MergeAtEnd as MergeAtEnd
 from lightning_lora.training.callbacks.merge_at_end import MergeCheck as MergeCheck
+from lightning_lora.training.callbacks.merge_at_end import compare_logits as compare_logits
 from lightning_lora.training.callbacks.progress import TerminalProgress as TerminalProgress
 from lightning_lora.training.callbacks.trainable_parameters import TrainableParameters as TrainableParameters
 

@@ -60,10 +60,10 @@ class MergeAtEnd(Callback):
             with merged(model):
                 after = _dev_logits(trainer, model)
         assert after is not None
-        self.check = compare(adapted, after)
+        self.check = compare_logits(adapted, after)
 
 
-def compare(adapted: Float[Tensor, "rows outputs"], after: Float[Tensor, "rows outputs"]) -> MergeCheck:
+def compare_logits(adapted: Float[Tensor, "rows outputs"], after: Float[Tensor, "rows outputs"]) -> MergeCheck:
     """The two models' logits, row by row; one output means regression."""
     distance = (adapted - after).abs()
     regression = adapted.shape[1] == 1

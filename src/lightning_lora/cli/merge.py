@@ -1,0 +1,50 @@
+"""`lightning-lora merge`: a run's adapter folded into its base model, as a plain Hugging Face folder."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightning_lora.cli import failure
+from lightning_lora.cli.parser import CommandParser
+
+_HELP = """\
+Merge a run's adapter into its base model, and write a folder that plain transformers reads:
+AutoModelForSequenceClassification.from_pretrained(FOLDER). The sum is made in fp64 and rounded once; what that changed
+is measured on the dev set and printed.
+
+  lightning-lora merge runs/2026-11-24/09-30-00-123456
+  lightning-lora merge RUN --dtype bf16 --out for-serving"""
+
+
+def main(words: Sequence[str]) -> None:
+    """Merge.
+
+    Args:
+        words: What stands after the command's name.
+
+    Raises:
+        SystemExit: status 2 for a mistake of the user's.
+    """
+    parser = CommandParser("merge", _HELP)
+    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], default="fp32", help="of the weights (fp32)")
+    parser.add_argument("--out", type=Path, help="the folder to write (RUN/merged, or RUN/merged-bf16 for bf16)")
+    parser.add_argument("--force", action="store_true", help="merge also into another base model than was trained on")
+    options = parser.parse_args(words)
+    with failure.one_line_for_mistakes():
+        _merge(options)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
+    from lightning_lora.merging import merge_run
+
+    out = options.out or options.run / ("merged" if options.dtype == "fp32" else f"merged-{options.dtype}")
+    report = merge_run(options.run, out, dtype=options.dtype, force=options.force)
+    print(f"merged model  {out} ({report.dtype})")
+    print(f"rounding      at most {report.largest_rounding:.3f} units in the last place from the exact W0 + ΔW")
+    if report.not_compared:
+        print(f"dev set       {report.not_compared}")
+    else:
+        changed = f"{report.changed_predictions} of {report.rows} predictions changed"
+        print(f"dev set       {changed}, largest logit difference {report.max_logit_difference:.1e}")

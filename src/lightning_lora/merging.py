@@ -1,0 +1,139 @@
+"""From a run's adapter to a plain Hugging Face folder of the merged model, with what merging changed."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from lightning_lora.adapters_io import save_model_folder
+from lightning_lora.backbone import load_backbone, quiet_transformers
+from lightning_lora.build import Trained, restore
+from lightning_lora.data.files import DataError
+from lightning_lora.data.sources import load_labelled
+from lightning_lora.data.validation import validate
+from lightning_lora.inject import eject, merge
+from lightning_lora.predicting import logits_of
+from lightning_lora.reporting import RunRecord, method_of
+from lightning_lora.training import compare_logits
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class MergeReport:
+    """What became of the model on its way into the folder.
+
+    Attributes:
+        dtype: Of the weights in the folder: a key of `DTYPES`.
+        largest_rounding: Largest distance of a stored weight from the exact ``W0 + ΔW``, in units in the last place of
+            the exact one; 0.5 is the least that rounding can promise.
+        rows: Dev rows on which the folder, read back, was compared with the adapted model; 0 where there were no data.
+        changed_predictions: Rows with another class (in regression, another value by more than 1e-3).
+        max_logit_difference: Largest absolute difference of a logit.
+        not_compared: Why no logits were compared, or "".
+    """
+
+    dtype: str
+    largest_rounding: float
+    rows: int = 0
+    changed_predictions: int = 0
+    max_logit_difference: float = 0.0
+    not_compared: str = ""
+
+
+def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = False) -> MergeReport:
+    """Merge the adapter of a run, write the model, read it back and compare.
+
+    The sum is made in fp64 and rounded once, to ``dtype``. Weights tied to each other stay tied.
+
+    Args:
+        folder: The run's folder.
+        out: Folder to write: config, safetensors, tokenizer, and a model card that says what was merged.
+        dtype: A key of `DTYPES`.
+        force: Merge also into a base model that is not the one the adapter was trained on.
+
+    Raises:
+        ValueError: the run kept no adapter, its base is another one, or a merged weight is not finite in ``dtype``.
+    """
+    trained = restore(folder / "adapter", force=force)
+    before = _dev_logits(trained)
+    model = trained.backbone.model.cpu().double()
+    merge(model)
+    eject(model)
+    exact = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    model.to(DTYPES[dtype])
+    rounding = max(_checked_rounding(name, exact[name], model.state_dict()[name]) for name in exact)
+    with quiet_transformers():
+        save_model_folder(model, trained.backbone.tokenizer, out)
+    if isinstance(before, str):
+        report = MergeReport(dtype, rounding, not_compared=before)
+    else:
+        after = _dev_logits(
+            Trained(trained.record, trained.task, load_backbone(str(out), trained.task), trained.max_length)
+        )
+        assert isinstance(after, Tensor), "the data were there a moment ago"
+        check = compare_logits(before, after)
+        report = MergeReport(dtype, rounding, check.rows, check.changed_predictions, check.max_logit_difference)
+    (out / "README.md").write_text(model_card(trained.record, report), encoding="utf-8")
+    return report
+
+
+def rounding_in_ulps(exact: Float[Tensor, "..."], rounded: Shaped[Tensor, "..."]) -> float:
+    """Largest ``|rounded − exact|`` in units in the last place, of the type of ``rounded`` at the exact value.
+
+    Args:
+        exact: fp64.
+        rounded: The same in a narrower type. The unit at x is ``eps · 2^floor(log2 |x|)``, and that of the smallest
+            normal number below it (Goldberg 1991, section 1.2).
+    """
+    facts = torch.finfo(rounded.dtype)
+    exponent = torch.frexp(exact.abs().clamp(min=facts.tiny)).exponent - 1
+    unit = torch.ldexp(torch.full_like(exact, facts.eps), exponent)
+    return float(((rounded.to(exact.dtype) - exact).abs() / unit).max()) if exact.numel() else 0.0
+
+
+def model_card(record: RunRecord, report: MergeReport) -> str:
+    """What was merged into what, as the README.md of the folder."""
+    config = record.config
+    compared = report.not_compared or (
+        f"{report.changed_predictions} of {report.rows} dev predictions changed, largest logit difference "
+        f"{report.max_logit_difference:.1e}"
+    )
+    revision = f" (revision {record.base['revision']})" if record.base.get("revision") else ""
+    alpha = "2 x rank" if config["alpha"] is None else f"{config['alpha']:g}"
+    scores = [f"{split} {name} {value:.4f}" for split, found in record.metrics.items() for name, value in found.items()]
+    return "\n".join(
+        [
+            f"# {record.task}: a LoRA adapter merged into {record.base['name']}",
+            "",
+            f"- Base model: {record.base['name']}{revision}, fingerprint {record.base['fingerprint']}",
+            f"- Adapter: {method_of(record)}, rank {config['rank']}, alpha {alpha}, {config['lora']['scaling']}",
+            f"- Task: {record.task}, trained on {next(iter(record.data['rows'].values()))} rows, seed {config['seed']}",
+            f"- Scores of the run: {', '.join(scores)}",
+            f"- Weights: W0 + ΔW summed in fp64 and rounded once to {report.dtype}; largest rounding "
+            f"{report.largest_rounding:.3f} units in the last place",
+            f"- Merged against adapted: {compared}",
+            f"- Made with lightning-lora {record.versions.get('lightning-lora', '')}, job {record.job_id}",
+            "",
+        ]
+    )
+
+
+def _dev_logits(trained: Trained) -> Float[Tensor, "rows outputs"] | str:
+    """Logits on the first dev split that the run was scored on, or why there are none."""
+    try:
+        raw = load_labelled(trained.task, trained.record.config["data"]["path"])[trained.task.dev_splits[0]]
+    except DataError as error:
+        return f"the dev data are not to be had, so no logits were compared ({error})"
+    texts = validate(raw, trained.task).texts
+    return logits_of(trained.backbone, texts, max_length=trained.max_length)
+
+
+def _checked_rounding(name: str, exact: Tensor, rounded: Tensor) -> float:
+    if not bool(rounded.isfinite().all()):
+        raise ValueError(
+            f"{name} is not finite in {rounded.dtype}; choose a dtype of wider range, such as bf16 or fp32"
+        )
+    return rounding_in_ulps(exact, rounded)

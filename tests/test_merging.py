@@ -1,0 +1,119 @@
+"""A run's adapter merged into a plain folder: exact sums, rounded once, and what that changed."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_predicting import trained
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from lightning_lora.backbone import EMBEDDED_FOLDER
+from lightning_lora.cli import main as command
+from lightning_lora.config import LoraConfig
+from lightning_lora.data import toy
+from lightning_lora.merging import DTYPES, merge_run, rounding_in_ulps
+from lightning_lora.reporting import read_predictions
+
+ADAPTED = "bert.encoder.layer.2.attention.self.value.weight"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    return trained(tmp_path_factory.mktemp("merging"), "toy_sentiment")
+
+
+def exact_weight(run: Path) -> torch.Tensor:
+    """W0 + scale · B A from the two files alone; alpha is twice the rank."""
+    base = load_file(EMBEDDED_FOLDER / "model.safetensors")[ADAPTED].double()
+    factors = load_file(run / "adapter" / "adapter_model.safetensors")
+    layer = f"base_model.model.{ADAPTED.removesuffix('.weight')}"
+    return base + 2.0 * factors[f"{layer}.lora_B.weight"].double() @ factors[f"{layer}.lora_A.weight"].double()
+
+
+@pytest.mark.parametrize("dtype", list(DTYPES))
+def test_weights_are_the_exact_sum_rounded_once(dtype: str, finished: Path, tmp_path: Path) -> None:
+    report = merge_run(finished, tmp_path / "out", dtype=dtype)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert {tensor.dtype for tensor in stored.values()} == {DTYPES[dtype]}
+    exact = exact_weight(finished)
+    assert torch.equal(stored[ADAPTED], exact.to(DTYPES[dtype]))
+    assert not torch.equal(stored[ADAPTED], load_file(EMBEDDED_FOLDER / "model.safetensors")[ADAPTED].to(DTYPES[dtype]))
+    assert 0.4 < report.largest_rounding <= 0.5
+    assert report.rows == 1000
+
+
+def test_rounding_twice_would_have_shown() -> None:
+    """1 + 2^-8 + 2^-30 lies above the middle of two bf16 numbers; fp32 puts it on the middle, and bf16 then below."""
+    exact = torch.tensor([1 + 2**-8 + 2**-30], dtype=torch.float64)
+    assert rounding_in_ulps(exact, exact.to(torch.bfloat16)) < 0.5
+    assert rounding_in_ulps(exact, exact.float().to(torch.bfloat16)) > 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_the_unit_is_numpys_spacing(dtype: type[np.floating]) -> None:
+    exact = torch.cat([torch.randn(2000, dtype=torch.float64) * 10.0**power for power in (-7, -3, 0, 3)])
+    rounded = exact.numpy().astype(dtype)
+    below = np.abs(exact.numpy()).astype(dtype)
+    below = np.where(below > np.abs(exact.numpy()), np.nextafter(below, dtype(0)), below)  # the unit at the exact value
+    expected = np.abs(rounded.astype(np.float64) - exact.numpy()) / np.spacing(below).astype(np.float64)
+    assert rounding_in_ulps(exact, torch.from_numpy(rounded)) == pytest.approx(expected.max(), rel=1e-12)
+    assert math.ulp(1.0) == torch.finfo(torch.float64).eps
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("fp32", 1e-5), ("bf16", 0.05)])
+def test_plain_transformers_reads_the_folder(dtype: str, tolerance: float, finished: Path, tmp_path: Path) -> None:
+    report = merge_run(finished, tmp_path / "out", dtype=dtype)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert model.config.id2label == {0: "negative", 1: "positive"}
+
+    texts = [row["sentence"] for row in toy.generate("toy_sentiment", "validation", 1000, 0)]
+    with torch.no_grad():
+        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    expected = torch.from_numpy(read_predictions(finished / "predictions.parquet").logits)
+    difference = float((logits - expected).abs().max())
+    assert difference < tolerance
+    assert report.max_logit_difference == pytest.approx(difference, rel=0.1, abs=1e-6)
+    assert report.changed_predictions == int((logits.argmax(1) != expected.argmax(1)).sum())
+    card = (tmp_path / "out" / "README.md").read_text()
+    for fact in ("toy_sentiment", "qv, rank 8", "fingerprint", dtype, f"{report.rows} dev predictions"):
+        assert fact in card
+
+
+def test_the_command_says_what_it_did(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command.main(["merge", str(finished), "--dtype", "bf16"])
+    out = capsys.readouterr().out
+    assert "units in the last place" in out
+    assert "of 1000 predictions changed" in out
+    assert load_file(finished / "merged-bf16" / "model.safetensors")[ADAPTED].dtype == torch.bfloat16
+
+
+def test_a_baseline_has_nothing_to_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = trained(tmp_path, "toy_sentiment", lora=LoraConfig(method="head", roles=[]))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as caught:
+        command.main(["merge", str(folder)])
+    assert caught.value.code == 2
+    assert "the run kept no adapter model" in capsys.readouterr().err
+
+
+def test_another_base_is_refused(finished: Path, tmp_path: Path) -> None:
+    """The run's record now names a base with one weight changed."""
+
+    other = Path(shutil.copytree(EMBEDDED_FOLDER, tmp_path / "other"))
+    weights = load_file(other / "model.safetensors")
+    weights["bert.encoder.layer.0.output.dense.bias"][3] += 1
+    save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    record = json.loads((run / "result.json").read_text())
+    record["base"]["name"] = str(other)
+    (run / "result.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"another base model.*bert\.encoder\.layer\.0\.output\.dense\.bias"):
+        merge_run(run, tmp_path / "out")
+    assert merge_run(run, tmp_path / "out", force=True).rows == 1000
