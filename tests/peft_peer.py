@@ -7,11 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tiny_models import TINY, tiny_batch
 from torch import Tensor, nn
 
+from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.backbone import load_backbone
 from lightning_lora.tasks import TASKS
 
@@ -40,6 +43,9 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[str, ...], list[str]]] = {
     "llama": (TINY["llama"], ("score",), ["q_proj", "v_proj", "gate_proj"]),
     "minilm": (_minilm, ("classifier",), ["query", "key", "value"]),
 }
+
+
+QV = ["query", "value"]
 
 
 def new_of(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
@@ -76,3 +82,25 @@ def logits(model: Any) -> Tensor:
 
 
 assert_equal = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({key: value.contiguous() for key, value in change(load_file(path)).items()}, path)
+
+
+def refused(folder: Path, said: str, model: nn.Module | None = None, **options: Any) -> None:
+    """Loading must end in one line that says ``said``, and leave the model as it was."""
+    model = TINY["bert"]() if model is None else model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modules, trained = list(model.modules()), [p.requires_grad for p in model.parameters()]
+    with pytest.raises(ValueError, match=said) as caught:
+        load_peft_folder(model, folder, **options)
+    assert len(str(caught.value).splitlines()) == 1
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(one is other for one, other in zip(model.modules(), modules, strict=True))
+    assert [p.requires_grad for p in model.parameters()] == trained

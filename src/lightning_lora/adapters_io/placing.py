@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lightning_lora.inject import InjectionReport, Selected, attach_adapter
+from lightning_lora.adapters_io.safe_files import tensor_name
+from lightning_lora.inject import InjectionReport, Selected, attach_adapter, select
 from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_parameters, lora_class_for, lora_layers
-from lightning_lora.settings import shown
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,24 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
             raise ValueError(f"adapter {layer.merged_adapter!r} is merged into {name}; call unmerge() first")
     adapters = {name for name, _ in adapter_parameters(model)}
     return {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
+
+
+def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:
+    """The layers of these full names, each to be adapted as one whole matrix.
+
+    Raises:
+        ValueError: there is no such layer, its kind cannot be adapted, or it stands in the model at several places.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    for name in sorted(names):
+        if name not in modules:
+            raise ValueError(f"{type(model).__name__} has no layer named {tensor_name(name)}")
+        module = modules[name]
+        if lora_class_for(module) is None:
+            raise ValueError(f"{name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding")
+        if (places := sum(other is module for other in modules.values())) > 1:
+            raise ValueError(f"{name} stands in the model at {places} places, and was adapted at one of them")
+    return [selected for selected in select(model, modules=sorted(names)) if selected.name in names]
 
 
 def factor_shapes(selected: Selected, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -109,7 +127,7 @@ def place(
 def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise ValueError where a tensor's shape is not the one that the model has room for."""
     if shape != expected:
-        raise ValueError(f"tensor {shown(name)} has shape {list(shape)}; this model takes {list(expected)} there")
+        raise ValueError(f"tensor {tensor_name(name)} has shape {list(shape)}; this model takes {list(expected)} there")
 
 
 def _delta(model: nn.Module, name: str, adapter: str) -> LowRankDelta:

@@ -45,6 +45,12 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def tensor_name(name: str) -> str:
+    """A tensor's name as a message shows it: printable, and its end where it is long, which tells most."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
+    return line if len(line) <= 160 else f"...{line[-157:]}"
+
+
 class TensorFile:
     """An open safetensors file: what is in it is known before anything is read.
 
@@ -62,7 +68,7 @@ class TensorFile:
         view = self._handle.get_slice(name)
         dtype = view.get_dtype()
         if dtype not in FLOATS:
-            raise ValueError(f"tensor {shown(name)} is of type {dtype}; it must be one of {', '.join(FLOATS)}")
+            raise ValueError(f"tensor {tensor_name(name)} is of type {dtype}; it must be one of {', '.join(FLOATS)}")
         return Entry(tuple(view.get_shape()), FLOATS[dtype])
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
@@ -73,7 +79,7 @@ class TensorFile:
         """
         tensor: Tensor = self._handle.get_tensor(name).to(dtype)
         if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"tensor {shown(name)} holds values that are not finite in {dtype}")
+            raise ValueError(f"tensor {tensor_name(name)} holds values that are not finite in {dtype}")
         return tensor
 
 
