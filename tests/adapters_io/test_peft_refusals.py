@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft_peer import QV, assert_equal, logits, new_of, refused, rewrite, trained_by_peft
+from peft_peer import QV, Bomb, assert_equal, logits, new_of, refused, rewrite, trained_by_peft
 from tiny_models import TINY
 
 from lightning_lora.adapters_io import AdapterFacts, load_peft_folder
@@ -109,13 +109,6 @@ def test_settings_that_are_no_text_or_not_there(folder: Path) -> None:
     (folder / "adapter_config.json").unlink()
     refused(folder, "cannot be read: No such file")
     refused(folder / "nowhere", "cannot be read")
-
-
-class Bomb:
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (Path(self.target),))
-
-    target = ""
 
 
 @pytest.mark.parametrize(

@@ -34,15 +34,15 @@ def load_loralib_file(
     model: nn.Module,
     file: Path,
     *,
-    alpha: float,
+    alpha: float | int,
     roles: Collection[Role] | None = None,
     adapter: str = "default",
     new: Collection[str] = (),
 ) -> LoadedAdapter:
     """Inject the adapter of a loralib file, make it the active one, and freeze all but it and what came with it.
 
-    The rank of each layer is the width of its B, and its scale alpha / rank. Biases and newly initialised parameters that
-    are in the file get its values in place.
+    The rank of each layer is the width of its B, and its scale alpha / rank. Biases and new parameters that the file
+    holds get their values in place.
 
     Args:
         model: The base model that the adapter was trained on, changed in place.
@@ -117,7 +117,7 @@ def _by_roles(model: nn.Module, names: set[str], roles: Collection[Role]) -> lis
     return chosen
 
 
-def _factors(tensors: dict[str, Tensor], selected: Selected, alpha: float) -> Factors:
+def _factors(tensors: dict[str, Tensor], selected: Selected, alpha: float | int) -> Factors:
     name = selected.name
     A, B = tensors[name + _A], tensors[name + _B]
     if A.ndim != 2 or B.ndim != 2 or 0 in (*A.shape, *B.shape):
