@@ -1,12 +1,14 @@
 """What the real PEFT trained loads with equal logits, whatever its settings; another base is refused."""
 
 import copy
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 from peft_peer import QV, assert_equal, logits, new_of, refused, rewrite, trained_by_peft
 from safetensors.torch import load_file
 from tiny_models import TINY
@@ -70,13 +72,17 @@ def test_what_peft_trained_loads_with_equal_logits(case: str, tmp_path: Path) ->
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_biases_travel_on_to_a_folder_of_ours(bias: str, tmp_path: Path) -> None:
     base = TINY["bert"]()
-    first, second = copy.deepcopy(base), copy.deepcopy(base)
+    first, second, untouched = copy.deepcopy(base), copy.deepcopy(base), copy.deepcopy(base.state_dict())
     peer = trained_by_peft(base, tmp_path / "peft", target_modules=QV, bias=bias)
     loaded = load_peft_folder(first, tmp_path / "peft")
     save_peft_folder(first, tmp_path / "ours", base_name="", new=loaded.parameters, facts=AdapterFacts())
     again = load_peft_folder(second, tmp_path / "ours")
     assert set(again.parameters) == set(loaded.parameters)
     assert_equal(logits(second), logits(peer))
+    assert json.loads((tmp_path / "ours" / "adapter_config.json").read_text())["bias"] == bias
+    third = TINY["bert"]()
+    third.load_state_dict(untouched)
+    assert_equal(logits(PeftModel.from_pretrained(third, tmp_path / "ours").eval()), logits(peer))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

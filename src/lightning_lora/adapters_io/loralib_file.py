@@ -17,6 +17,7 @@ from lightning_lora.adapters_io.placing import (
     LoadedAdapter,
     factor_shapes,
     fitting,
+    outputs_of_head,
     own_tensors,
     place,
     whole_layers,
@@ -66,6 +67,18 @@ def load_loralib_file(
             name: _value(name, tensor, own, new) for name, tensor in tensors.items() if not name.endswith((_A, _B))
         }
         return place(model, chosen, factors, values, adapter=adapter, new=new)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def loralib_outputs(file: Path) -> int | None:
+    """The number of outputs of the head in a loralib file; None where there is no head.
+
+    Raises:
+        ValueError: the file cannot be read.
+    """
+    try:
+        return outputs_of_head({name: value.shape for name, value in _read(file).items() if ".lora_" not in name})
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 

@@ -4,6 +4,7 @@ Everything is checked before the model is touched: the settings say which tensor
 shapes, and the file must hold these and no others. No code and no pickle is read.
 """
 
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +14,19 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import AdapterFacts, read_facts
 from lightning_lora.adapters_io.peft_config import PeftConfig, read_peft_config
-from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, factor_keys
+from lightning_lora.adapters_io.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_FILE, factor_keys
 from lightning_lora.adapters_io.placing import (
     Factors,
     LoadedAdapter,
     factor_shapes,
     fitting,
+    outputs_of_head,
     own_tensors,
     place,
     whole_layers,
 )
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
+from lightning_lora.atomic import atomic_folder
 from lightning_lora.inject import Selected
 from lightning_lora.lora import LoraSpec
 from lightning_lora.settings import shown
@@ -65,6 +68,43 @@ def load_peft_folder(
         return place(model, chosen, factors, values, adapter=adapter, new=new)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def peft_outputs(folder: Path) -> int | None:
+    """The number of outputs of the head in a PEFT folder; None where there is no head.
+
+    Raises:
+        ValueError: the folder's weights cannot be read.
+    """
+    try:
+        with open_tensors(_weights_file(folder)) as file:
+            own = {key: entry.shape for key, entry in file.entries.items() if ".lora_" not in key}
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return outputs_of_head({key: shape for key, shape in own.items() if ".base_layer." not in key})
+
+
+def copy_peft_folder(source: Path, target: Path) -> int:
+    """Copy PEFT's own two files, and no others, having read and checked them.
+
+    Returns:
+        The number of adapted layers.
+
+    Raises:
+        ValueError: as `load_peft_folder`, as far as it shows without a model.
+    """
+    read_peft_config(source)
+    try:
+        with open_tensors(_weights_file(source)) as file:
+            for key, entry in file.entries.items():
+                file.read(key, entry.dtype)
+            layers = sum(".lora_A." in key or key.endswith(".lora_embedding_A") for key in file.entries)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    with atomic_folder(target) as temporary:
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            shutil.copyfile(source / name, temporary / name)
+    return layers
 
 
 def _check_base(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> None:

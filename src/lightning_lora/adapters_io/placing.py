@@ -1,6 +1,6 @@
 """Putting an adapter that was read from a file onto a model: all is checked first, then nothing can fail."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -122,6 +122,15 @@ def place(
         for name, value in values.items():
             tensors[name].copy_(value)
     return LoadedAdapter(report, tuple(brought))
+
+
+def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """The number of outputs of a classifier's head: the fewest rows of a matrix that was saved whole.
+
+    Args:
+        shapes: Shapes of what is in a file beside A and B, by name.
+    """
+    return min((shape[0] for shape in shapes.values() if len(shape) == 2), default=None)
 
 
 def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -55,12 +55,10 @@ class TensorFile:
     """An open safetensors file: what is in it is known before anything is read.
 
     Attributes:
-        path: The file.
         entries: Shape and type of each tensor, by name.
     """
 
-    def __init__(self, path: Path, handle: Any) -> None:
-        self.path = path
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.entries: Mapping[str, Entry] = {name: self._entry(name) for name in handle.keys()}  # noqa: SIM118
 
@@ -91,10 +89,10 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         ValueError: the file is not there, is cut short, or is not a safetensors file.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path.name}: there is no such file")
     try:
         handle = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {shown(error)}") from error
+        raise ValueError(f"{path.name}: not a whole safetensors file: {shown(error)}") from error
     with handle:
-        yield TensorFile(path, handle)
+        yield TensorFile(handle)
