@@ -19,6 +19,7 @@ from lightning_lora.adapters_io import (
     read_facts,
     save_peft_folder,
 )
+from lightning_lora.adapters_io.peft_config import read_peft_config
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import custom_task
@@ -63,6 +64,7 @@ def import_peft(
         ValueError: as `load_backbone` and `load_peft_folder`; or ``out`` is there already.
     """
     _refuse_existing(out)
+    read_peft_config(folder)  # what cannot be expressed is refused before a model is loaded
     facts = read_facts(folder)
     if labels is None:
         labels = facts.labels if facts and facts.task else _counted(peft_outputs(folder))

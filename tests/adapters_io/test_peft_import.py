@@ -69,6 +69,21 @@ def test_what_peft_trained_loads_with_equal_logits(case: str, tmp_path: Path) ->
     }
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning")
+@pytest.mark.parametrize(
+    ("architecture", "head"), [("bert", "classifier"), ("gpt2", "score"), ("roberta", "classifier")]
+)
+def test_all_linear_written_by_hand_means_what_it_means_to_peft(architecture: str, head: str, tmp_path: Path) -> None:
+    base = TINY[architecture]()
+    ours, again = copy.deepcopy(base), copy.deepcopy(base)
+    peer = trained_by_peft(base, tmp_path, target_modules="all-linear")
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"target_modules": "all-linear"}))
+    assert_equal(logits(PeftModel.from_pretrained(again, tmp_path).eval()), logits(peer))
+    load_peft_folder(ours, tmp_path)
+    assert_equal(logits(ours), logits(peer))
+
+
 @pytest.mark.parametrize("bias", ["all", "lora_only"])
 def test_biases_travel_on_to_a_folder_of_ours(bias: str, tmp_path: Path) -> None:
     base = TINY["bert"]()

@@ -54,7 +54,7 @@ def reconfigure(folder: Path, **changes: Any) -> None:
         ({"lora_dropout": "much"}, "lora_dropout=much must lie"),
         ({"use_rslora": "yes"}, "use_rslora=yes must be true or false"),
         ({"target_modules": ["nothing"]}, r"target_modules=\[nothing\] matches no layer of BertForSequenceClass"),
-        ({"target_modules": "nothing.*"}, "target_modules=.* matches no layer"),
+        ({"target_modules": "nothing.*"}, r"target_modules=nothing\.\* matches no layer"),
         ({"target_modules": None}, "target_modules names no layers"),
         ({"target_modules": 3}, "target_modules=3 must be a list of names"),
         ({"target_modules": "(query"}, "target_modules: .query is not a regular expression"),
@@ -234,14 +234,11 @@ def test_a_frozen_embedding_that_came_along_must_be_the_base_models_own(tmp_path
         ({"base_digests": {"a": 1}}, "must be text"),
         ({"labels": "yes"}, r"labels=yes must be a list of names"),
         ({"base_digests": {"../x": "00000000"}}, r"1 of its 1 tensors differ .* \.\./x"),
-        ({"parameters": ["nobody.knows"]}, None),
+        ({"parameters": ["nobody.knows"]}, "tensor base_model.model.nobody.knows is missing"),
     ],
     ids=str,
 )
-def test_damaged_facts_are_refused(changes: dict[str, Any], said: str | None, folder: Path) -> None:
+def test_damaged_facts_are_refused(changes: dict[str, Any], said: str, folder: Path) -> None:
     facts = json.loads(AdapterFacts().to_json()) | changes
     (folder / "lightning_lora.json").write_text(json.dumps(facts))
-    if said is None:
-        load_peft_folder(TINY["bert"](), folder)
-    else:
-        refused(folder, said)
+    refused(folder, said)

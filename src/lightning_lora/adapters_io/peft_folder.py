@@ -72,7 +72,7 @@ def save_peft_folder(
         "modules_to_save": saved or None,
         "bias": _bias(parameters, layers, new, saved),
         # PEFT cannot open a classifier's adapter without the head it expects; to the logits the task type is nothing.
-        "task_type": "SEQ_CLS" if heads and heads <= set(saved) else None,
+        "task_type": "SEQ_CLS" if saved and heads <= set(saved) else None,
     }
     with atomic_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

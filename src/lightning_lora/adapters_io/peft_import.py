@@ -58,13 +58,15 @@ def load_peft_folder(
         if not force:
             _check_base(facts, tensors)
         chosen = _chosen(model, config)
-        brought = _brought(model, config, chosen, tensors)
+        required = _brought(model, config, chosen, tensors) | set(facts.parameters)
+        _refuse_tied(model, required | set(new))
         with open_tensors(_weights_file(folder)) as file:
             factors = {selected.name: _factors(file, selected, config.spec(selected.name)) for selected in chosen}
             keys = _own_keys(file, chosen, config, tensors)
-            allowed = brought | set(new) | set(facts.parameters)
-            _check_keys(file, keys, brought, allowed, tensors)
-            values = {name: _value(file, keys[name], name, tensors[name]) for name in keys if name in allowed}
+            _check_keys(file, keys, required, required | set(new), tensors)
+            values = {
+                name: _value(file, keys[name], name, tensors[name]) for name in keys if name in required | set(new)
+            }
         return place(model, chosen, factors, values, adapter=adapter, new=new)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
@@ -129,32 +131,34 @@ def _chosen(model: nn.Module, config: PeftConfig) -> list[Selected]:
     """The layers that PEFT would adapt, each as one whole matrix."""
     targeted = config.targeted(model)
     if not targeted:
-        raise ValueError(f"target_modules={shown(list(config.targets))} matches no layer of {type(model).__name__}")
+        wanted = config.targets if isinstance(config.targets, str) else list(config.targets)
+        raise ValueError(f"target_modules={shown(wanted)} matches no layer of {type(model).__name__}")
     return whole_layers(model, targeted)
 
 
 def _brought(model: nn.Module, config: PeftConfig, chosen: list[Selected], tensors: Mapping[str, Tensor]) -> set[str]:
-    """The model's own tensors that the settings say come with the adapter: modules saved whole, and biases.
-
-    Raises:
-        ValueError: one of them is tied to a weight that does not come along, which PEFT would untie.
-    """
+    """The model's own tensors that the settings say come with the adapter: modules saved whole, and biases."""
     saved = tuple(f"{name}." for name, _ in model.named_modules() if name and config.is_saved(name))
     brought = {name for name in tensors if name.startswith(saved)} if saved else set()
     if config.bias == "all":
         brought |= {name for name in tensors if name.rpartition(".")[2] == "bias"}
     elif config.bias == "lora_only":
         brought |= {f"{selected.name}.bias" for selected in chosen} & set(tensors)
+    return brought
+
+
+def _refuse_tied(model: nn.Module, brought: Collection[str]) -> None:
+    """Raise ValueError where a parameter that gets a value is tied to one that does not; PEFT would untie the two."""
     names_of: dict[int, set[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names_of.setdefault(id(parameter), set()).add(name)
     for names in names_of.values():
-        if names & brought and names - brought:
+        apart = names.difference(brought)
+        if apart and apart != names:
             raise ValueError(
-                f"{min(names & brought)} is saved with the adapter, but in this model it is tied to "
-                f"{min(names - brought)}, which would change with it"
+                f"{min(names - apart)} is saved with the adapter, but in this model it is tied to {min(apart)}, "
+                "which would change with it"
             )
-    return brought
 
 
 def _factors(file: TensorFile, selected: Selected, spec: LoraSpec) -> Factors:
