@@ -53,11 +53,11 @@ def new_of(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
     return [name for name, _ in model.named_parameters() if name.startswith(tuple(f"{head}." for head in heads))]
 
 
-def randomise(parameters: Iterable[Tensor]) -> None:
+def randomise(parameters: Iterable[Tensor], std: float = 0.3) -> None:
     """Training, as far as a round trip can tell: values that are neither zero nor anybody's default."""
     with torch.no_grad():
         for parameter in parameters:
-            parameter.normal_(std=0.3)
+            parameter.normal_(std=std)
 
 
 def trained_by_peft(model: nn.Module, folder: Path, **settings: Any) -> PeftModel:

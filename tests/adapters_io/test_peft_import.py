@@ -70,10 +70,8 @@ def test_what_peft_trained_loads_with_equal_logits(case: str, tmp_path: Path) ->
 
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to:UserWarning")
-@pytest.mark.parametrize(
-    ("architecture", "head"), [("bert", "classifier"), ("gpt2", "score"), ("roberta", "classifier")]
-)
-def test_all_linear_written_by_hand_means_what_it_means_to_peft(architecture: str, head: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "roberta"])
+def test_all_linear_written_by_hand_means_what_it_means_to_peft(architecture: str, tmp_path: Path) -> None:
     base = TINY[architecture]()
     ours, again = copy.deepcopy(base), copy.deepcopy(base)
     peer = trained_by_peft(base, tmp_path, target_modules="all-linear")

@@ -63,10 +63,9 @@ def load_peft_folder(
         with open_tensors(_weights_file(folder)) as file:
             factors = {selected.name: _factors(file, selected, config.spec(selected.name)) for selected in chosen}
             keys = _own_keys(file, chosen, config, tensors)
-            _check_keys(file, keys, required, required | set(new), tensors)
-            values = {
-                name: _value(file, keys[name], name, tensors[name]) for name in keys if name in required | set(new)
-            }
+            allowed = required | set(new)
+            _check_keys(file, keys, required, allowed, tensors)
+            values = {name: _value(file, keys[name], name, tensors[name]) for name in keys if name in allowed}
         return place(model, chosen, factors, values, adapter=adapter, new=new)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
