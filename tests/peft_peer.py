@@ -7,11 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from tiny_models import TINY, tiny_batch
 from torch import Tensor, nn
 
+from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.backbone import load_backbone
 from lightning_lora.tasks import TASKS
 
@@ -42,16 +45,19 @@ MODELS: dict[str, tuple[Callable[[], Any], tuple[str, ...], list[str]]] = {
 }
 
 
+QV = ["query", "value"]
+
+
 def new_of(model: nn.Module, heads: tuple[str, ...]) -> list[str]:
     """Names of the parameters inside the modules ``heads``."""
     return [name for name, _ in model.named_parameters() if name.startswith(tuple(f"{head}." for head in heads))]
 
 
-def randomise(parameters: Iterable[Tensor]) -> None:
+def randomise(parameters: Iterable[Tensor], std: float = 0.3) -> None:
     """Training, as far as a round trip can tell: values that are neither zero nor anybody's default."""
     with torch.no_grad():
         for parameter in parameters:
-            parameter.normal_(std=0.3)
+            parameter.normal_(std=std)
 
 
 def trained_by_peft(model: nn.Module, folder: Path, **settings: Any) -> PeftModel:
@@ -76,3 +82,39 @@ def logits(model: Any) -> Tensor:
 
 
 assert_equal = partial(torch.testing.assert_close, atol=1e-5, rtol=1e-5)
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> None:
+    path = folder / "adapter_model.safetensors"
+    save_file({key: value.contiguous() for key, value in change(load_file(path)).items()}, path)
+
+
+class Bomb:
+    """A pickle of this leaves a trace where it is opened."""
+
+    target = ""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path(self.target),))
+
+
+def refused(folder: Path, said: str, model: nn.Module | None = None, **options: Any) -> None:
+    """Loading the folder onto a tiny BERT, or ``model``, must be refused and leave it as it was."""
+    target = TINY["bert"]() if model is None else model
+    unchanged_after(target, said, lambda: load_peft_folder(target, folder, **options))
+
+
+def unchanged_after(model: nn.Module, said: str, load: Callable[[], Any]) -> None:
+    """``load`` must end in one short printable line that says ``said``, and leave the model as it was."""
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    modules, trained = list(model.modules()), [p.requires_grad for p in model.parameters()]
+    with pytest.raises(ValueError, match=said) as caught:
+        load()
+    message = str(caught.value)
+    assert message.isprintable()
+    assert len(message) < 500
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(one is other for one, other in zip(model.modules(), modules, strict=True))
+    assert [p.requires_grad for p in model.parameters()] == trained

@@ -12,6 +12,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from lightning_lora.adapters_io import load_peft_folder, read_facts
 from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
 from lightning_lora.build import inspect
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, RunConfig, TrainerConfig
@@ -82,12 +83,26 @@ def test_adapter_and_merged_model_give_the_predicted_logits_in_other_tools(finis
     expected = torch.from_numpy(read_predictions(folder / "predictions.parquet").logits[:50])
     batch = dev_batch()
     merged = AutoModelForSequenceClassification.from_pretrained(folder / "merged").eval()
-    base = load_backbone("tiny", TASK).model
+    base, ours = load_backbone("tiny", TASK).model, load_backbone("tiny", TASK)
     base_logits = base.eval()(**batch).logits
+    load_peft_folder(ours.model.eval(), folder / "adapter", new=ours.new_parameters)
     adapted = PeftModel.from_pretrained(base, folder / "adapter").eval()  # type: ignore[arg-type]
     torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(adapted(**batch).logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.model(**batch).logits, expected, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(base_logits, expected, atol=1e-2), "the control: an untrained head and base differ"
+
+
+def test_the_adapter_knows_its_base_and_task(finished: tuple[RunRecord, Path]) -> None:
+    record, folder = finished
+    facts = read_facts(folder / "adapter")
+    assert facts is not None
+    assert (facts.task, facts.labels, facts.base_fingerprint) == (TASK.name, TASK.labels, record.base["fingerprint"])
+    other = load_backbone("tiny", TASK)
+    with torch.no_grad():
+        next(other.model.parameters()).mul_(1 + 1e-6)
+    with pytest.raises(ValueError, match=r"another base model .* 1 of its \d+ tensors differ"):
+        load_peft_folder(other.model, folder / "adapter", new=other.new_parameters)
 
 
 def test_the_merge_check_found_nothing_changed(finished: tuple[RunRecord, Path]) -> None:

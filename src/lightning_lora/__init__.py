@@ -8,7 +8,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightning_lora.adapters_io import save_model_folder, save_peft_folder
+    from lightning_lora.adapters_io import (
+        AdapterFacts,
+        LoadedAdapter,
+        load_loralib_file,
+        load_peft_folder,
+        save_model_folder,
+        save_peft_folder,
+    )
     from lightning_lora.backbone import Backbone, load_backbone
     from lightning_lora.build import inspect
     from lightning_lora.config import RunConfig
@@ -42,7 +49,14 @@ if TYPE_CHECKING:
     from lightning_lora.tasks import TASKS, Task, custom_task, score
 
 _HOMES = {
-    "adapters_io": ("save_model_folder", "save_peft_folder"),
+    "adapters_io": (
+        "AdapterFacts",
+        "LoadedAdapter",
+        "load_loralib_file",
+        "load_peft_folder",
+        "save_model_folder",
+        "save_peft_folder",
+    ),
     "backbone": ("Backbone", "load_backbone"),
     "build": ("inspect",),
     "config": ("RunConfig",),
@@ -80,9 +94,11 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "ROLE_SETS",
     "TASKS",
+    "AdapterFacts",
     "Backbone",
     "CombinationReport",
     "InjectionReport",
+    "LoadedAdapter",
     "LoraSpec",
     "Role",
     "RunConfig",
@@ -101,6 +117,8 @@ __all__ = [
     "inject_adapter",
     "inspect",
     "load_backbone",
+    "load_loralib_file",
+    "load_peft_folder",
     "merge",
     "merged",
     "mixed",

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from lightning import Trainer
 
-from lightning_lora.adapters_io import save_model_folder, save_peft_folder
+from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
 from lightning_lora.backbone import quiet_transformers
 from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
@@ -74,7 +74,7 @@ def fit(assembled: Run) -> None:
 
 def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
     """Write the adapter, the merged model and the predictions, each atomically."""
-    backbone, module = assembled.backbone, assembled.module
+    task, backbone, module = assembled.task, assembled.backbone, assembled.module
     tables = {
         split: PredictionTable(found.idx.numpy(), found.labels.numpy(), found.logits.numpy())
         for split, found in module.predictions.items()
@@ -88,6 +88,7 @@ def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
             base_name=backbone.source,
             revision=backbone.revision,
             new=backbone.new_parameters,
+            facts=AdapterFacts(task.name, task.labels, backbone.fingerprint, backbone.digests),
         )
     if not config.merge.at_end or config.merge.save is False:
         return

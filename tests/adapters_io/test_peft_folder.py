@@ -13,7 +13,7 @@ from torch import nn
 from two_tasks import two_tasks
 
 from lightning_lora.adapters_io import load_peft_folder, save_peft_folder
-from lightning_lora.inject import disabled, enable, inject_adapter, merge
+from lightning_lora.inject import disabled, enable, inject_adapter, merge, mixed_logits
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
 
@@ -171,3 +171,29 @@ def test_a_model_without_adapters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no adapter named 'default'"):
         save_peft_folder(TINY["bert"](), tmp_path / "adapter", base_name="base")
     assert not (tmp_path / "adapter").exists()
+
+
+def test_adapters_of_several_tasks_load_onto_one_base_each_with_its_own_head(tmp_path: Path) -> None:
+    """Two with two labels and one with a number, trained apart; on the shared base, mixed too, each is what it was."""
+    base, expected = TINY["bert"](), {}
+    new = new_of(base, ("classifier",))
+    for adapter, outputs in {"mrpc": 2, "rte": 2, "stsb": 1}.items():
+        model = copy.deepcopy(base)
+        if outputs == 1:
+            model.classifier, model.config.num_labels = nn.Linear(model.config.hidden_size, 1), 1
+        inject_adapter(model, LoraSpec(rank=2), new=new)
+        randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
+        save_peft_folder(model, tmp_path / adapter, base_name="base", new=new)
+        expected[adapter] = logits(model)
+    for adapter in expected:
+        load_peft_folder(base, tmp_path / adapter, adapter=adapter, new=new)
+    for adapter, alone in expected.items():
+        enable(base, adapter)
+        assert_equal(logits(base), alone)
+    torch.manual_seed(7)  # the batch of logits()
+    batch, names = tiny_batch(), ["stsb", "mrpc"]
+    with torch.no_grad():
+        rows = mixed_logits(base.eval(), names, batch)
+    for row, name in enumerate(names):
+        torch.testing.assert_close(rows[row][: expected[name].shape[1]], expected[name][row], atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(expected["mrpc"], expected["rte"], atol=1e-2), "the control"

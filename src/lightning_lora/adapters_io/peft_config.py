@@ -14,7 +14,7 @@ from torch import nn
 
 from lightning_lora.adapters_io.peft_folder import CONFIG_FILE
 from lightning_lora.adapters_io.safe_files import read_json_object
-from lightning_lora.lora import LoraSpec, lora_layers
+from lightning_lora.lora import LoraSpec, routed_modules
 from lightning_lora.settings import did_you_mean, shown
 
 LARGEST_RANK = 2**16
@@ -87,7 +87,7 @@ class PeftConfig:
         Raises:
             ValueError: a pattern is not a regular expression.
         """
-        adapters = tuple(f"{name}.adapters" for name, _ in lora_layers(model))
+        adapters = tuple(f"{name}.adapters" for name, _ in routed_modules(model))
         names = [name for name, _ in model.named_modules() if name and not name.startswith(adapters)]
         try:
             inside = [re.compile(rf"(?:^|.*\.){name}(?:$|\..*)") for name in self.saved_modules]
@@ -145,10 +145,10 @@ def _checked(raw: dict[str, Any]) -> PeftConfig:
     blocks, task_type = raw.get("layers_to_transform"), raw.get("task_type")
     if isinstance(raw.get("target_modules"), str) and blocks is not None:
         raise ValueError("layers_to_transform needs target_modules to be a list of names")
-    config = PeftConfig(
+    return PeftConfig(
         rank=_rank(raw.get("r", 8)),
         alpha=_alpha(raw.get("lora_alpha", 8)),
-        dropout=raw.get("lora_dropout", 0.0),
+        dropout=_dropout(raw.get("lora_dropout", 0.0)),
         rooted=_flag(raw, "use_rslora"),
         ranks={key: _rank(value) for key, value in _pattern(raw, "rank_pattern").items()},
         alphas={key: _alpha(value) for key, value in _pattern(raw, "alpha_pattern").items()},
@@ -160,8 +160,6 @@ def _checked(raw: dict[str, Any]) -> PeftConfig:
         bias=bias,
         task_type=task_type if isinstance(task_type, str) else None,
     )
-    LoraSpec(config.rank, config.alpha, config.dropout)
-    return config
 
 
 def _refuse_the_inexpressible(raw: dict[str, Any]) -> None:
@@ -200,6 +198,12 @@ def _alpha(value: Any) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not 0 < value <= LARGEST_ALPHA:
         raise ValueError(f"alpha {shown(value)} must be a number above 0, at most {LARGEST_ALPHA:g}")
+    return float(value)
+
+
+def _dropout(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ValueError(f"lora_dropout={shown(value)} must lie in [0, 1)")
     return float(value)
 
 

@@ -73,8 +73,9 @@ def save_peft_folder(
         "base_model_name_or_path": base_name,
         "revision": revision,
         "modules_to_save": saved or None,
+        "bias": _bias(parameters, layers, new, saved),
         # PEFT cannot open a classifier's adapter without the head it expects; to the logits the task type is nothing.
-        "task_type": "SEQ_CLS" if heads and heads <= set(saved) else None,
+        "task_type": "SEQ_CLS" if saved and heads <= set(saved) else None,
     }
     with atomic_folder(folder) as temporary:
         (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -88,6 +89,16 @@ def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
     if isinstance(layer, nn.Embedding):
         return f"{PREFIX}{name}.lora_embedding_A", f"{PREFIX}{name}.lora_embedding_B"
     return f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight"
+
+
+def _bias(parameters: Collection[str], layers: Collection[str], new: Collection[str], saved: Collection[str]) -> str:
+    """PEFT's word for the biases among ``new``, beside those of the modules that are saved whole."""
+    heads = tuple(f"{module}." for module in saved)
+    single = {name for name in new if not (heads and name.startswith(heads))}
+    biases = {name for name in parameters if name.endswith(".bias")}
+    if single and single == {f"{name}.bias" for name in layers} & biases:
+        return "lora_only"
+    return "all" if single and biases <= set(new) else "none"
 
 
 def _delta(layer: LoRALayer, adapter: str) -> LowRankDelta:
@@ -127,7 +138,6 @@ def _config(layers: dict[str, LoRALayer], adapter: str) -> dict[str, Any]:
     return {
         "peft_type": "LORA",
         "inference_mode": True,
-        "bias": "none",
         # Of a Conv1D. PEFT goes by each layer's class all the same, and says so where the two disagree.
         "fan_in_fan_out": any(type(layer).__name__ == "LoRAConv1D" for layer in layers.values()),
         "r": usual_rank,

@@ -4,6 +4,7 @@ Everything is checked before the model is touched: the settings say which tensor
 shapes, and the file must hold these and no others. No code and no pickle is read.
 """
 
+import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +14,22 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import AdapterFacts, read_facts
 from lightning_lora.adapters_io.peft_config import PeftConfig, read_peft_config
-from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, factor_keys
-from lightning_lora.adapters_io.placing import Factors, LoadedAdapter, factor_shapes, fitting, own_tensors, place
-from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors
-from lightning_lora.inject import Selected, select
-from lightning_lora.lora import LoraSpec, lora_class_for
+from lightning_lora.adapters_io.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_FILE, factor_keys
+from lightning_lora.adapters_io.placing import (
+    Factors,
+    LoadedAdapter,
+    factor_shapes,
+    fitting,
+    outputs_of_head,
+    own_tensors,
+    place,
+    whole_layers,
+    with_outputs,
+)
+from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
+from lightning_lora.atomic import atomic_folder
+from lightning_lora.inject import Selected, adapter_names, outputs_of
+from lightning_lora.lora import LoraSpec
 from lightning_lora.settings import shown
 
 
@@ -27,7 +39,9 @@ def load_peft_folder(
     """Inject the adapter of a PEFT folder, make it the active one, and freeze all but it and what came with it.
 
     Biases and modules that were saved whole (the head) get the folder's values in place: they are the model's own, and
-    `disabled` does not bring the former ones back. A fused layer is adapted as the one matrix that it is to PEFT.
+    `disabled` does not bring the former ones back. On a model that has adapters, the head becomes one of the new
+    adapter's own, with as many outputs as the folder's; switching the adapter switches it. A fused layer is adapted as
+    the one matrix that it is to PEFT.
 
     Args:
         model: The base model that the adapter was trained on, changed in place.
@@ -46,17 +60,61 @@ def load_peft_folder(
         tensors = own_tensors(model)
         if not force:
             _check_base(facts, tensors)
+        outputs = peft_outputs(folder) if new and adapter_names(model) else None
+        tensors = with_outputs(tensors, new, outputs_of(model, None) or _labels(model), outputs)
         chosen = _chosen(model, config)
-        brought = _brought(model, config, chosen, tensors)
+        required = _brought(model, config, chosen, tensors) | set(facts.parameters)
+        _refuse_tied(model, required | set(new))
         with open_tensors(_weights_file(folder)) as file:
             factors = {selected.name: _factors(file, selected, config.spec(selected.name)) for selected in chosen}
-            keys = _own_keys(file, chosen, config)
-            allowed = brought | set(new) | set(facts.parameters)
-            _check_keys(file, keys, brought, allowed, tensors)
+            keys = _own_keys(file, chosen, config, tensors)
+            allowed = required | set(new)
+            _check_keys(file, keys, required, allowed, tensors)
             values = {name: _value(file, keys[name], name, tensors[name]) for name in keys if name in allowed}
-        return place(model, chosen, factors, values, adapter=adapter, new=new)
+        return place(model, chosen, factors, values, adapter=adapter, new=new, outputs=outputs)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+
+
+def _labels(model: nn.Module) -> int | None:
+    return getattr(getattr(model, "config", None), "num_labels", None)
+
+
+def peft_outputs(folder: Path) -> int | None:
+    """The number of outputs of the head in a PEFT folder; None where there is no head.
+
+    Raises:
+        ValueError: the folder's weights cannot be read.
+    """
+    try:
+        with open_tensors(_weights_file(folder)) as file:
+            own = {key: entry.shape for key, entry in file.entries.items() if ".lora_" not in key}
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from error
+    return outputs_of_head({key: shape for key, shape in own.items() if ".base_layer." not in key})
+
+
+def copy_peft_folder(source: Path, target: Path) -> int:
+    """Copy PEFT's own two files, and no others, having read and checked them.
+
+    Returns:
+        The number of adapted layers.
+
+    Raises:
+        ValueError: as `load_peft_folder`, as far as it shows without a model.
+    """
+    read_peft_config(source)
+    try:
+        with open_tensors(_weights_file(source)) as file:
+            for key, entry in file.entries.items():
+                file.read(key, entry.dtype)
+            layers = sum(".lora_A." in key or key.endswith(".lora_embedding_A") for key in file.entries)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+    with atomic_folder(target) as temporary:
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            shutil.copyfile(source / name, temporary / name)
+    return layers
 
 
 def _check_base(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> None:
@@ -64,7 +122,7 @@ def _check_base(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(
             f"the adapter was trained on another base model ({facts.base_fingerprint[:12] or 'no fingerprint'}): "
             f"{len(differing)} of its {len(facts.base_digests or {})} tensors differ from this model's, the first is "
-            f"{shown(differing[0])}; force=True loads it all the same"
+            f"{tensor_name(differing[0])}; force=True loads it all the same"
         )
 
 
@@ -81,48 +139,41 @@ def _chosen(model: nn.Module, config: PeftConfig) -> list[Selected]:
     """The layers that PEFT would adapt, each as one whole matrix."""
     targeted = config.targeted(model)
     if not targeted:
-        raise ValueError(f"target_modules={shown(list(config.targets))} matches no layer of {type(model).__name__}")
-    places: dict[int, list[str]] = {}
-    for name, module in model.named_modules(remove_duplicate=False):
-        places.setdefault(id(module), []).append(name)
-    for name in sorted(targeted):
-        module = model.get_submodule(name)
-        if lora_class_for(module) is None:
-            raise ValueError(f"{name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding")
-        if len(places[id(module)]) > 1:
-            raise ValueError(f"{name} stands in the model at {len(places[id(module)])} places; PEFT adapts one of them")
-    return [selected for selected in select(model, modules=sorted(targeted)) if selected.name in targeted]
+        wanted = config.targets if isinstance(config.targets, str) else list(config.targets)
+        raise ValueError(f"target_modules={shown(wanted)} matches no layer of {type(model).__name__}")
+    return whole_layers(model, targeted)
 
 
 def _brought(model: nn.Module, config: PeftConfig, chosen: list[Selected], tensors: Mapping[str, Tensor]) -> set[str]:
-    """The model's own tensors that the settings say come with the adapter: modules saved whole, and biases.
-
-    Raises:
-        ValueError: one of them is tied to a weight that does not come along, which PEFT would untie.
-    """
+    """The model's own tensors that the settings say come with the adapter: modules saved whole, and biases."""
     saved = tuple(f"{name}." for name, _ in model.named_modules() if name and config.is_saved(name))
     brought = {name for name in tensors if name.startswith(saved)} if saved else set()
     if config.bias == "all":
-        brought |= {name for name in tensors if "bias" in name}
+        brought |= {name for name in tensors if name.rpartition(".")[2] == "bias"}
     elif config.bias == "lora_only":
         brought |= {f"{selected.name}.bias" for selected in chosen} & set(tensors)
+    return brought
+
+
+def _refuse_tied(model: nn.Module, brought: Collection[str]) -> None:
+    """Raise ValueError where a parameter that gets a value is tied to one that does not; PEFT would untie the two."""
     names_of: dict[int, set[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names_of.setdefault(id(parameter), set()).add(name)
     for names in names_of.values():
-        if names & brought and names - brought:
+        apart = names.difference(brought)
+        if apart and apart != names:
             raise ValueError(
-                f"{min(names & brought)} is saved with the adapter, but in this model it is tied to "
-                f"{min(names - brought)}, which would change with it"
+                f"{min(names - apart)} is saved with the adapter, but in this model it is tied to {min(apart)}, "
+                "which would change with it"
             )
-    return brought
 
 
 def _factors(file: TensorFile, selected: Selected, spec: LoraSpec) -> Factors:
     keys = factor_keys(selected.module, selected.name)
     for key, expected in zip(keys, factor_shapes(selected, spec.rank), strict=True):
         if key not in file.entries:
-            raise ValueError(f"tensor {shown(key)} is missing: the settings say that this layer is adapted")
+            raise ValueError(f"tensor {tensor_name(key)} is missing: the settings say that this layer is adapted")
         fitting(key, file.entries[key].shape, expected)
     # Half-precision factors are widened, as PEFT does: they may train on.
     wide = torch.float64 if torch.float64 in {file.entries[key].dtype for key in keys} else torch.float32
@@ -130,7 +181,9 @@ def _factors(file: TensorFile, selected: Selected, spec: LoraSpec) -> Factors:
     return Factors(replace(spec, dtype=wide), A, B)
 
 
-def _own_keys(file: TensorFile, chosen: list[Selected], config: PeftConfig) -> dict[str, list[str]]:
+def _own_keys(
+    file: TensorFile, chosen: list[Selected], config: PeftConfig, tensors: Mapping[str, Tensor]
+) -> dict[str, list[str]]:
     """Keys of the file that are no factors, by the name of the model's own tensor that each is for.
 
     With biases, PEFT saves a head's bias up to three times: by its name, as modules_to_save, and as the frozen
@@ -141,9 +194,17 @@ def _own_keys(file: TensorFile, chosen: list[Selected], config: PeftConfig) -> d
     for key in file.entries:
         if key in factors or (config.bias == "all" and ".original_module." in key):
             continue
-        name = key.removeprefix(PREFIX).replace(".base_layer.", ".").replace(".modules_to_save.", ".")
-        keys.setdefault(name, []).append(key)
+        keys.setdefault(_own_name(key, tensors), []).append(key)
     return keys
+
+
+def _own_name(key: str, tensors: Mapping[str, Tensor]) -> str:
+    module, saved, rest = key.removeprefix(PREFIX).replace(".base_layer.", ".").partition(".modules_to_save.")
+    if not saved:
+        return module
+    # Inside a head of several layers, PEFT leaves the adapter's name: head.modules_to_save.NAME.dense.bias
+    without_adapter = f"{module}.{rest.partition('.')[2]}"
+    return without_adapter if without_adapter in tensors else f"{module}.{rest}"
 
 
 def _check_keys(
@@ -158,20 +219,20 @@ def _check_keys(
     PEFT saves an adapted embedding's frozen weight where it thinks it resized: harmless where it is this model's own.
     """
     if missing := sorted(set(required) - set(keys)):
-        raise ValueError(f"tensor {shown(PREFIX + missing[0])} is missing: the settings say that it was saved")
+        raise ValueError(f"tensor {tensor_name(PREFIX + missing[0])} is missing: the settings say that it was saved")
     for name, found in keys.items():
         if name not in tensors:
-            raise ValueError(f"tensor {shown(found[0])} belongs to nothing that the settings adapt in this model")
+            raise ValueError(f"tensor {tensor_name(found[0])} belongs to nothing that the settings adapt in this model")
         fitting(found[0], file.entries[found[0]].shape, tuple(tensors[name].shape))
         if name not in allowed:
             if not found[0].endswith(".base_layer.weight"):
-                raise ValueError(f"tensor {shown(found[0])} is of a part that the settings say is not saved")
+                raise ValueError(f"tensor {tensor_name(found[0])} is of a part that the settings say is not saved")
             if not torch.equal(file.read(found[0], tensors[name].dtype), tensors[name].cpu()):
-                raise ValueError(f"{shown(name)} of the base model that the adapter was trained on has other values")
+                raise ValueError(f"{tensor_name(name)} had other values in the base model the adapter was trained on")
 
 
 def _value(file: TensorFile, keys: list[str], name: str, own: Tensor) -> Tensor:
     first, *others = (file.read(key, own.dtype) for key in keys)
     if not all(torch.equal(first, other) for other in others):
-        raise ValueError(f"{shown(name)} is in the file {len(keys)} times with different values")
+        raise ValueError(f"{tensor_name(name)} is in the file {len(keys)} times with different values")
     return first

@@ -1,14 +1,14 @@
 """Putting an adapter that was read from a file onto a model: all is checked first, then nothing can fail."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from lightning_lora.inject import InjectionReport, Selected, attach_adapter
-from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_parameters, lora_class_for, lora_layers
-from lightning_lora.settings import shown
+from lightning_lora.adapters_io.safe_files import tensor_name
+from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, select
+from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_keys, lora_class_for, lora_layers
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,36 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     for name, layer in lora_layers(model):
         if layer.merged_adapter is not None:
             raise ValueError(f"adapter {layer.merged_adapter!r} is merged into {name}; call unmerge() first")
-    adapters = {name for name, _ in adapter_parameters(model)}
+    adapters = adapter_keys(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
+
+
+def with_outputs(
+    tensors: Mapping[str, Tensor], new: Collection[str], before: int | None, outputs: int | None
+) -> dict[str, Tensor]:
+    """The tensors, with the head's last ones as long as ``outputs`` says where they are as long as ``before``."""
+    if outputs is None or outputs == before:
+        return dict(tensors)
+    resized = {name: tensors[name] for name in new if tensors[name].shape[:1] == (before,)}
+    return {**tensors, **{name: value.new_empty(outputs, *value.shape[1:]) for name, value in resized.items()}}
+
+
+def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:
+    """The layers of these full names, each to be adapted as one whole matrix.
+
+    Raises:
+        ValueError: there is no such layer, its kind cannot be adapted, or it stands in the model at several places.
+    """
+    modules: dict[str, nn.Module] = dict(model.named_modules(remove_duplicate=False))
+    for name in sorted(names):
+        if name not in modules:
+            raise ValueError(f"{type(model).__name__} has no layer named {tensor_name(name)}")
+        module = modules[name]
+        if lora_class_for(module) is None:
+            raise ValueError(f"{name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding")
+        if (places := sum(other is module for other in modules.values())) > 1:
+            raise ValueError(f"{name} stands in the model at {places} places, and was adapted at one of them")
+    return [selected for selected in select(model, modules=sorted(names)) if selected.name in names]
 
 
 def factor_shapes(selected: Selected, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -65,6 +93,7 @@ def place(
     *,
     adapter: str,
     new: Collection[str],
+    outputs: int | None = None,
 ) -> LoadedAdapter:
     """Inject an adapter and give it, and the parameters that came with it, their values.
 
@@ -75,6 +104,7 @@ def place(
         values: Values of the model's own parameters and buffers, in their shapes and types.
         adapter: Name of the adapter.
         new: Names of the newly initialised parameters; each must be among ``values``.
+        outputs: Outputs of a further adapter's own head, see `inject.inject_adapter`.
 
     Raises:
         ValueError: a new parameter would keep its random values, or the adapter exists. The model is unchanged then.
@@ -94,22 +124,32 @@ def place(
         adapter=adapter,
         new=heads,
         also_train=set(brought) - heads,
+        outputs=outputs,
     )
     with torch.no_grad():
         for name, term in factors.items():
             delta = _delta(model, name, adapter)
             delta.A.copy_(term.A)
             delta.B.copy_(term.B)
-        tensors = own_tensors(model)
+        tensors, own = model.state_dict(), head_names(model, adapter, heads)
         for name, value in values.items():
-            tensors[name].copy_(value)
+            tensors[own.get(name, name)].copy_(value)
     return LoadedAdapter(report, tuple(brought))
+
+
+def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """The number of outputs of a classifier's head: the fewest rows of a matrix that was saved whole.
+
+    Args:
+        shapes: Shapes of what is in a file beside A and B, by name.
+    """
+    return min((shape[0] for shape in shapes.values() if len(shape) == 2), default=None)
 
 
 def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise ValueError where a tensor's shape is not the one that the model has room for."""
     if shape != expected:
-        raise ValueError(f"tensor {shown(name)} has shape {list(shape)}; this model takes {list(expected)} there")
+        raise ValueError(f"tensor {tensor_name(name)} has shape {list(shape)}; this model takes {list(expected)} there")
 
 
 def _delta(model: nn.Module, name: str, adapter: str) -> LowRankDelta:

@@ -45,16 +45,20 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return content
 
 
+def tensor_name(name: str) -> str:
+    """A tensor's name as a message shows it: printable, and its end where it is long, which tells most."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name)
+    return line if len(line) <= 160 else f"...{line[-157:]}"
+
+
 class TensorFile:
     """An open safetensors file: what is in it is known before anything is read.
 
     Attributes:
-        path: The file.
         entries: Shape and type of each tensor, by name.
     """
 
-    def __init__(self, path: Path, handle: Any) -> None:
-        self.path = path
+    def __init__(self, handle: Any) -> None:
         self._handle = handle
         self.entries: Mapping[str, Entry] = {name: self._entry(name) for name in handle.keys()}  # noqa: SIM118
 
@@ -62,7 +66,7 @@ class TensorFile:
         view = self._handle.get_slice(name)
         dtype = view.get_dtype()
         if dtype not in FLOATS:
-            raise ValueError(f"tensor {shown(name)} is of type {dtype}; it must be one of {', '.join(FLOATS)}")
+            raise ValueError(f"tensor {tensor_name(name)} is of type {dtype}; it must be one of {', '.join(FLOATS)}")
         return Entry(tuple(view.get_shape()), FLOATS[dtype])
 
     def read(self, name: str, dtype: torch.dtype) -> Tensor:
@@ -73,7 +77,7 @@ class TensorFile:
         """
         tensor: Tensor = self._handle.get_tensor(name).to(dtype)
         if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"tensor {shown(name)} holds values that are not finite in {dtype}")
+            raise ValueError(f"tensor {tensor_name(name)} holds values that are not finite in {dtype}")
         return tensor
 
 
@@ -85,10 +89,10 @@ def open_tensors(path: Path) -> Iterator[TensorFile]:
         ValueError: the file is not there, is cut short, or is not a safetensors file.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such file")
+        raise ValueError(f"{path.name}: there is no such file")
     try:
         handle = safe_open(path, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a whole safetensors file: {shown(error)}") from error
+        raise ValueError(f"{path.name}: not a whole safetensors file: {shown(error)}") from error
     with handle:
-        yield TensorFile(path, handle)
+        yield TensorFile(handle)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lightning_lora.cli import evaluate, failure, inspect, list_runs, merge, predict, train
+from lightning_lora.cli import adapters, evaluate, failure, inspect, list_runs, merge, predict, train
 from lightning_lora.settings import ConfigError, did_you_mean, shown
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
@@ -13,6 +13,9 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "evaluate": (evaluate.main, "score a trained run on labelled data"),
     "merge": (merge.main, "merge a run's adapter into its base model, for plain transformers"),
     "list": (list_runs.main, "list the runs below a folder"),
+    "import-peft": (adapters.import_peft, "put an adapter that PEFT trained onto its base, and check it"),
+    "export-peft": (adapters.export_peft, "write a run's adapter as a plain PEFT folder"),
+    "import-loralib": (adapters.import_loralib, "put an adapter of Microsoft's loralib onto its base, and check it"),
 }
 
 _HELP = """\
@@ -22,6 +25,7 @@ Train LoRA adapters on transformers, and find out which layers, rank and alpha t
 
   lightning-lora train lora=qv rank=8
   lightning-lora inspect model=roberta_base lora=qkvo
+  lightning-lora import-peft my_adapter --model roberta-base --out imported
   lightning-lora train --help              groups, keys and examples
 
 From a clone, `python train.py` is the same as `lightning-lora train`."""
@@ -39,7 +43,7 @@ def main(words: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if words is None else words)
     name = next(iter(given), "--help")
     if name in ("-h", "--help"):
-        listed = "\n".join(f"  lightning-lora {command:<10} {doc}" for command, (_, doc) in COMMANDS.items())
+        listed = "\n".join(f"  lightning-lora {command:<14} {doc}" for command, (_, doc) in COMMANDS.items())
         print(_HELP.format(commands=listed))
     elif name in COMMANDS:
         COMMANDS[name][0](given[1:])
