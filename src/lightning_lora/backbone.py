@@ -6,7 +6,7 @@ its name. PEFT goes by the names ``classifier`` and ``score``, and leaves the he
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +92,26 @@ def fingerprint_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def tensor_digests(model: nn.Module, new: Collection[str]) -> dict[str, str]:
+    """A short digest of every tensor of the base model: the first 16 hexadecimal digits of its sha256.
+
+    Args:
+        model: The model as it was loaded, before adapters are injected and anything is trained.
+        new: Names of the parameters that were not loaded; they are left out.
+    """
+    left_out = set(new)
+    return {
+        name: fingerprint_of([(name, tensor)])[:16]
+        for name, tensor in model.state_dict().items()
+        if name not in left_out
+    }
+
+
+def first_difference(saved: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    """The first name, in their order, whose digest is not the same in both or stands in one only; None if all agree."""
+    return next((name for name in sorted({**saved, **found}) if saved.get(name) != found.get(name)), None)
 
 
 def _source(name: str) -> str:
