@@ -13,7 +13,7 @@ class BatchSeed(Callback):
     """Seeds torch, NumPy and Python before every training batch by (seed, epoch, batch, process).
 
     So a resumed run draws what the run that was never stopped draws, and no dev pass, worker or log in between changes
-    a result. It costs some 50 µs a batch.
+    a result. It costs some 70 µs a batch.
     """
 
     def __init__(self, seed: int) -> None:
@@ -22,6 +22,10 @@ class BatchSeed(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         drawn = batch_seed(self._seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-        torch.manual_seed(drawn)
+        # Not torch.manual_seed: without a GPU it keeps a stack trace of each call for the day that CUDA starts, 0.5 ms.
+        torch.default_generator.manual_seed(drawn)
+        device = trainer.strategy.root_device
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(drawn)
         random.seed(drawn)
         np.random.seed(drawn % 2**32)
