@@ -11,7 +11,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from lightning_lora.backbone import fingerprint_of, load_backbone
+from lightning_lora.backbone import fingerprint_of, first_difference, load_backbone, tensor_digests
 from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import TASKS
@@ -180,3 +180,20 @@ def test_the_real_encoder_has_only_a_classifier_to_train() -> None:
     backbone = load_backbone(str(folder), TASKS["mrpc"])
     assert backbone.new_parameters == ("classifier.weight", "classifier.bias")
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == backbone.model.config.hidden_size == 384
+
+
+def test_digests_name_the_tensor_that_differs() -> None:
+    backbone = load_backbone("tiny", TASKS["toy_sentiment"])
+    model, new = backbone.model, backbone.new_parameters
+    before = tensor_digests(model, new)
+    assert set(before) == set(model.state_dict()) - set(new)
+    assert all(len(digest) == 16 and int(digest, 16) >= 0 for digest in before.values())
+    with torch.no_grad():
+        model.get_parameter(new[0]).add_(1.0)
+    assert first_difference(before, tensor_digests(model, new)) is None, "what is new is none of the base's"
+    name = sorted(before)[7]
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[-1].add_(1e-3)
+    assert first_difference(before, tensor_digests(model, new)) == name
+    shorter = {key: digest for key, digest in before.items() if key != name}
+    assert first_difference(before, shorter) == first_difference(shorter, before) == name

@@ -13,6 +13,7 @@ import torch
 from lightning import Trainer
 
 from lightning_lora.adapters_io import save_model_folder, save_peft_folder
+from lightning_lora.atomic import clear_leftovers
 from lightning_lora.backbone import quiet_transformers
 from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
@@ -46,6 +47,7 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
     assembled = assemble(config, output_dir, resume)
     record = _opening_record(config, assembled)
     if assembled.trainer.is_global_zero:
+        clear_leftovers(output_dir)
         write_record(record, output_dir)
     try:
         with assembled.stop:

@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
+from lightning_lora.atomic import clear_leftovers
 from lightning_lora.training.exceptions import Interrupted, NonFiniteError
 from lightning_lora.training.resume_point import settle
 
@@ -127,8 +128,7 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        for leftover in folder.glob(".*.ckpt.*.tmp"):  # of a process that was killed while it saved
-            leftover.unlink()
+        clear_leftovers(folder)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ValueError(
