@@ -1,6 +1,7 @@
 """Atomic writes leave the old or the new, never a part, and no litter."""
 
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lora.atomic import atomic_file, atomic_folder
+from lightning_lora.atomic import atomic_file, atomic_folder, clear_leftovers
 
 
 def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> None:
@@ -36,6 +37,21 @@ def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
             (temporary / generation).write_text(generation)
         assert [path.name for path in target.iterdir()] == [generation]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_killed_writes_left_is_cleared_away_and_nothing_else(tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    with atomic_file(tmp_path / "record") as file, atomic_folder(tmp_path / "adapter") as folder:
+        file.write_text("half")
+        (folder / "weights").write_text("half")
+        left.mkdir()
+        for path in (file, folder):  # as a kill would leave them
+            shutil.copy(path, left) if path.is_file() else shutil.copytree(path, left / path.name)
+    for name in (".hydra", "mine.tmp"):
+        (left / name).mkdir()
+    assert len(list(left.iterdir())) == 4
+    clear_leftovers(left)
+    assert {path.name for path in left.iterdir()} == {".hydra", "mine.tmp"}
 
 
 def test_others_may_read_what_they_could_read_if_it_were_written_plainly(tmp_path: Path) -> None:

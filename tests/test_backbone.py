@@ -178,3 +178,8 @@ def test_the_real_encoder_has_only_a_classifier_to_train() -> None:
     backbone = load_backbone(str(folder), TASKS["mrpc"])
     assert backbone.new_parameters == ("classifier.weight", "classifier.bias")
     assert json.loads((folder / "config.json").read_text())["hidden_size"] == backbone.model.config.hidden_size == 384
+
+
+def test_the_digests_are_of_what_was_loaded() -> None:
+    backbone = load_backbone("tiny", TASKS["toy_sentiment"])
+    assert set(backbone.digests) == set(backbone.model.state_dict()) - set(backbone.new_parameters)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,22 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 
+from lightning_lora import running
 from lightning_lora.adapters_io import load_peft_folder, read_facts
 from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
-from lightning_lora.build import inspect
-from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, RunConfig, TrainerConfig
+from lightning_lora.build import Run, inspect
+from lightning_lora.config import (
+    DataConfig,
+    LoggerConfig,
+    LoraConfig,
+    MergeConfig,
+    ModelConfig,
+    RunConfig,
+    TrainerConfig,
+)
 from lightning_lora.data import TextDataModule
 from lightning_lora.reporting import RunRecord, read_predictions, read_record
 from lightning_lora.running import run
@@ -37,6 +47,13 @@ def configuration(**changes: object) -> RunConfig:
         **changes,
     }
     return RunConfig(**settings)  # type: ignore[arg-type]
+
+
+def short_configuration(**changes: object) -> RunConfig:
+    """Three steps and sixteen dev rows, for what needs no score."""
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=2)
+    merge = MergeConfig(at_end=False, save=False)
+    return configuration(**{"epochs": 1, "trainer": trainer, "merge": merge, **changes})
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +172,40 @@ def test_a_diverged_run_keeps_its_record_and_merges_nothing(tmp_path: Path) -> N
     assert "lr=" in (record.error or "")
     assert not (tmp_path / "run" / "merged").exists()
     assert not (tmp_path / "run" / "adapter").exists()
+
+
+def test_a_run_says_that_it_runs_and_goes_on_from_nothing_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of a process that was killed before its first checkpoint."""
+    folder = tmp_path / "run"
+    seen: list[str] = []
+    fit = running.fit
+
+    def watched(assembled: Run) -> None:
+        seen.append(read_record(folder).status)
+        fit(assembled)
+
+    monkeypatch.setattr(running, "fit", watched)
+    record = run(short_configuration(), folder, resume=True)
+    assert (seen, record.status) == (["running"], "finished")
+    assert record.score is not None
+
+
+def test_a_run_does_not_go_on_with_another_base(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    record = run(short_configuration(), folder)
+    other = tmp_path / "other"
+    shutil.copytree(EMBEDDED_FOLDER, other)
+    weights = load_file(other / "model.safetensors")
+    name = next(name for name in sorted(weights) if "output.dense.weight" in name)
+    weights[name][0, 0] += 1e-6
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    log = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=rf"another base model, \S*{name} is the first"):
+        run(short_configuration(model=ModelConfig(name=str(other))), folder, resume=True)
+    assert (folder / "metrics.jsonl").read_bytes().startswith(log), "nothing was cut off"
+    forced = short_configuration(model=ModelConfig(name=str(other)), resume_anyway=True)
+    again = run(forced, folder, resume=True)
+    assert again.base["fingerprint"] != record.base["fingerprint"]
 
 
 def test_a_rank_larger_than_the_layer_is_refused(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from tiny_models import TINY
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lightning_lora.data.loading import ResumableLoader
+from lightning_lora.data.sampling import EpochOrder
 from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import Task
@@ -36,7 +38,7 @@ def rows(count: int, seed: int) -> list[dict[str, Tensor]]:
 
 
 class TinyData(LightningDataModule):
-    """Batches of eight; the last dev batch is smaller."""
+    """Batches of eight; the last dev batch is smaller. Training rows come in their order."""
 
     def __init__(self, train: int = 32, dev: int = 21) -> None:
         super().__init__()
@@ -49,6 +51,23 @@ class TinyData(LightningDataModule):
         return [DataLoader(self.dev, batch_size=8)]  # type: ignore[arg-type]
 
 
+class ShuffledTinyData(TinyData):
+    """The same, shuffled by (seed, epoch), in the loader of the real data module."""
+
+    def __init__(self, train: int = 32, workers: int = 0) -> None:
+        super().__init__(train)
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return ResumableLoader(
+            self.train,  # type: ignore[arg-type]
+            batch_size=8,
+            sampler=EpochOrder(len(self.train), 0),
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+        )
+
+
 def tiny_bert() -> nn.Module:
     """A BERT with rank 2 adapters on query and value and a new classifier; everything else frozen."""
     torch.manual_seed(0)
@@ -58,11 +77,11 @@ def tiny_bert() -> nn.Module:
 
 
 def tiny_module(
-    model: nn.Module | None = None, *, epochs: int = 1, lr: float = 1e-2, **settings: Any
+    model: nn.Module | None = None, *, epochs: int = 1, lr: float = 1e-2, steps: int | None = None, **settings: Any
 ) -> LoRAClassifier:
-    """The module over four batches an epoch."""
+    """The module over four batches an epoch, unless ``steps`` says how many steps there are."""
     optim = OptimSettings(lr=lr, **settings)
-    return LoRAClassifier(model or tiny_bert(), TASK, optim, optimizer_steps(4, epochs), HEAD)
+    return LoRAClassifier(model or tiny_bert(), TASK, optim, steps or optimizer_steps(4, epochs), HEAD)
 
 
 def tiny_trainer(folder: Path, **settings: Any) -> Trainer:

@@ -57,6 +57,19 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def clear_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed in the midst of a write have left in a folder.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    for leftover in folder.glob(".*.tmp"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink()
+
+
 def _beside(target: Path) -> Path:
     """A fresh name in the target's folder. Not from tempfile, whose files nobody but their owner may read."""
     target.parent.mkdir(parents=True, exist_ok=True)

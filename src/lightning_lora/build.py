@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from lightning import Trainer, seed_everything
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 
 from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.backbone import Backbone, load_backbone
@@ -26,6 +27,8 @@ from lightning_lora.training import (
     LoRAClassifier,
     MergeAtEnd,
     OptimSettings,
+    SameOrigin,
+    StopOnSignal,
     callbacks_for,
     optimizer_steps,
     quiet_lightning,
@@ -34,7 +37,12 @@ from lightning_lora.training import (
 
 @dataclass(frozen=True)
 class Run:
-    """Everything of one run, wired together and ready to fit."""
+    """Everything of one run, wired together and ready to fit.
+
+    Attributes:
+        checkpoint: What training goes on from; None where it starts.
+        stop: Answers signals while it is entered.
+    """
 
     task: Task
     backbone: Backbone
@@ -43,6 +51,8 @@ class Run:
     module: LoRAClassifier
     trainer: Trainer
     merge_at_end: MergeAtEnd | None
+    stop: StopOnSignal
+    checkpoint: Path | None
 
 
 @dataclass(frozen=True)
@@ -89,16 +99,32 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     return Trained(record, task, backbone, config.data.max_length)
 
 
-def assemble(config: RunConfig, output_dir: Path) -> Run:
-    """Load, adapt and wire; the same configuration gives the same weights and the same order of rows."""
+def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
+    """Load, adapt and wire; the same configuration gives the same weights and the same order of rows.
+
+    Args:
+        config: A checked configuration.
+        output_dir: The run's folder.
+        resume: Whether to go on from the folder's last checkpoint, if it has one.
+    """
     quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     task = task_of(config)
     backbone = load_backbone(config.model.name, task, config.model.revision)
+    base = {name: digest[:16] for name, digest in backbone.digests.items()}
     report = adapt(config, backbone)
     data = _data(config, task, backbone)
     data.setup()
-    trainer, merge_at_end = _trainer(config, report, output_dir)
+    last = output_dir / "checkpoints" / "last.ckpt"
+    checkpoint = last if resume and last.exists() else None
+    merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
+    stop = StopOnSignal()
+    # The first to see a checkpoint refuses it before the others have done anything with it.
+    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop]
+    callbacks += _callbacks(config, report, output_dir)
+    callbacks += [merge_at_end] if merge_at_end else []
+    loggers = _loggers(config, output_dir, resume, from_start=checkpoint is None)
+    trainer = _trainer(config, callbacks, loggers, output_dir)
     steps = optimizer_steps(
         _batches_per_epoch(config, data, trainer),
         config.epochs,
@@ -106,7 +132,7 @@ def assemble(config: RunConfig, output_dir: Path) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    return Run(task, backbone, report, data, module, trainer, merge_at_end)
+    return Run(task, backbone, report, data, module, trainer, merge_at_end, stop, checkpoint)
 
 
 def task_of(config: RunConfig) -> Task:
@@ -179,17 +205,31 @@ def _optim_settings(config: RunConfig) -> OptimSettings:
     )
 
 
-def _trainer(config: RunConfig, report: InjectionReport, output_dir: Path) -> tuple[Trainer, MergeAtEnd | None]:
-    settings = config.trainer
-    merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
-    callbacks = callbacks_for(
+def _callbacks(config: RunConfig, report: InjectionReport, output_dir: Path) -> list[Callback]:
+    return callbacks_for(
         output_dir / "checkpoints",
+        seed=config.seed,
         totals=report.totals.as_dict(),
-        early_stopping_patience=settings.early_stopping_patience,
-        progress_bar=settings.progress_bar,
+        checkpoint_every=config.trainer.checkpoint_every,
+        early_stopping_patience=config.trainer.early_stopping_patience,
+        progress_bar=config.trainer.progress_bar,
     )
-    loggers = [JsonlLogger(output_dir / "metrics.jsonl"), _wandb(config, output_dir)]
-    trainer = Trainer(
+
+
+def _loggers(config: RunConfig, output_dir: Path, resume: bool, from_start: bool) -> list[Logger]:
+    own = JsonlLogger(output_dir / "metrics.jsonl")
+    if from_start:
+        own.cut(0)
+    wandb = _wandb(config, output_dir, resume)
+    loggers: list[Logger] = [own, wandb] if wandb else [own]
+    for logger in loggers:
+        logger.log_hyperparams(asdict(config))
+    return loggers
+
+
+def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger], output_dir: Path) -> Trainer:
+    settings = config.trainer
+    return Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
@@ -209,17 +249,14 @@ def _trainer(config: RunConfig, report: InjectionReport, output_dir: Path) -> tu
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=10,
-        callbacks=[*callbacks, *([merge_at_end] if merge_at_end else [])],
-        logger=[logger for logger in loggers if logger is not None],
+        callbacks=callbacks,
+        logger=loggers,
         plugins=[AtomicCheckpointIO()],
         default_root_dir=output_dir,
     )
-    for logger in trainer.loggers:
-        logger.log_hyperparams(asdict(config))
-    return trainer, merge_at_end
 
 
-def _wandb(config: RunConfig, output_dir: Path) -> GuardedWandbLogger | None:
+def _wandb(config: RunConfig, output_dir: Path, resume: bool) -> GuardedWandbLogger | None:
     settings = config.logger
     if settings.wandb == "disabled" or config.trainer.fast_dev_run:
         return None
@@ -230,6 +267,7 @@ def _wandb(config: RunConfig, output_dir: Path) -> GuardedWandbLogger | None:
         group=settings.group,
         name=settings.name,
         tags=settings.tags,
+        resume=resume,
     )
 
 

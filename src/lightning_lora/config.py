@@ -157,6 +157,7 @@ class TrainerConfig:
     fast_dev_run: bool = settings.flag(False, "one batch of everything, nothing kept")
     profiler: str | None = settings.one_of(None, PROFILERS, "measure where the time goes")
     early_stopping_patience: int | None = settings.whole(None, 1, "epochs without a better score before stopping")
+    checkpoint_every: int | None = settings.whole(None, 1, "steps between checkpoints, null for one an epoch")
     deterministic: bool = settings.flag(False, "only deterministic kernels on a GPU")
     progress_bar: bool = settings.flag(True, "show progress")
 
@@ -206,6 +207,8 @@ class RunConfig:
     seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
     epochs: int = settings.whole(3, 1, "passes over the training rows")
     batch_size: int = settings.whole(32, 1, "rows per batch and device")
+    resume: str | None = settings.text(None, "folder of a run to go on with, by its own settings")
+    resume_anyway: bool = settings.flag(False, "go on even where base model or data have changed")
     lora: LoraConfig = field(default_factory=LoraConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

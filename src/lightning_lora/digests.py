@@ -21,6 +21,11 @@ def fingerprint_of(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
+def first_difference(saved: Mapping[str, str], found: Mapping[str, str]) -> str | None:
+    """The first name, in their order, whose digest is not the same in both or stands in one only; None if all agree."""
+    return next((name for name in sorted({**saved, **found}) if saved.get(name) != found.get(name)), None)
+
+
 def _digest(tensor: Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
     digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -13,24 +13,27 @@ import torch
 from lightning import Trainer
 
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
+from lightning_lora.atomic import clear_leftovers
 from lightning_lora.backbone import quiet_transformers
 from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
 from lightning_lora.inject import merged
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.sweeping import job_id
-from lightning_lora.training import GuardedWandbLogger, NonFiniteError
+from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
 
 CODE_VERSION = importlib.metadata.version("lightning-lora")
 REPORTED_VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "hydra-core", "torchmetrics")
 
 
-def run(config: RunConfig, output_dir: Path) -> RunRecord:
+def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
     """Train, score, merge, write the run's folder and print the summary.
 
     Args:
         config: A checked configuration.
         output_dir: The run's folder; made if it is not there.
+        resume: Whether to go on from the folder's last checkpoint. The result is then, to the bit on a CPU, what it
+            would have been without a stop; where there is no checkpoint yet, training starts.
 
     Returns:
         The record, as it stands in ``output_dir/result.json``.
@@ -38,23 +41,29 @@ def run(config: RunConfig, output_dir: Path) -> RunRecord:
     Raises:
         ValueError: a mistake of the user's that only shows with the model or the data at hand.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
+        Interrupted: SIGTERM or SIGINT came. The record and a checkpoint of the last step are there.
     """
     started = time.perf_counter()
-    assembled = assemble(config, output_dir)
+    assembled = assemble(config, output_dir, resume)
     record = _opening_record(config, assembled)
+    if assembled.trainer.is_global_zero:
+        clear_leftovers(output_dir)
+        write_record(record, output_dir)
     try:
-        fit_started = time.perf_counter()
-        fit(assembled)
-        seconds = {"start_up": fit_started - started, "fit": time.perf_counter() - fit_started}
-        record = _scored(record, assembled, seconds)
-        if assembled.trainer.is_global_zero:
-            save(config, assembled, output_dir)
+        with assembled.stop:
+            fit_started = time.perf_counter()
+            fit(assembled)
+            seconds = {"start_up": fit_started - started, "fit": time.perf_counter() - fit_started}
+            record = _scored(record, assembled, seconds)
+            if assembled.trainer.is_global_zero:
+                save(config, assembled, output_dir)
         seconds["total"] = time.perf_counter() - started
         record = replace(record, status="finished", seconds=seconds)
     except BaseException as error:
-        status = "diverged" if isinstance(error, NonFiniteError) else "failed"
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        record = replace(record, status=status, error=reason, seconds={"total": time.perf_counter() - started})
+        record = replace(
+            record, status=_status_after(error), error=reason, seconds={"total": time.perf_counter() - started}
+        )
         raise
     finally:
         if assembled.trainer.is_global_zero:
@@ -67,7 +76,7 @@ def run(config: RunConfig, output_dir: Path) -> RunRecord:
 def fit(assembled: Run) -> None:
     """Train, and score the dev splits at the very end, also where the last step fell inside an epoch."""
     trainer, module, data = assembled.trainer, assembled.module, assembled.data
-    trainer.fit(module, datamodule=data)
+    trainer.fit(module, datamodule=data, ckpt_path=assembled.checkpoint, weights_only=True)
     if module.dev_pass_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
 
@@ -108,7 +117,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
             data_fingerprint=data.fingerprint,
             code_version=CODE_VERSION,
         ),
-        status="failed",
+        status="running",
         config=settings,
         task=assembled.task.name,
         metric=assembled.task.headline,
@@ -133,10 +142,16 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
         score=module.dev_metrics.get(first_split, {}).get(assembled.task.headline),
         best_score=module.best_score,
         metrics=metrics,
-        examples_per_second=module.rows_seen * trainer.world_size / seconds["fit"],
+        examples_per_second=(module.rows_seen - module.rows_before) * trainer.world_size / seconds["fit"],
         peak_memory_bytes=_peak_memory(trainer),
         merge_check=asdict(check) if check else None,
     )
+
+
+def _status_after(error: BaseException) -> str:
+    if isinstance(error, Interrupted | KeyboardInterrupt):
+        return "interrupted"
+    return "diverged" if isinstance(error, NonFiniteError) else "failed"
 
 
 def _device(trainer: Trainer) -> str:

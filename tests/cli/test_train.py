@@ -19,7 +19,7 @@ from dataclasses import asdict
 import lightning_lora
 from lightning_lora.targets import projections_for
 
-def run(config, folder):
+def run(config, folder, resume=False):
     if config.seed == 1:
         projections_for("no-such-architecture")  # raises this package's ValueError
     if config.seed == 2:

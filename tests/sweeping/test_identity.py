@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_lora.sweeping import job_id
+from lightning_lora.sweeping import determines_result, job_id
 
 CONFIG = {
     "rank": 8,
@@ -36,6 +36,8 @@ def test_it_is_stable_over_key_order_and_runs() -> None:
         changed("data", "path", "elsewhere"),
         changed("data", "num_workers", 2),
         changed("trainer", "devices", 4),
+        changed("trainer", "checkpoint_every", 10),
+        {**CONFIG, "resume": "runs/a", "resume_anyway": True},
         changed("logger", "wandb", "online"),
         changed("merge", "save", False),
     ],
@@ -55,3 +57,23 @@ def test_what_determines_the_result_counts() -> None:
         identity(code_version="2"),
     ]
     assert len({identity(), *others}) == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "counts"),
+    [
+        ("rank", True),
+        ("lora", True),
+        ("lora.layers", True),
+        ("trainer", True),
+        ("trainer.max_steps", True),
+        ("trainer.devices", False),
+        ("data.num_workers", False),
+        ("logger", False),
+        ("logger.name", False),
+        ("resume", False),
+        ("hydra.run.dir", True),
+    ],
+)
+def test_keys_say_whether_they_count(key: str, counts: bool) -> None:
+    assert determines_result(key) == counts

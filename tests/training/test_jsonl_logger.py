@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from tiny_task import TinyData, tiny_module, tiny_trainer
 
+from lightning_lora.training.callbacks import TrainingLog
 from lightning_lora.training.jsonl_logger import JsonlLogger
 
 KILLED = """
@@ -43,7 +44,9 @@ def test_a_run_is_logged_from_its_settings_to_its_last_score(tmp_path: Path) -> 
     logger = JsonlLogger(tmp_path / "run" / "metrics.jsonl")
     logger.log_hyperparams({"rank": 8, "alpha": None, "trainer": {"devices": 1}})
     module = tiny_module(epochs=2)
-    tiny_trainer(tmp_path, max_epochs=2, logger=logger, log_every_n_steps=1).fit(module, datamodule=TinyData())
+    callbacks = [TrainingLog()]
+    trainer = tiny_trainer(tmp_path, max_epochs=2, logger=logger, callbacks=callbacks, log_every_n_steps=1)
+    trainer.fit(module, datamodule=TinyData())
     rows = rows_of(logger.path)
     assert rows[0] == {"hyperparameters": {"rank": 8, "alpha": None, "trainer": {"devices": 1}}}
     assert not [row for row in rows[1:] if "hyperparameters" in row], "the module adds none of its own"
@@ -60,7 +63,8 @@ def test_a_run_is_logged_from_its_settings_to_its_last_score(tmp_path: Path) -> 
 @pytest.mark.parametrize(("every", "steps"), [(3, [2, 5, 7]), (4, [3, 7]), (10, [7])])
 def test_the_last_step_is_logged_whatever_the_interval(every: int, steps: list[int], tmp_path: Path) -> None:
     logger = JsonlLogger(tmp_path / "metrics.jsonl")
-    trainer = tiny_trainer(tmp_path, max_epochs=2, logger=logger, log_every_n_steps=every)
+    callbacks = [TrainingLog()]
+    trainer = tiny_trainer(tmp_path, max_epochs=2, logger=logger, callbacks=callbacks, log_every_n_steps=every)
     trainer.fit(tiny_module(epochs=2), datamodule=TinyData())
     losses = [row for row in rows_of(logger.path) if "train/loss" in row]
     assert [row["step"] for row in losses] == steps
@@ -72,6 +76,18 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     for step in range(3):
         JsonlLogger(tmp_path / "metrics.jsonl").log_metrics({"x": 1.0}, step)
     assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_rows_behind_a_point_are_forgotten(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.cut(0)
+    assert not logger.path.exists(), "there is nothing to forget"
+    logger.log_metrics({"x": 1.0}, 0)
+    size = logger.size
+    logger.log_metrics({"x": 1.0}, 1)
+    logger.cut(size)
+    logger.cut(10**6)
+    assert [row["step"] for row in rows_of(logger.path)] == [0]
 
 
 def test_what_is_not_finite_is_null_so_that_every_line_is_json(tmp_path: Path) -> None:

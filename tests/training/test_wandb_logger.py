@@ -16,7 +16,7 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 from lightning_lora.inject import count_parameters
 from lightning_lora.training import NonFiniteError
-from lightning_lora.training.callbacks import TrainableParameters
+from lightning_lora.training.callbacks import TrainableParameters, TrainingLog
 from lightning_lora.training.wandb_logger import GuardedWandbLogger, resolve_mode
 
 pytestmark = [
@@ -78,9 +78,9 @@ def settings_of(directory: Path) -> dict[str, Any]:
 
 def train(folder: Path, logger: GuardedWandbLogger, **settings: Any) -> Any:
     model = tiny_bert()
-    callback = TrainableParameters(count_parameters(model, HEAD).as_dict())
+    callbacks = [TrainableParameters(count_parameters(model, HEAD).as_dict()), TrainingLog()]
     module = tiny_module(model, epochs=2)
-    trainer = tiny_trainer(folder, max_epochs=2, logger=logger, log_every_n_steps=1, callbacks=[callback], **settings)
+    trainer = tiny_trainer(folder, max_epochs=2, logger=logger, log_every_n_steps=1, callbacks=callbacks, **settings)
     trainer.fit(module, datamodule=TinyData())
     return module
 
@@ -110,6 +110,18 @@ def test_two_jobs_of_one_process_have_a_file_and_an_id_each(tmp_path: Path, capf
         assert exit_codes(directory) == [exit_code]
     printed = capfd.readouterr()
     assert "wandb" not in printed.out + printed.err, "no banner"
+
+
+def test_a_resumed_run_goes_on_under_its_id_and_a_new_one_has_its_own(tmp_path: Path) -> None:
+    versions = []
+    for resume in (True, True, False):
+        logger = GuardedWandbLogger(tmp_path, mode="offline", project="tests", resume=resume)
+        logger.log_metrics({"x": 1.0}, 0)
+        versions.append(logger.version)
+        logger.close(0)
+    first, again, other = versions
+    assert first is not None
+    assert first == again != other
 
 
 def test_a_run_that_is_never_closed_does_not_take_in_the_next(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ Train LoRA adapters on a transformer, or a baseline to compare them with.
   python train.py lora=head                                    a baseline: head, bitfit or full
   python train.py -m rank=1,2,4,8 seed=0,1,2                   a sweep: one job for each combination
   python train.py -m +sweeps=layer_choice data=rte             a sweep written down in sweeps/
+  python train.py resume=runs/2026-01-31/12-00-00-000000       go on with a run that was stopped
   python train.py debug=fast                                   does it run at all?"""
 _END = """\
 Usual ranges: {ranges}; values outside get a warning.
@@ -25,7 +26,8 @@ Files below the current directory: +sweeps=NAME reads sweeps/NAME.yaml, +experim
 Secrets belong in the environment (WANDB_API_KEY, HF_TOKEN), never on the command line.
 
 Flags: -m sweep; --cfg job shows the config instead of running; --info defaults shows where it comes from;
---hydra-help lists the rest. Exit status: 0 done, 2 a mistake in the command line or the data, 1 any other failure."""
+--hydra-help lists the rest. Exit status: 0 done, 2 a mistake in the command line or the data, 130 or 143 stopped by
+Ctrl-C or SIGTERM, 1 any other failure."""
 
 
 def help_text() -> str:

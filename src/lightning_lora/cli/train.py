@@ -1,4 +1,4 @@
-"""`python train.py`: check the command line, then let Hydra run one job or a sweep."""
+"""`python train.py`: check the command line, then go on with a run, or let Hydra run one job or a sweep."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from lightning_lora.cli import arguments, failure, precheck
+from lightning_lora.cli import arguments, failure, precheck, resume
 from lightning_lora.cli.help import help_text
 from lightning_lora.config import RunConfig, to_run_config
 from lightning_lora.settings import ConfigError
@@ -29,7 +29,8 @@ def main(words: Sequence[str] | None = None) -> None:
         words: What stands after the command's name; None reads it from ``sys.argv``.
 
     Raises:
-        SystemExit: status 2 for a mistake of the user's, 1 for any other failure.
+        SystemExit: status 2 for a mistake of the user's, 143 or 130 where SIGTERM or SIGINT stopped it, 1 for any
+            other failure.
     """
     given = list(sys.argv[1:] if words is None else words)
     if arguments.wants_help(given):
@@ -44,7 +45,23 @@ def main(words: Sequence[str] | None = None) -> None:
         print(checked.warning, file=sys.stderr)
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
     sys.argv[1:] = checked.line.words()
-    _job()
+    if checked.line.runs and checked.configs[0].resume is not None:
+        _go_on(checked, Path(checked.configs[0].resume).expanduser())
+    else:
+        _job()
+
+
+def _go_on(checked: precheck.Checked, folder: Path) -> None:
+    try:
+        config = resume.config_of(checked, folder)
+        if resume.is_finished(folder):
+            print(f"{folder}: the run is finished; nothing is left to do")
+            return
+        _run(config, folder, sweep=False, resumed=True)
+    except Exception as error:
+        if failure.is_users_mistake(error):
+            failure.refuse(error)
+        raise
 
 
 @hydra.main(version_base="1.3", config_path="pkg://lightning_lora.conf", config_name="train")
@@ -62,13 +79,13 @@ def _job(config: DictConfig) -> None:
         raise
 
 
-def _run(config: RunConfig, output_dir: Path, sweep: bool) -> None:
+def _run(config: RunConfig, output_dir: Path, sweep: bool, resumed: bool = False) -> None:
     # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
     from lightning_lora import running
 
     if config.merge.save is None:
         config.merge.save = config.merge.at_end and not sweep
-    running.run(config, output_dir)
+    running.run(config, output_dir, resumed)
 
 
 def _report(error: Exception, mistake: bool) -> None:

@@ -12,6 +12,7 @@ from lightning_lora.data.cache import cache_folder, load_or_build
 from lightning_lora.data.collation import Collator
 from lightning_lora.data.encoding import check_max_length, encode
 from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
+from lightning_lora.data.loading import ResumableLoader
 from lightning_lora.data.sampling import EpochOrder, random_subset
 from lightning_lora.data.sources import load_splits
 from lightning_lora.data.tokens import Row, TokenDataset
@@ -25,8 +26,8 @@ class TextDataModule(LightningDataModule):
     """A task's rows as padded batches.
 
     A batch is a dict of the tokenizer's outputs (int64, (rows, longest)), `labels` (int64, or float32 for regression)
-    and `idx` (int64). Training batches are shuffled by (seed, epoch); the last one may be smaller. Dev splits come in
-    their own order, one loader each, in the order of `task.dev_splits`.
+    and `idx` (int64). Training batches are shuffled by (seed, epoch); the last one may be smaller. Their loader goes
+    on in the midst of an epoch. Dev splits come in their own order, one loader each, in the order of `task.dev_splits`.
 
     After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`.
     """
@@ -111,10 +112,10 @@ class TextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         data = self._sets[self.task.train_split]
-        return self._loader(data, EpochOrder(len(data), self.seed))
+        return self._loader(ResumableLoader, data, EpochOrder(len(data), self.seed))
 
     def val_dataloader(self) -> list[Batches]:
-        return [self._loader(self._sets[name]) for name in self.task.dev_splits]
+        return [self._loader(DataLoader, self._sets[name]) for name in self.task.dev_splits]
 
     def _tokenise(self, split: Split, tokenizer: str) -> TokenDataset:
         tokens = load_or_build(
@@ -125,11 +126,11 @@ class TextDataModule(LightningDataModule):
         )
         return TokenDataset(tokens, split.labels, split.idx)
 
-    def _loader(self, data: TokenDataset, sampler: EpochOrder | None = None) -> Batches:
+    def _loader(self, kind: type[Batches], data: TokenDataset, sampler: EpochOrder | None = None) -> Batches:
         if self.num_workers:
             # Workers only pad. Without this, the tokenizers library prints a warning at every fork.
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-        return DataLoader(
+        return kind(
             data,
             batch_size=self.batch_size,
             sampler=sampler,

@@ -8,8 +8,8 @@ from jaxtyping import Int64
 from torch import Tensor
 from torch.utils.data import Sampler
 
-# Streams keep the subset and the shuffling of one seed unrelated.
-_SUBSET, _SHUFFLE = 0, 1
+# Streams keep the subset, the shuffling and the dropout of one seed unrelated.
+_SUBSET, _SHUFFLE, _BATCH = 0, 1, 2
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Int64[Tensor, " rows"]:
@@ -28,6 +28,19 @@ def random_subset(rows: int, wanted: int, seed: int) -> Int64[Tensor, " wanted"]
             f"data.train_rows={wanted}: the training split has {rows} rows; give 1 to {rows}, or null for all"
         )
     return _permutation(rows, seed, _SUBSET, 0)[:wanted].sort().values
+
+
+def batch_seed(seed: int, epoch: int, batch: int, process: int = 0) -> int:
+    """A 64-bit seed for what is drawn while a training batch is computed, above all dropout.
+
+    Args:
+        seed: of the run.
+        epoch: from 0.
+        batch: number of the batch in its epoch, from 0.
+        process: rank among the processes of the run; each has masks of its own.
+    """
+    sequence = np.random.SeedSequence(seed, spawn_key=(_BATCH, epoch, batch, process))
+    return int(sequence.generate_state(1, np.uint64)[0])
 
 
 class EpochOrder(Sampler[int]):

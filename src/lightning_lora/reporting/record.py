@@ -1,6 +1,7 @@
 """The record of a run: `result.json`, which tables, plots and resumed sweeps read, and nothing else.
 
-Fields and their meaning are those of the class below; the file holds exactly them. A record is written once, whole.
+Fields and their meaning are those of the class below; the file holds exactly them. A record is written whole, when
+the run begins and when it ends.
 """
 
 import json
@@ -21,7 +22,8 @@ class RunRecord:
 
     Attributes:
         job_id: Hash of all that determines the result; equal for two runs of the same job.
-        status: "finished", "failed" or "diverged" (a loss or gradient was not finite).
+        status: "running" (also of a process that was killed), "finished", "interrupted" (by a signal), "failed" or
+            "diverged" (a loss or gradient was not finite).
         config: The resolved configuration.
         task: Name of the task.
         metric: Name of the headline metric.
@@ -29,7 +31,7 @@ class RunRecord:
         best_score: The best of all epochs. Choosing by it is choosing on the dev set.
         metrics: Every metric and the loss, per dev split, of the last epoch.
         parameters: adapter, head, other_trainable, frozen, total, trainable_percent.
-        seconds: total, fit, start_up.
+        seconds: total, fit, start_up; of a run that was resumed, those of its last process.
         examples_per_second: Training rows that went through in a second of fitting.
         peak_memory_bytes: Of the accelerator where there is one, else of the process.
         device: What it ran on.

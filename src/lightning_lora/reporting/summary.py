@@ -1,5 +1,6 @@
 """The summary at the end of a run, for people."""
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -19,8 +20,11 @@ def summary_table(record: RunRecord, folder: Path) -> Table:
 
 
 def print_summary(record: RunRecord, folder: Path, console: Console | None = None) -> None:
-    """Print `summary_table` to the terminal."""
-    (console or Console(highlight=False)).print(summary_table(record, folder))
+    """Print `summary_table` to the terminal, and under it how to go on with a run that was interrupted."""
+    console = console or Console(highlight=False)
+    console.print(summary_table(record, folder))
+    if record.status == "interrupted":
+        console.print(f"go on with: python train.py resume={shlex.quote(str(folder))}", soft_wrap=True, markup=False)
 
 
 def _title(record: RunRecord) -> str:

@@ -7,13 +7,24 @@ from collections.abc import Mapping
 from typing import Any
 
 # Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
-# path stand for content, which the two fingerprints cover.
+# path stand for content, which the two fingerprints cover. A run that is resumed gives what it would have given.
 NOT_IDENTITY: dict[str, tuple[str, ...]] = {
+    "resume": ("*",),
+    "resume_anyway": ("*",),
     "logger": ("*",),
     "merge": ("*",),
     "model": ("name", "revision"),
     "data": ("path", "cache_dir", "num_workers"),
-    "trainer": ("accelerator", "devices", "num_nodes", "strategy", "profiler", "progress_bar", "deterministic"),
+    "trainer": (
+        "accelerator",
+        "devices",
+        "num_nodes",
+        "strategy",
+        "profiler",
+        "progress_bar",
+        "checkpoint_every",
+        "deterministic",
+    ),
 }
 
 
@@ -33,6 +44,13 @@ def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint
         "code": code_version,
     }
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def determines_result(key: str) -> bool:
+    """Whether a key of the configuration, by its full name ("rank", "lora.layers", "logger"), belongs to a job."""
+    group, _, inner = key.partition(".")
+    left_out = NOT_IDENTITY.get(group, ())
+    return left_out != ("*",) and (not inner or inner not in left_out)
 
 
 def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from lightning_lora.training.callbacks import MergeAtEnd as MergeAtEnd
 from lightning_lora.training.callbacks import MergeCheck as MergeCheck
+from lightning_lora.training.callbacks import SameOrigin as SameOrigin
+from lightning_lora.training.callbacks import StopOnSignal as StopOnSignal
 from lightning_lora.training.callbacks import callbacks_for as callbacks_for
 from lightning_lora.training.callbacks import compare_logits as compare_logits
 from lightning_lora.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO
+from lightning_lora.training.exceptions import Interrupted as Interrupted
 from lightning_lora.training.exceptions import NonFiniteError as NonFiniteError
 from lightning_lora.training.jsonl_logger import JsonlLogger as JsonlLogger
 from lightning_lora.training.module import LoRAClassifier as LoRAClassifier

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,6 +40,17 @@ class JsonlLogger(Logger):
     @property
     def save_dir(self) -> str:
         return str(self.path.parent)
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far, by this process and those before it."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    @rank_zero_only
+    def cut(self, size: int) -> None:
+        """Forget every row behind the first ``size`` bytes."""
+        if self.size > size:
+            os.truncate(self.path, size)
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, int | float], step: int | None = None) -> None:

@@ -37,7 +37,8 @@ class LoRAClassifier(LightningModule):
     """Trains what is trainable in ``model`` for a task.
 
     After a dev pass, ``predictions`` and ``dev_metrics`` hold it by split, ``dev_pass_step`` the optimizer step it was
-    made at, and ``best_score`` the best headline metric so far. ``rows_seen`` counts this process's training rows.
+    made at, and ``best_score`` the best headline metric so far. ``rows_seen`` counts this process's training rows, of
+    which ``rows_before`` were seen before the run was resumed. ``latest`` is what the last batch has to log.
     """
 
     def __init__(
@@ -63,9 +64,9 @@ class LoRAClassifier(LightningModule):
         self.dev_metrics: dict[str, dict[str, float]] = {}
         self.dev_pass_step: int | None = None
         self.best_score: float | None = None
-        self.rows_seen = 0
+        self.rows_seen = self.rows_before = 0
+        self.latest: dict[str, Tensor | float] = {}
         self._collected: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
-        self._latest: dict[str, Tensor | float] = {}
         self.train()
 
     def logits(self, batch: Batch) -> Float[Tensor, "rows outputs"]:
@@ -82,21 +83,10 @@ class LoRAClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch["labels"])
-        rows = len(batch["labels"])
-        self.rows_seen += rows
+        self.rows_seen += len(batch["labels"])
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        values = {"train/loss": loss.detach(), "lr": rate}
-        self._latest = {**values, "epoch": self.current_epoch}
-        self.log_dict(values, batch_size=rows)
+        self.latest = {"train/loss": loss.detach(), "lr": rate, "epoch": self.current_epoch}
         return loss
-
-    def on_train_end(self) -> None:
-        """Log the last step too: Lightning logs every n-th only, and of a run shorter than n nothing."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if self._latest and every and self.global_step % every:
-            row = {name: float(value) for name, value in self._latest.items()}
-            for logger in self.loggers:
-                logger.log_metrics(row, step=self.global_step - 1)
 
     def on_validation_epoch_start(self) -> None:
         self._collected = {split: [] for split in self.task.dev_splits}
@@ -119,6 +109,8 @@ class LoRAClassifier(LightningModule):
         headline = self.dev_metrics[self.task.dev_splits[0]][self.task.headline]
         self.best_score = headline if self.best_score is None else max(self.best_score, headline)
         self.log("dev/score", headline, prog_bar=True)
+        # Of the last training batch: Lightning counts an epoch that max_steps broke off as done, but not on resuming.
+        self.log("epoch", float(self.latest.get("epoch", self.current_epoch)))
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.model, self.optim, self.new)
@@ -132,10 +124,12 @@ class LoRAClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what was trained; the frozen base comes from where it came from."""
         trained = self._trained_keys()
+        latest = {name: float(value) for name, value in self.latest.items()}
+        checkpoint["so_far"] = {"best_score": self.best_score, "rows_seen": self.rows_seen, "latest": latest}
         checkpoint["state_dict"] = {key: value for key, value in checkpoint["state_dict"].items() if key in trained}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that the checkpoint holds exactly what this run trains.
+        """Check that the checkpoint holds exactly what this run trains, and take over what it has seen and reached.
 
         Raises:
             ValueError: it holds less, more, or other shapes.
@@ -147,6 +141,10 @@ class LoRAClassifier(LightningModule):
         for key, value in own.items():
             if saved[key].shape != value.shape:
                 raise ValueError(f"the checkpoint has {key!r} as {tuple(saved[key].shape)}, not {tuple(value.shape)}")
+
+        so_far = checkpoint["so_far"]
+        self.best_score, self.latest = so_far["best_score"], so_far["latest"]
+        self.rows_seen = self.rows_before = so_far["rows_seen"]
 
     def _trained_keys(self) -> set[str]:
         return {name for name, p in self.named_parameters(remove_duplicate=False) if p.requires_grad}

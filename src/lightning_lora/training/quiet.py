@@ -11,6 +11,8 @@ SILENCED_MESSAGES = (
     "`Trainer.fit` stopped:",  # the summary says how far it got
     "`Trainer.fit` reached",
     "`Trainer(limit_",  # repeats the command line
+    "Restoring states from the checkpoint",  # the command line says so
+    "Restored all states from the checkpoint",
 )
 
 # (start of the message as a regular expression, category)
@@ -21,6 +23,8 @@ SILENCED_WARNINGS: tuple[tuple[str, type[Warning]], ...] = (
     (r"It is recommended to use `self\.log\('.+', \.\.\., sync_dist=True\)`", UserWarning),
     # Lightning's own way to gather them.
     (r"torch\.distributed\.nn\.functional\.all_gather is deprecated", FutureWarning),
+    # The folder of a run that goes on; a new run clears it.
+    (r"Checkpoint directory .+ exists and is not empty", UserWarning),
     # Rows are tokenised beforehand and a worker only pads: measured, workers do not pay for small encoders.
     (r"The '\w+' does not have many workers", UserWarning),
     # Small data sets have fewer batches than the logging interval; the last step is logged all the same.

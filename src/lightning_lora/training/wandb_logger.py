@@ -32,6 +32,7 @@ class GuardedWandbLogger(Logger):
         group: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
+        resume: bool = False,
     ) -> None:
         """Starts no run until there is something to log.
 
@@ -43,6 +44,7 @@ class GuardedWandbLogger(Logger):
             group: Name that holds the runs of a sweep together.
             name: Name of the run; None lets W&B make one up.
             tags: Labels of the run.
+            resume: Whether to go on with the latest W&B run in ``save_dir``, if there is one, under its id.
 
         Raises:
             ValueError: an unknown mode.
@@ -52,6 +54,7 @@ class GuardedWandbLogger(Logger):
             raise ValueError(f"logger.wandb={mode!r} is unknown; choose one of {', '.join(MODES)}")
         self._save_dir, self._mode, self._project = save_dir, mode, project
         self._group, self._run_name, self._tags = group, name, tuple(tags)
+        self._id = _latest_id(save_dir) if resume else None
         self._run: Any = None
         self._failed = False
 
@@ -115,12 +118,20 @@ class GuardedWandbLogger(Logger):
             tags=self._tags,
             dir=str(self._save_dir),
             mode=resolve_mode(self._mode),
+            id=self._id,
+            resume="allow" if self._id else None,
             reinit="create_new",
             settings=wandb.Settings(silent=True, console="off", disable_code=True),
         )
         run.define_metric(STEP)
         run.define_metric("*", step_metric=STEP)
         return run
+
+
+def _latest_id(save_dir: Path) -> str | None:
+    """The id of the run that was started last; W&B names its folders ``offline-run-<date>_<time>-<id>``."""
+    folders = sorted((save_dir / "wandb").glob("*run-*_*-*"), key=lambda folder: folder.name.partition("run-")[2])
+    return folders[-1].name.rpartition("-")[2] if folders else None
 
 
 def resolve_mode(mode: str) -> WandbMode:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny_task import TinyData, tiny_trainer
 from torch import Tensor, nn
@@ -114,6 +114,55 @@ def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path)
 def test_a_fast_check_writes_nothing(tmp_path: Path) -> None:
     fit(Scripted([0.1]), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"), fast_dev_run=True)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_every_nth_step_has_a_checkpoint_too(tmp_path: Path) -> None:
+    seen: list[float] = []
+
+    class Watch(Callback):
+        def on_train_batch_start(self, *_: object) -> None:
+            seen.append(weights(tmp_path / "checkpoints").get("last.ckpt", 0.0))
+
+    fit(Scripted([0.1, 0.2]), tmp_path, [AdapterCheckpoint(tmp_path / "checkpoints", every=3), Watch()])
+    assert seen == [0, 0, 0, 3, 4, 4, 6, 6], "after steps 3 and 6, and at the end of an epoch"
+
+
+def test_a_new_run_clears_what_an_older_one_left_in_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    fit(Scripted([0.1, 0.9]), tmp_path, AdapterCheckpoint(folder))
+    with pytest.warns(UserWarning, match="exists and is not empty"), pytest.raises(RuntimeError, match="on fire"):
+        fit(Scripted([0.1], fail_at=0), tmp_path, AdapterCheckpoint(folder))
+    assert weights(folder) == {}
+
+
+def test_a_step_that_is_half_taken_is_not_saved(tmp_path: Path) -> None:
+    class HalfTaken(torch.optim.SGD):
+        steps = 0
+
+        def step(self, closure: Any = None) -> Any:
+            loss = super().step(closure)
+            self.steps += 1
+            if self.steps == 6:
+                raise torch.OutOfMemoryError("while the sixth step was taken")
+            return loss
+
+    module = Scripted([0.1, 0.9])
+    module.configure_optimizers = lambda: HalfTaken(module.parameters(), lr=1.0)  # type: ignore[method-assign]
+    with pytest.raises(torch.OutOfMemoryError):
+        fit(module, tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"))
+    assert weights(tmp_path / "checkpoints") == {"best.ckpt": 4.0, "last.ckpt": 4.0}
+    assert module.weight.item() == 6.0, "the control: what a checkpoint would have held"
+
+
+def test_the_best_is_remembered_in_a_folder_that_was_moved(tmp_path: Path) -> None:
+    fit(Scripted([0.9]), tmp_path, AdapterCheckpoint(tmp_path / "old"))
+    (tmp_path / "old").rename(tmp_path / "new")
+    trainer = tiny_trainer(
+        tmp_path, max_epochs=2, enable_checkpointing=True, callbacks=[AdapterCheckpoint(tmp_path / "new")]
+    )
+    with pytest.warns(UserWarning, match="exists and is not empty"):
+        trainer.fit(Scripted([0.9, 0.5]), datamodule=TinyData(), ckpt_path=tmp_path / "new" / "last.ckpt")
+    assert weights(tmp_path / "new") == {"best.ckpt": 4.0, "last.ckpt": 8.0}
 
 
 def test_early_stopping_still_leaves_both_checkpoints(tmp_path: Path) -> None:

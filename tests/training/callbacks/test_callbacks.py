@@ -10,8 +10,15 @@ from lightning_lora.training.callbacks import callbacks_for
 @pytest.mark.parametrize("patience", [None, 3])
 @pytest.mark.parametrize("bar", [True, False])
 def test_options_add_their_callback_and_nothing_else(patience: int | None, bar: bool, tmp_path: Path) -> None:
-    callbacks = callbacks_for(tmp_path / "new", totals={"total": 1}, early_stopping_patience=patience, progress_bar=bar)
-    expected = ["FiniteGuard", "TrainableParameters", "AdapterCheckpoint"]
+    callbacks = callbacks_for(
+        tmp_path / "new",
+        seed=0,
+        totals={"total": 1},
+        checkpoint_every=None,
+        early_stopping_patience=patience,
+        progress_bar=bar,
+    )
+    expected = ["FiniteGuard", "BatchSeed", "TrainableParameters", "TrainingLog", "AdapterCheckpoint"]
     expected += ["DevScoreStopping"] * (patience is not None) + ["TerminalProgress"] * bar
     assert [type(callback).__name__ for callback in callbacks] == expected
     assert not (tmp_path / "new").exists(), "nothing is touched before training"

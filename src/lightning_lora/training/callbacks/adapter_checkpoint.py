@@ -1,29 +1,37 @@
-"""Two checkpoints of what was trained: the best by dev score, and the last."""
+"""Two checkpoints of what was trained: the best by dev score, and the last, from which a run goes on."""
 
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from torch import Tensor
+from torch.optim import Optimizer
 
-from lightning_lora.training.exceptions import NonFiniteError
+from lightning_lora.atomic import clear_leftovers
+from lightning_lora.training.exceptions import Interrupted, NonFiniteError
+from lightning_lora.training.resume_point import settle
 
 
 class AdapterCheckpoint(ModelCheckpoint):
     """Keeps ``best.ckpt`` (highest ``dev/score``) and ``last.ckpt`` in a folder; what they hold is up to the module.
 
-    When training breaks off, ``last.ckpt`` is brought up to date, except after `NonFiniteError`: what is there then is
-    from a step that was known to be good. In several processes only a signal, which all of them see, is answered so.
+    ``last.ckpt`` is written after the last step of every epoch, before the dev pass, and where asked for after every
+    n-th step. A run that goes on from it repeats the dev pass, and so ends as if it had never stopped.
+
+    When training breaks off, ``last.ckpt`` is brought up to the last step, except after `NonFiniteError`: what is there
+    then is from a step that was known to be good. In several processes only what all of them see is answered so.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, every: int | None = None) -> None:
         """Touches nothing until training starts.
 
         Args:
             folder: Where the files go; made if it is not there.
+            every: Optimizer steps from one ``last.ckpt`` to the next within an epoch; None for none.
         """
         super().__init__(
             dirpath=folder,
@@ -35,6 +43,8 @@ class AdapterCheckpoint(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+        self._every = every
+        self._step_begun = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make sure that the folder can be written to, before a step is taken that would be lost.
@@ -43,27 +53,74 @@ class AdapterCheckpoint(ModelCheckpoint):
             ValueError: it cannot.
         """
         if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            assert self.dirpath is not None
-            _prepare(Path(self.dirpath))
+            _prepare(self._folder)
         super().setup(trainer, pl_module, stage)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save ``last.ckpt`` if steps were taken since; the stock callback would do so in a fast check too."""
-        if not self._should_skip_saving_checkpoint(trainer):
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Clear away what another run has left in the folder, which this one, if it was killed, would go on from."""
+        self._last_global_step_saved = trainer.global_step
+        if trainer.ckpt_path is None and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            for name in ("best.ckpt", "last.ckpt"):
+                (self._folder / name).unlink(missing_ok=True)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        self._step_begun = trainer.global_step + 1
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save ``last.ckpt`` where a step was taken and is due."""
+        step = trainer.global_step
+        due = trainer.is_last_batch or step == trainer.max_steps or (self._every and step % self._every == 0)
+        if due and not self._should_skip_saving_checkpoint(trainer):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save ``best.ckpt`` if the score is the best so far."""
+        candidates = self._monitor_candidates(trainer)
+        fitting = trainer.state.fn == TrainerFn.FITTING and not trainer.fast_dev_run  # type: ignore[attr-defined]
+        if fitting and self.monitor in candidates:
+            self._save_topk_checkpoint(trainer, candidates)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the last step of the epoch has saved."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Nothing: the last step has saved."""
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save ``last.ckpt``; the stock callback would write over the best one."""
-        if isinstance(exception, NonFiniteError) or not self._should_save_on_exception(trainer):
+        """Save ``last.ckpt``, unless a step was half taken; the stock callback would write over the best one."""
+        half_taken = self._step_begun > trainer.global_step
+        if half_taken or isinstance(exception, NonFiniteError) or not self._should_save_on_exception(trainer):
             return
-        if trainer.world_size == 1 or isinstance(exception, SIGTERMException):
+        if trainer.world_size == 1 or isinstance(exception, Interrupted | SIGTERMException):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
 
-    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
-        if self.monitor in monitor_candidates:
-            super()._save_topk_checkpoint(trainer, monitor_candidates)
-        # Stock writes last.ckpt only after an epoch that was the best; this makes it do so after every one.
-        self._last_global_step_saved = trainer.global_step
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        settle(
+            checkpoint["loops"]["fit_loop"],
+            step=trainer.global_step,
+            batches=trainer.num_training_batches,
+            accumulate=trainer.accumulate_grad_batches,
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what was best. The folder may have been moved: the paths are those of the one that is here."""
+        scores = list(state_dict["best_k_models"].values())  # one at most
+        best = str(self._folder / "best.ckpt") if state_dict["best_model_path"] else ""
+        here = {
+            "dirpath": self.dirpath,
+            "best_model_path": best,
+            "kth_best_model_path": best,
+            "best_k_models": dict(zip([best], scores, strict=False)),
+            "last_model_path": str(self._folder / "last.ckpt"),
+        }
+        super().load_state_dict(state_dict | here)
+
+    @property
+    def _folder(self) -> Path:
+        assert self.dirpath is not None
+        return Path(self.dirpath)
 
 
 def _prepare(folder: Path) -> None:
@@ -71,8 +128,7 @@ def _prepare(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        for leftover in folder.glob(".*.ckpt.*.tmp"):  # of a process that was killed while it saved
-            leftover.unlink()
+        clear_leftovers(folder)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise ValueError(

@@ -8,6 +8,7 @@ from itertools import islice
 import torch
 from jaxtyping import Float
 from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from lightning_lora.inject import merged
@@ -34,6 +35,9 @@ class MergeCheck:
 class MergeAtEnd(Callback):
     """Runs the first dev split adapted and merged, and keeps the comparison in ``check``.
 
+    It does so when training ends; where a resumed run has no step left to train, so that no end comes, in the closing
+    dev pass.
+
     The model is ``pl_module.model``; afterwards it is unmerged, bit for bit, and in the mode it was in. After an
     exception nothing is merged, and ``check`` is None; so it is where no dev batches are allowed. With several
     processes each does the whole split, at the same time.
@@ -51,6 +55,18 @@ class MergeAtEnd(Callback):
         Raises:
             ValueError: a merged weight would not be finite.
         """
+        self._compare(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare, if that has not been done.
+
+        Raises:
+            ValueError: as `on_train_end`.
+        """
+        if trainer.state.fn == TrainerFn.VALIDATING and self.check is None:
+            self._compare(trainer, pl_module)
+
+    def _compare(self, trainer: Trainer, pl_module: LightningModule) -> None:
         model = pl_module.model
         assert isinstance(model, nn.Module)
         with evaluating(model), torch.no_grad():

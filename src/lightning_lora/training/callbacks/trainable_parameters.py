@@ -17,5 +17,7 @@ class TrainableParameters(Callback):
         self._row = {f"params/{name}": float(value) for name, value in totals.items()}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step:  # a run that goes on has them in its log
+            return
         for logger in trainer.loggers:
             logger.log_metrics(self._row, step=trainer.global_step)

@@ -1,0 +1,72 @@
+"""`resume=RUN`: go on with a run from its folder, by its own settings."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lightning_lora.cli.options import groups
+from lightning_lora.cli.precheck import Checked
+from lightning_lora.config import RunConfig, to_run_config
+from lightning_lora.reporting.record import FILE_NAME, read_record
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.sweeping import determines_result
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether there is nothing left to do."""
+    return (folder / FILE_NAME).is_file() and read_record(folder).status == "finished"
+
+
+def config_of(checked: Checked, folder: Path) -> RunConfig:
+    """The configuration of the run in ``folder``, with what the command line changes that does not change the result.
+
+    Raises:
+        ConfigError: a sweep is asked for, ``folder`` holds no run, or the command line gives it other settings.
+    """
+    if checked.line.multirun or len(checked.configs) > 1:
+        raise ConfigError("resume takes one run and no -m: it goes on with the job of a sweep like with any other run")
+    words = [word for word in checked.line.overrides if not word.startswith("resume=")]
+    for word in words:
+        if determines_result(word.lstrip("+").partition("=")[0]):
+            raise ConfigError(f"'{shown(word)}' is not allowed with resume: a run goes on by its own settings")
+    config = stored_config(folder)
+    (given,) = checked.configs
+    for section, name in _changed(words):
+        target = getattr(config, section) if section else config
+        setattr(target, name, getattr(getattr(given, section) if section else given, name))
+    return config
+
+
+def stored_config(folder: Path) -> RunConfig:
+    """The configuration that a run's folder holds: in its record, or where it did not get so far, as Hydra wrote it.
+
+    Raises:
+        ConfigError: it holds none, or one that this version does not take.
+    """
+    hydra = folder / ".hydra" / "config.yaml"
+    if not (folder / FILE_NAME).is_file() and not hydra.is_file():
+        raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither {FILE_NAME} nor .hydra/")
+    try:
+        stored: Any = read_record(folder).config if (folder / FILE_NAME).is_file() else OmegaConf.load(hydra)
+        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
+        return to_run_config(merged)  # type: ignore[arg-type]  # a structured config is a DictConfig
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(f"the settings in {shown(folder)} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _changed(words: Sequence[str]) -> list[tuple[str, str]]:
+    """(section, name) of every key that overrides set; an option of a group sets what its file says."""
+    found = []
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in groups():
+            option = OmegaConf.load(str(files("lightning_lora.conf") / key / f"{value}.yaml"))
+            found += [(key, str(name)) for name in option]
+        else:
+            section, _, name = key.rpartition(".")
+            found.append((section, name))
+    return found

@@ -1,0 +1,91 @@
+"""SIGTERM and Ctrl-C end a run after the step that is being taken."""
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+
+from lightning_lora.training.exceptions import Interrupted
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class StopOnSignal(Callback):
+    """Within a ``with`` block, answers SIGTERM and SIGINT by raising `Interrupted`; a second one ends the process.
+
+    While the trainer trains, it waits for the end of the optimizer step, or of the dev batch; with several processes
+    all of them stop at the same step, whichever got the signal. Lightning alone would end with status 0 or 1, and save
+    in the midst of a step.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._training = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopOnSignal":
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if _in_main_thread():
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
+        self._before = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on wait for a step's end. Lightning has put its own handler before ours; put ours back."""
+        self._training = True
+        if self._before:
+            self._install()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop where a step has just been taken.
+
+        Raises:
+            Interrupted: a signal was received, here or in another process.
+        """
+        if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._stop_if_asked(trainer)
+
+    def on_validation_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Stop before a dev batch.
+
+        Raises:
+            Interrupted: as `on_train_batch_end`.
+        """
+        self._stop_if_asked(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._training = False
+        self._stop_if_asked(trainer)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._training = False
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
+        if trainer.strategy.reduce_boolean_decision(self._received is not None, all=False):
+            raise Interrupted(self._received or signal.SIGTERM)
+
+    def _install(self) -> None:
+        if _in_main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._answer)
+
+    def _answer(self, number: int, frame: FrameType | None) -> None:
+        if self._received is not None:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self._received = number
+        if not self._training:
+            raise Interrupted(number)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

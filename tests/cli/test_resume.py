@@ -1,0 +1,178 @@
+"""`resume=RUN` on the real command line: stopped by a signal, a run goes on to the result it would have had."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lightning_lora.cli import precheck, resume
+from lightning_lora.cli.train import main
+from lightning_lora.config import RunConfig
+from lightning_lora.reporting import RunRecord, read_record, write_record
+from lightning_lora.settings import ConfigError
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = [
+    "lora.dropout=0.1",
+    "data.train_rows=64",
+    "batch_size=8",
+    "epochs=2",
+    "trainer.checkpoint_every=1",
+    "trainer.limit_val_batches=2",
+    "trainer.accelerator=cpu",
+    "trainer.progress_bar=false",
+    "logger=disabled",
+    "merge.save=false",
+]
+EQUAL = ("job_id", "status", "score", "best_score", "metrics", "parameters", "merge_check")
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
+
+
+def to_the_end(*words: str, cwd: Path) -> tuple[int, str, str]:
+    process = start(*words, cwd=cwd)
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def stopped_in_training(number: int, folder: Path, *words: str, cwd: Path) -> tuple[int, str, str]:
+    """Send a signal as soon as the run has taken its first steps."""
+    process = start(*words, cwd=cwd)
+    while not (folder / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(number)
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def results(folder: Path) -> dict[str, object]:
+    record = read_record(folder)
+    files = [folder / "predictions.parquet", folder / "metrics.jsonl", *sorted((folder / "adapter").iterdir())]
+    return {name: getattr(record, name) for name in EQUAL} | {file.name: file.read_bytes() for file in files}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def whole(place: Path) -> dict[str, object]:
+    status, _, errors = to_the_end(*WORDS, "hydra.run.dir=whole", cwd=place)
+    assert status == 0, errors
+    return results(place / "whole")
+
+
+def test_a_run_that_sigterm_stopped_goes_on_to_the_same_result(place: Path, whole: dict[str, object]) -> None:
+    folder = place / "a run"
+    words = [*WORDS, "hydra.run.dir='a run'"]
+    status, output, errors = stopped_in_training(signal.SIGTERM, folder, *words, cwd=place)
+    assert (status, errors) == (143, "")
+    assert output.splitlines()[-1] == f"go on with: python train.py resume='{folder}'"
+    record = read_record(folder)
+    assert (record.status, record.error, record.score) == ("interrupted", "stopped by SIGTERM", None)
+    assert not (folder / "adapter").exists()
+
+    status, _, errors = to_the_end("resume=a run", "data.num_workers=2", "trainer.progress_bar=true", cwd=place)
+    assert (status, errors) == (0, "")
+    assert results(folder) == whole
+    assert read_record(folder).config["data"]["num_workers"] == 2
+
+    status, output, errors = to_the_end("resume=a run", cwd=place)
+    assert (status, output, errors) == (0, "a run: the run is finished; nothing is left to do\n", "")
+
+
+def test_ctrl_c_ends_a_sweep_and_its_job_goes_on_alone(place: Path, whole: dict[str, object]) -> None:
+    sweep = place / "sweep"
+    words = ["-m", "seed=0,1", *WORDS, "hydra.sweep.dir=sweep"]
+    status, output, _ = stopped_in_training(signal.SIGINT, sweep / "0", *words, cwd=place)
+    assert status == 130
+    assert f"resume={sweep / '0'}" in output
+    assert read_record(sweep / "0").status == "interrupted"
+    assert not (sweep / "1").exists(), "the sweep has ended"
+    status, _, errors = to_the_end("resume=sweep/0", cwd=place)
+    assert (status, errors) == (0, "")
+    assert results(sweep / "0") == whole
+
+
+def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
+    program = """
+import os, signal
+from lightning_lora.training import StopOnSignal
+stop = StopOnSignal()
+with stop:
+    stop._training = True
+    os.kill(os.getpid(), signal.SIGINT)
+    print("goes on", flush=True)
+    os.kill(os.getpid(), signal.SIGINT)
+    print("went on", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGINT, "goes on\n")
+
+
+def run_folder(folder: Path, config: dict[str, object], status: str = "running") -> Path:
+    folder.mkdir()
+    write_record(RunRecord(job_id="0", status=status, config=config, task="t", metric="m"), folder)
+    return folder
+
+
+def config_of(folder: Path, *words: str) -> RunConfig:
+    return resume.config_of(precheck.check([f"resume={folder}", *words]), folder)
+
+
+def test_a_run_goes_on_by_its_own_settings(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", {"rank": 4, "lora": {"layers": [0, 1]}, "logger": {"project": "mine"}})
+    config = config_of(folder, "logger=disabled", "data.num_workers=3", "merge.save=false", "resume_anyway=true")
+    assert (config.rank, config.lora.layers, config.seed) == (4, (0, 1), 0)
+    assert (config.logger.wandb, config.logger.project) == ("disabled", "mine")
+    assert (config.data.num_workers, config.merge.save, config.resume, config.resume_anyway) == (3, False, None, True)
+
+
+def test_a_run_that_has_no_record_yet_has_the_settings_that_hydra_wrote(tmp_path: Path) -> None:
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "config.yaml").write_text("rank: 16\nlora: {roles: [key]}\n")
+    config = config_of(tmp_path)
+    assert (config.rank, config.lora.roles) == (16, ["key"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["rank=4"], "'rank=4' is not allowed with resume"),
+        (["lora=q"], "'lora=q' is not allowed with resume"),
+        (["trainer=cpu"], "'trainer=cpu' is not allowed with resume"),
+        (["trainer.max_steps=5"], "'trainer.max_steps=5' is not allowed"),
+        (["hydra.run.dir=x"], "'hydra.run.dir=x' is not allowed"),
+        (["-m", "logger=disabled,offline"], "resume takes one run and no -m"),
+        (["-m"], "resume takes one run and no -m"),
+    ],
+)
+def test_other_settings_are_refused(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_of(run_folder(tmp_path / "run", {}), *words)
+
+
+def test_what_is_no_run_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder, message in ((tmp_path / "none", "not a run's folder"), (tmp_path / "odd", "cannot be read: ")):
+        if folder.name == "odd":
+            run_folder(folder, {"rnk": 4})
+        with pytest.raises(SystemExit) as exit_:
+            main([f"resume={folder}"])
+        assert exit_.value.code == 2
+        assert message in capsys.readouterr().err
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "result.json").write_text(json.dumps({"half": 1})[:-2])
+    with pytest.raises(ConfigError, match=r"cannot be read: .* is not a run's record"):
+        config_of(tmp_path / "none")
