@@ -139,6 +139,7 @@ def test_regression_predicts_numbers(tmp_path: Path) -> None:
 
 
 def test_list_shows_a_line_for_each_run(entailment: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()  # what the run itself printed, where it was made for this test
     command.main(["list", str(entailment.parent)])
     (heading, line) = capsys.readouterr().out.splitlines()
     assert heading.split()[:3] == ["run", "task", "method"]
@@ -149,7 +150,7 @@ def test_list_shows_a_line_for_each_run(entailment: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["predict", "nowhere", "rows.csv"], "result.json"),
+        (["predict", "nowhere", "rows.csv"], "nowhere: there is no such run's folder"),
         (["predict", "RUN", "rows.csv"], "rows.csv: no such file"),
         (["predict", "RUN", "rows.txt"], ".txt is not one of the endings"),
         (["predict", "RUN"], "the following arguments are required: input; see lightning-lora predict --help"),

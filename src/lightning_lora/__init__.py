@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         save_peft_folder,
     )
     from lightning_lora.backbone import Backbone, load_backbone
-    from lightning_lora.build import inspect
+    from lightning_lora.build import Trained, inspect, restore
     from lightning_lora.config import RunConfig
     from lightning_lora.inject import (
         CombinationReport,
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
         unmerge,
     )
     from lightning_lora.lora import LoraSpec
+    from lightning_lora.merging import merge_run
+    from lightning_lora.predicting import predict_rows
     from lightning_lora.reporting import RunRecord, read_predictions, read_record
     from lightning_lora.running import run
     from lightning_lora.targets import ROLE_SETS, Role
@@ -58,7 +60,7 @@ _HOMES = {
         "save_peft_folder",
     ),
     "backbone": ("Backbone", "load_backbone"),
-    "build": ("inspect",),
+    "build": ("Trained", "inspect", "restore"),
     "config": ("RunConfig",),
     "inject": (
         "CombinationReport",
@@ -84,6 +86,8 @@ _HOMES = {
         "unmerge",
     ),
     "lora": ("LoraSpec",),
+    "merging": ("merge_run",),
+    "predicting": ("predict_rows",),
     "reporting": ("RunRecord", "read_predictions", "read_record"),
     "running": ("run",),
     "targets": ("ROLE_SETS", "Role"),
@@ -104,6 +108,7 @@ __all__ = [
     "RunConfig",
     "RunRecord",
     "Task",
+    "Trained",
     "adapter_names",
     "adapter_state",
     "combine_adapters",
@@ -120,11 +125,14 @@ __all__ = [
     "load_loralib_file",
     "load_peft_folder",
     "merge",
+    "merge_run",
     "merged",
     "mixed",
     "mixed_logits",
+    "predict_rows",
     "read_predictions",
     "read_record",
+    "restore",
     "run",
     "save_model_folder",
     "save_peft_folder",

@@ -84,6 +84,8 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     """
     chosen = folder.name if folder.name in ("adapter", "merged") else ""
     run_folder = folder.parent if chosen else folder
+    if not run_folder.is_dir():
+        raise ValueError(f"{run_folder}: there is no such run's folder")
     record = read_record(run_folder)
     config = run_config_of(record.config)
     task = task_of(config)

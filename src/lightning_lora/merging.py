@@ -14,6 +14,7 @@ from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.validation import validate
 from lightning_lora.inject import eject, merge
+from lightning_lora.lora.functional import round_once
 from lightning_lora.predicting import logits_of
 from lightning_lora.reporting import RunRecord, method_of
 from lightning_lora.training import compare_logits
@@ -63,7 +64,10 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
     merge(model)
     eject(model)
     exact = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    model.to(DTYPES[dtype])
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.data = round_once(tensor.data, DTYPES[dtype])
     rounding = max(_checked_rounding(name, exact[name], model.state_dict()[name]) for name in exact)
     with quiet_transformers():
         save_model_folder(model, trained.backbone.tokenizer, out)

@@ -67,4 +67,6 @@ def _with_progress(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     from rich.console import Console
     from rich.progress import track
 
-    return iter(track(rows, description="rows", console=Console(stderr=True), transient=True, total=None))
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    return iter(track(rows, description="rows", console=console, transient=True, total=None, disable=hidden))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -11,14 +11,17 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
 from lightning_lora.config import RunConfig, to_run_config
-from lightning_lora.reporting.record import FILE_NAME, read_record
 from lightning_lora.settings import ConfigError, shown
 from lightning_lora.sweeping import determines_result
+
+if TYPE_CHECKING:
+    from lightning_lora.reporting import RunRecord
 
 
 def is_finished(folder: Path) -> bool:
     """Whether there is nothing left to do."""
-    return (folder / FILE_NAME).is_file() and read_record(folder).status == "finished"
+    record = _record(folder)
+    return record is not None and record.status == "finished"
 
 
 def config_of(checked: Checked, folder: Path) -> RunConfig:
@@ -48,14 +51,24 @@ def stored_config(folder: Path) -> RunConfig:
         ConfigError: it holds none, or one that this version does not take.
     """
     hydra = folder / ".hydra" / "config.yaml"
-    if not (folder / FILE_NAME).is_file() and not hydra.is_file():
-        raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither {FILE_NAME} nor .hydra/")
     try:
-        stored: Any = read_record(folder).config if (folder / FILE_NAME).is_file() else OmegaConf.load(hydra)
+        record = _record(folder)
+        if record is None and not hydra.is_file():
+            raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
+        stored: Any = OmegaConf.load(hydra) if record is None else record.config
         merged = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
         return to_run_config(merged)  # type: ignore[arg-type]  # a structured config is a DictConfig
+    except ConfigError:
+        raise
     except (OmegaConfBaseException, ValueError) as error:
         raise ConfigError(f"the settings in {shown(folder)} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _record(folder: Path) -> "RunRecord | None":
+    # pyarrow, which the room of the records loads, takes a second: a refused command line does not wait for it.
+    from lightning_lora.reporting.record import FILE_NAME, read_record
+
+    return read_record(folder) if (folder / FILE_NAME).is_file() else None
 
 
 def _changed(words: Sequence[str]) -> list[tuple[str, str]]:

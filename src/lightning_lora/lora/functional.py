@@ -99,15 +99,32 @@ def add_term(result: Float[Tensor, "*batch out"], term: Float[Tensor, "*batch ou
     return (result + term).to(result.dtype)
 
 
+def round_once(exact: Float[Tensor, "*shape"], dtype: torch.dtype) -> Float[Tensor, "*shape"]:
+    """``exact`` in a narrower type, rounded to nearest, ties to even.
+
+    torch goes from fp64 to bf16 and fp16 by way of fp32, and so rounds twice: 1 + 2^-8 + 2^-30, just above the middle
+    of two bf16 numbers, becomes the lower one. Rounding to odd on the way makes the second rounding the right one
+    (Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums", theorem 1).
+    """
+    if exact.dtype != torch.float64 or dtype.itemsize > 2:
+        return exact.to(dtype)
+    near = exact.float()
+    too_far = near.double().abs() > exact.abs()
+    truncated = torch.where(too_far, torch.nextafter(near, torch.zeros_like(near)), near)
+    inexact = truncated.double() != exact
+    odd = (truncated.view(torch.int32) | 1).view(torch.float32)
+    return torch.where(inexact & truncated.isfinite(), odd, truncated).to(dtype)
+
+
 def merged_weight(
     weight: Float[Tensor, "rows columns"], delta: Float[Tensor, "rows columns"]
 ) -> Float[Tensor, "rows columns"]:
-    """``W0 + ΔW``, summed in the type of ``delta`` (fp64) and rounded once to the type of ``weight``.
+    """``W0 + ΔW``, summed in the type of ``delta`` (fp64) and rounded once, to the type of ``weight``.
 
     Raises:
         ValueError: the sum is not finite, in the precise type or after rounding.
     """
-    merged = (weight.detach().to(delta.dtype) + delta).to(weight.dtype)
+    merged = round_once(weight.detach().to(delta.dtype) + delta, weight.dtype)
     if not bool(torch.isfinite(merged).all()):
         raise ValueError(f"merging gives values that are not finite in {weight.dtype}; the adapter has diverged")
     return merged

@@ -8,6 +8,9 @@ from rich.table import Table
 
 from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
 
+LONGEST_LINE = 400
+"""Characters of a line in a file or a pipe."""
+
 
 def records_below(folder: Path) -> dict[Path, RunRecord]:
     """Every record in the folder or below it by its run's folder, in order of the folders' names.
@@ -55,8 +58,9 @@ def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:
 
 
 def print_runs(records: Mapping[Path, RunRecord], below: Path, console: Console | None = None) -> None:
-    """Print `runs_table`."""
-    (console or Console(highlight=False)).print(runs_table(records, below))
+    """Print `runs_table`; where the output is no terminal, a run is one line however long it is."""
+    console = console or Console(highlight=False)
+    console.print(runs_table(records, below), width=None if console.is_terminal else LONGEST_LINE, soft_wrap=True)
 
 
 def print_scores(

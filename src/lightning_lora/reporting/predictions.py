@@ -64,4 +64,4 @@ def read_predictions(path: Path) -> PredictionTable:
     if table.column_names != ["idx", "label", "logits"]:
         raise ValueError(f"{path} has columns {table.column_names}, not idx, label and logits")
     logits = np.array(table["logits"].to_pylist(), dtype=np.float32)
-    return PredictionTable(np.array(table["idx"]), np.array(table["label"]), logits)  # copies, so that torch may write
+    return PredictionTable(table["idx"].to_numpy().copy(), table["label"].to_numpy().copy(), logits)
