@@ -60,7 +60,9 @@ def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:
 def print_runs(records: Mapping[Path, RunRecord], below: Path, console: Console | None = None) -> None:
     """Print `runs_table`; where the output is no terminal, a run is one line however long it is."""
     console = console or Console(highlight=False)
-    console.print(runs_table(records, below), width=None if console.is_terminal else LONGEST_LINE, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = LONGEST_LINE
+    console.print(runs_table(records, below))
 
 
 def print_scores(

@@ -86,7 +86,8 @@ def test_outside_of_training_it_does_not_wait() -> None:
 
 def test_stock_ends_without_a_checkpoint(tmp_path: Path) -> None:
     """The control: Ctrl-C gives status 1, and nothing is saved."""
-    before = signal.getsignal(signal.SIGINT)
+    # Python's own answer, which a process started in the background does not have: shells let those ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     trainer = tiny_trainer(
         tmp_path, max_epochs=2, enable_checkpointing=True, callbacks=[Kill("on_before_backward", signal.SIGINT)]
     )
