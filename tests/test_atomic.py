@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lora.atomic import atomic_file, atomic_folder, clear_leftovers
+from lightning_lora.atomic import CannotWriteError, atomic_file, atomic_folder, clear_leftovers
 
 
 def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> None:
@@ -66,20 +66,64 @@ def test_others_may_read_what_they_could_read_if_it_were_written_plainly(tmp_pat
     assert (tmp_path / "adapter").stat().st_mode == (tmp_path / "plain_folder").stat().st_mode
 
 
-def test_a_full_disk_costs_nothing_that_was_there(tmp_path: Path) -> None:
+WRITERS = {
+    "plainly": "temporary.write_bytes(b'x' * 5000)",
+    "by torch": "import torch; torch.save(torch.zeros(5000), temporary.open('wb'))",
+    "by safetensors": "import torch, safetensors.torch as st; st.save_file({'a': torch.zeros(5000)}, temporary)",
+}
+
+
+@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
+def test_a_full_disk_costs_nothing_that_was_there_and_is_said_in_a_line(write: str, tmp_path: Path) -> None:
     """A file size limit stands in for the full disk: the write fails in the middle, in a process of its own."""
     target = tmp_path / "record"
     target.write_text("old")
     program = (
         "import resource, signal, sys; from pathlib import Path; from lightning_lora.atomic import atomic_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "with atomic_file(Path(sys.argv[1])) as temporary: temporary.write_bytes(b'x' * 5000)\n"
+        f"with atomic_file(Path(sys.argv[1])) as temporary: {write}\n"
     )
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
     result = subprocess.run([sys.executable, "-c", program, str(target)], capture_output=True, text=True, check=False)
-    assert "OSError" in result.stderr
+    last = result.stderr.splitlines()[-1]
+    said = f"CannotWriteError: cannot write {target}: File too large; raise the limit on the size of files (ulimit -f)"
+    assert last == f"lightning_lora.atomic.{said}"
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("file/record", "cannot write {}: File exists; a part of the path is a file"),
+        ("file/below/record", "cannot write {}: Not a directory; a part of the path is a file"),
+        ("folder", "cannot write {}: Is a directory; there is a folder of this name"),
+        ("n" * 300, "cannot write {}: File name too long; choose a shorter name"),
+    ],
+)
+def test_a_place_that_cannot_be_is_said_in_a_line(name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(CannotWriteError) as error, atomic_file(tmp_path / name) as temporary:
+        temporary.write_text("new")
+    assert str(error.value) == message.format(tmp_path / name)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+def test_errors_that_are_not_about_the_write_stay_what_they_are(tmp_path: Path) -> None:
+    """What is read inside the block may fail too; a room words that itself."""
+
+    def read(path: Path) -> None:
+        try:
+            path.read_text()
+        except OSError as error:
+            raise ValueError("the input is a folder") from error
+
+    with pytest.raises(ValueError, match="the input is a folder"), atomic_file(tmp_path / "record"):
+        read(tmp_path)
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "record"):
+        (tmp_path / "input").read_text()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_killed_at_any_moment_the_file_is_whole(tmp_path: Path) -> None:

@@ -3,12 +3,46 @@
 The temporary file lies in the target's own folder: a rename across file systems is a copy, and a copy can be cut short.
 """
 
+import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+ADVICE = {
+    errno.EACCES: "choose a folder you may write to",
+    errno.EPERM: "choose a folder you may write to",
+    errno.EROFS: "choose a folder you may write to",
+    errno.ENOSPC: "free some space, or choose a folder on another disk",
+    errno.EDQUOT: "free some space, or choose a folder on another disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.ENOTDIR: "a part of the path is a file",
+    errno.EEXIST: "a part of the path is a file",
+    errno.EISDIR: "there is a folder of this name",
+    errno.ENOTEMPTY: "there is a folder of this name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
+
+
+class CannotWriteError(OSError):
+    """The file system refused a write; the message says which, why, and what to do.
+
+    Attributes:
+        reason: The reason alone, as the operating system words it.
+    """
+
+    def __init__(self, target: Path, number: int) -> None:
+        """Words it.
+
+        Args:
+            target: What was to be written.
+            number: The operating system's number of the reason, a key of ``ADVICE``.
+        """
+        self.reason = os.strerror(number)
+        super().__init__(f"cannot write {target}: {self.reason}; {ADVICE[number]}")
 
 
 @contextmanager
@@ -18,17 +52,18 @@ def atomic_file(target: Path) -> Iterator[Path]:
     The file is flushed to the disk before the rename, so that a power cut leaves the old file or the new one.
 
     Raises:
-        OSError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
+        CannotWriteError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
     """
-    temporary = _beside(target)
-    temporary.touch(exist_ok=False)
-    try:
-        yield temporary
-        _flush(temporary)
-        os.replace(temporary, target)
-        _flush(target.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explained(target):
+        temporary = _beside(target)
+        temporary.touch(exist_ok=False)
+        try:
+            yield temporary
+            _flush(temporary)
+            os.replace(temporary, target)
+            _flush(target.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -36,38 +71,73 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it becomes ``target``, replacing what was there.
 
     Raises:
-        OSError: as `atomic_file`.
+        CannotWriteError: as `atomic_file`.
     """
-    temporary = _beside(target)
-    temporary.mkdir()
+    with explained(target):
+        temporary = _beside(target)
+        temporary.mkdir()
+        try:
+            yield temporary
+            readable = temporary.stat().st_mode & 0o666
+            for path in temporary.rglob("*"):
+                if path.is_file():
+                    path.chmod(readable)  # libraries that write through temporary files leave them to their owner alone
+                _flush(path)
+            old = _beside(target)
+            if target.exists():
+                target.rename(old)  # whole, until the new one is in its place
+            temporary.rename(target)
+            _flush(target.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def explained(target: Path) -> Iterator[None]:
+    """Within the block, a write that the file system refuses is an error that says what to do.
+
+    Raises:
+        CannotWriteError: it did refuse, in this process's own calls, or in those of torch or safetensors.
+    """
     try:
-        yield temporary
-        readable = temporary.stat().st_mode & 0o666
-        for path in temporary.rglob("*"):
-            if path.is_file():
-                path.chmod(readable)  # libraries that write through temporary files leave them to their owner alone
-            _flush(path)
-        old = _beside(target)
-        if target.exists():
-            target.rename(old)  # whole, until the new one is in its place
-        temporary.rename(target)
-        _flush(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except CannotWriteError:
+        raise
+    except Exception as error:
+        number = _refusal(error)
+        if number is None:
+            raise
+        raise CannotWriteError(target, number) from error
+
+
+def _refusal(error: BaseException) -> int | None:
+    """The file system's reason behind an error. torch raises another one on top; Rust gives it as text.
+
+    A ValueError is a room's own, about what it was given, whatever it was made from.
+    """
+    link = None if isinstance(error, ValueError) else error
+    while link is not None:
+        told = re.search(r"\(os error (\d+)\)", str(link))
+        number = link.errno if isinstance(link, OSError) else int(told[1]) if told else None
+        if number in ADVICE:
+            return number
+        link = link.__cause__ or link.__context__
+    return None
 
 
 def clear_leftovers(folder: Path) -> None:
     """Remove what processes that were killed in the midst of a write have left in a folder.
 
     Raises:
-        OSError: the folder cannot be written to.
+        CannotWriteError: the folder cannot be written to.
     """
-    for leftover in folder.glob(".*.tmp"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover)
-        else:
-            leftover.unlink()
+    with explained(folder):
+        for leftover in folder.glob(".*.tmp"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
 def _beside(target: Path) -> Path:

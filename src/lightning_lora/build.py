@@ -19,7 +19,7 @@ from lightning_lora.inject import InjectionReport, inject_adapter, train_baselin
 from lightning_lora.lora import LoraSpec
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.targets import Role
-from lightning_lora.tasks import Task, custom_task, find_task
+from lightning_lora.tasks import Task
 from lightning_lora.training import (
     AtomicCheckpointIO,
     GuardedWandbLogger,
@@ -88,7 +88,7 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
         raise ValueError(f"{run_folder}: there is no such run's folder")
     record = read_record(run_folder)
     config = run_config_of(record.config)
-    task = task_of(config)
+    task = config.data.find_task()
     chosen = chosen or ("adapter" if (run_folder / "adapter").is_dir() else "merged")
     if not (run_folder / chosen).is_dir():
         raise ValueError(f"{run_folder}: the run kept no {chosen} model (its status is {record.status!r})")
@@ -111,7 +111,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     """
     quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
-    task = task_of(config)
+    task = config.data.find_task()
     backbone = load_backbone(config.model.name, task, config.model.revision)
     base = {name: digest[:16] for name, digest in backbone.digests.items()}
     report = adapt(config, backbone)
@@ -137,22 +137,6 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     return Run(task, backbone, report, data, module, trainer, merge_at_end, stop, checkpoint)
 
 
-def task_of(config: RunConfig) -> Task:
-    """The task by name, or the user's own."""
-    data = config.data
-    if data.task != "custom":
-        return find_task(data.task)
-    return custom_task(
-        text_columns=data.text_columns or (),
-        labels=data.labels or (),
-        metrics=data.metrics or (),
-        headline=data.headline,
-        label_column=data.label_column or "label",
-        train_split=data.train_split or "train",
-        dev_splits=data.dev_splits or ("validation",),
-    )
-
-
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
     """Inject adapters, or freeze as the baseline asks."""
     if config.lora.method != "lora":
@@ -173,7 +157,7 @@ def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
 def inspect(config: RunConfig) -> InjectionReport:
     """What `run` would adapt and train, without data and without training."""
     seed_everything(config.seed, verbose=False)
-    backbone = load_backbone(config.model.name, task_of(config), config.model.revision)
+    backbone = load_backbone(config.model.name, config.data.find_task(), config.model.revision)
     return adapt(config, backbone)
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_lora import settings
 from lightning_lora.settings import ConfigError
 from lightning_lora.targets import Role
-from lightning_lora.tasks import METRIC_FACTS, TASKS, custom_task
+from lightning_lora.tasks import METRIC_FACTS, TASKS, Task, custom_task, find_task
 
 METHODS = ("lora", "head", "bitfit", "full")
 SCALINGS = ("alpha_over_rank", "alpha_over_sqrt_rank", "constant")
@@ -98,19 +98,26 @@ class DataConfig:
             if (value := getattr(self, name)) is not None:
                 setattr(self, name, os.path.expanduser(value))
         if self.task == "custom":
-            self._check_custom()
+            for name, example in (("path", "my.csv"), ("text_columns", "[text]"), ("labels", "[no,yes]")):
+                if getattr(self, name) is None:
+                    raise ConfigError(f"data=custom needs data.{name}, for example data.{name}={example}")
+            self.find_task()
             return
         custom = ("text_columns", "label_column", "labels", "metrics", "headline", "train_split", "dev_splits")
         for name in custom:
             if getattr(self, name) is not None:
                 raise ConfigError(f"data.{name} has no effect with data={self.task}: it belongs to data=custom")
 
-    def _check_custom(self) -> None:
-        for name, example in (("path", "my.csv"), ("text_columns", "[text]"), ("labels", "[no,yes]")):
-            if getattr(self, name) is None:
-                raise ConfigError(f"data=custom needs data.{name}, for example data.{name}={example}")
+    def find_task(self) -> Task:
+        """The task by name, or the user's own.
+
+        Raises:
+            ConfigError: what is said of the user's own task does not make one.
+        """
+        if self.task != "custom":
+            return find_task(self.task)
         try:
-            custom_task(
+            return custom_task(
                 text_columns=self.text_columns or (),
                 labels=self.labels or (),
                 metrics=self.metrics or (),
@@ -247,7 +254,7 @@ def to_run_config(config: DictConfig) -> RunConfig:
 
 
 def run_config_of(values: Mapping[str, Any]) -> RunConfig:
-    """The checked configuration that a record holds as plain values.
+    """The checked configuration that a run's folder holds as plain values.
 
     Raises:
         ConfigError: a value is not allowed, or of another version's schema.
@@ -255,7 +262,7 @@ def run_config_of(values: Mapping[str, Any]) -> RunConfig:
     try:
         run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), dict(values)))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the record's configuration is not of this version: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"the run's settings are not of this version: {str(error).splitlines()[0]}") from error
     assert isinstance(run, RunConfig), "merged into the schema"
     return run
 

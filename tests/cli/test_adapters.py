@@ -150,6 +150,8 @@ def test_a_runs_adapter_is_exported_as_pefts_two_files(base: Path, tmp_path: Pat
         ("import-loralib nowhere --model BASE --out new --alpha 4 --roles qw", "invalid choice: 'qw'"),
         ("export-peft BASE --out new", "holds no adapter, and is none"),
         ("export-peft PEFT --out BASE", "is there already"),
+        ("export-peft PEFT --out FILE/new", "cannot write FILE/new: File exists; a part of the path is a file"),
+        ("import-peft PEFT --model BASE --out FILE/new", "cannot write FILE/new: File exists"),
         ("export-peft DORA --out new", "use_dora=true is not supported"),
         ("export-peft PEFT --out new --more", "unrecognized arguments: --more"),
     ],
@@ -167,9 +169,9 @@ def test_mistakes_end_in_one_line_and_write_nothing(
     trained_by_peft(classifier(base, 2), tmp_path / "headless", target_modules=TARGETS, task_type=None)
     config = json.loads(Path(shutil.copytree("peft", "dora"), "adapter_config.json").read_text())
     Path("dora/adapter_config.json").write_text(json.dumps({**config, "use_dora": True}))
-    names = {"PEFT": "peft", "BASE": str(base), "HEADLESS": "headless", "DORA": "dora"}
+    names = {"PEFT": "peft", "BASE": str(base), "HEADLESS": "headless", "DORA": "dora", "FILE": "dora/README.md"}
     for name, path in names.items():
-        words = words.replace(name, path)
+        words, said = words.replace(name, path), said.replace(name, path)
     capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(SystemExit) as exit_info:

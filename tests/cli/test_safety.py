@@ -141,3 +141,15 @@ def test_the_stock_config_names_what_is_on_the_list_and_nothing_else() -> None:
 def test_output_folders_that_stay_below_are_allowed(tmp_path: Path) -> None:
     for word in ("hydra.run.dir=runs/mine", f"hydra.run.dir={tmp_path}/mine", "hydra.sweep.subdir=${hydra.job.num}/x"):
         assert precheck.check([word]).configs
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "hydra.sweep.dir"])
+def test_output_folders_in_a_file_are_refused(key: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=f"{key}=.* is not allowed: {tmp_path}/file is a file"):
+        precheck.check([f"{key}={tmp_path}/file/runs"])
+
+
+def test_output_folders_in_a_folder_that_is_read_only_are_refused(read_only_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=f"hydra.run.dir=.* is not allowed: {read_only_folder} may not be written to"):
+        precheck.check([f"hydra.run.dir={read_only_folder}/runs"])

@@ -1,10 +1,7 @@
-import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 import torch
@@ -84,22 +81,6 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, damage) -> None:
         assert equal(load_or_build(tmp_path, "key", 2, some_tokens), some_tokens())
     assert file.read_bytes() == whole
     assert equal(load_or_build(tmp_path, "key", 2, never), some_tokens())
-
-
-@pytest.fixture
-def read_only_folder() -> Iterator[Path]:
-    """A folder this process may read and not write; root becomes nobody meanwhile, for root may write anywhere."""
-    with TemporaryDirectory(dir="/tmp") as name:
-        Path(name).chmod(0o555)
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(65534)
-        try:
-            yield Path(name)
-        finally:
-            if root:
-                os.seteuid(0)
-            Path(name).chmod(0o755)
 
 
 def test_a_read_only_folder_is_done_without_and_said_once(read_only_folder: Path) -> None:

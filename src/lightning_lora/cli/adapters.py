@@ -1,9 +1,9 @@
 """`lightning-lora import-peft`, `export-peft` and `import-loralib`: adapters from and to other tools' files."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
@@ -36,8 +36,6 @@ Put an adapter of Microsoft's loralib onto its base model, check it, and write i
 The file must hold tensors alone; what a pickle could run beside them is refused. It does not hold alpha: the published
 GLUE adapters of RoBERTa-base were trained with 16."""
 
-T = TypeVar("T")
-
 
 def import_peft(words: Sequence[str]) -> None:
     """Import a PEFT folder; see its ``--help``."""
@@ -47,19 +45,12 @@ def import_peft(words: Sequence[str]) -> None:
     parser.add_argument("--force", action="store_true", help="also onto a base other than the one that is recorded")
     given = parser.parse_args(words)
 
-    def convert() -> "Imported":
+    with failure.one_line_for_mistakes():
         from lightning_lora import conversion
 
-        return conversion.import_peft(
-            given.folder,
-            given.out,
-            model=given.model,
-            revision=given.revision,
-            labels=given.labels,
-            force=given.force,
-        )
-
-    _print_imported(_attempt(convert), given.out)
+        base = {"model": given.model, "revision": given.revision, "labels": given.labels}
+        imported = conversion.import_peft(given.folder, given.out, **base, force=given.force)
+    _print_imported(imported, given.out)
 
 
 def import_loralib(words: Sequence[str]) -> None:
@@ -73,20 +64,12 @@ def import_loralib(words: Sequence[str]) -> None:
     )
     given = parser.parse_args(words)
 
-    def convert() -> "Imported":
+    with failure.one_line_for_mistakes():
         from lightning_lora import conversion
 
-        return conversion.import_loralib(
-            given.file,
-            given.out,
-            model=given.model,
-            alpha=given.alpha,
-            revision=given.revision,
-            labels=given.labels,
-            roles=given.roles,
-        )
-
-    _print_imported(_attempt(convert), given.out)
+        base = {"model": given.model, "revision": given.revision, "labels": given.labels}
+        imported = conversion.import_loralib(given.file, given.out, **base, alpha=given.alpha, roles=given.roles)
+    _print_imported(imported, given.out)
 
 
 def export_peft(words: Sequence[str]) -> None:
@@ -96,12 +79,11 @@ def export_peft(words: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder to make")
     given = parser.parse_args(words)
 
-    def convert() -> int:
+    with failure.one_line_for_mistakes():
         from lightning_lora import conversion
 
-        return conversion.export_peft(given.run, given.out)
-
-    print(f"{given.out}: {_attempt(convert)} adapted layers, as PEFT reads them")
+        layers = conversion.export_peft(given.run, given.out)
+    print(f"{given.out}: {layers} adapted layers, as PEFT reads them")
 
 
 def _add_base(parser: CommandParser) -> None:
@@ -123,11 +105,6 @@ def _labels(text: str) -> tuple[str, ...]:
     if len(names) < 2 or not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of labels nor their names, as in no,yes")
     return names
-
-
-def _attempt(convert: Callable[[], T]) -> T:
-    with failure.one_line_for_mistakes():
-        return convert()
 
 
 def _print_imported(imported: "Imported", out: Path) -> None:

@@ -27,7 +27,7 @@ def compose_config(words: Sequence[str]) -> DictConfig:
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = 0, "0"
         safety.refuse_targets(config)
-        safety.refuse_escapes(config)
+        safety.refuse_folders(config)
     except _ERRORS as error:
         raise explained(error, words) from error
     return config

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
-from lightning_lora.config import RunConfig, to_run_config
+from lightning_lora.config import RunConfig, run_config_of
 from lightning_lora.settings import ConfigError, shown
 from lightning_lora.sweeping import determines_result
 
@@ -51,16 +51,13 @@ def stored_config(folder: Path) -> RunConfig:
         ConfigError: it holds none, or one that this version does not take.
     """
     hydra = folder / ".hydra" / "config.yaml"
+    if not hydra.is_file() and not (folder / "result.json").is_file():
+        raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
     try:
         record = _record(folder)
-        if record is None and not hydra.is_file():
-            raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
-        stored: Any = OmegaConf.load(hydra) if record is None else record.config
-        merged = OmegaConf.merge(OmegaConf.structured(RunConfig), stored)
-        return to_run_config(merged)  # type: ignore[arg-type]  # a structured config is a DictConfig
-    except ConfigError:
-        raise
-    except (OmegaConfBaseException, ValueError) as error:
+        stored: Any = OmegaConf.to_container(OmegaConf.load(hydra)) if record is None else record.config
+        return run_config_of(stored)
+    except (YAMLError, ValueError) as error:
         raise ConfigError(f"the settings in {shown(folder)} cannot be read: {str(error).splitlines()[0]}") from error
 
 

@@ -1,8 +1,9 @@
 """What a command line or an overlay must not do: carry a secret, name code to run, write outside its folder."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -92,14 +93,15 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
         yield from _leaves(value, below)
 
 
-def refuse_escapes(config: DictConfig) -> None:
-    """Refuse output folders that climb out of where they start, or whose names no file system takes.
+def refuse_folders(config: DictConfig) -> None:
+    """Refuse output folders that climb out of where they start, or that cannot be made.
 
     Args:
         config: A composed config with its ``hydra`` part, the number of the job filled in.
 
     Raises:
-        ConfigError: a folder has ``..`` in it or a part longer than 255 bytes; the folder of a job is absolute.
+        ConfigError: a folder has ``..`` in it or a part longer than 255 bytes; the folder of a job is absolute; the
+            output would lie in a file, or in a folder that may not be written to.
     """
     for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.output_subdir"):
         value = OmegaConf.select(config, key)
@@ -110,3 +112,11 @@ def refuse_escapes(config: DictConfig) -> None:
             raise ConfigError(f"{key}={shown(value)} is not allowed: it must be a folder below the output folder")
         if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in parts):
             raise ConfigError(f"{key}={shown(value)} is not allowed: a name must be at most {LONGEST_NAME} bytes long")
+    for key in ("hydra.run.dir", "hydra.sweep.dir"):
+        value = OmegaConf.select(config, key)
+        folder = Path(str(value)).absolute()
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            raise ConfigError(f"{key}={shown(value)} is not allowed: {existing} is a file")
+        if not os.access(existing, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise ConfigError(f"{key}={shown(value)} is not allowed: {existing} may not be written to")

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lightning_lora.atomic import atomic_file
+from lightning_lora.atomic import CannotWriteError, atomic_file
 from lightning_lora.data.tokens import Tokens
 
 CACHE_VARIABLE = "LIGHTNING_LORA_CACHE"
@@ -39,9 +39,9 @@ def load_or_build(folder: Path, key: str, rows: int, build: Callable[[], Tokens]
     tokens = build()
     try:
         _write(file, tokens)
-    except OSError as error:
+    except CannotWriteError as error:
         # Without the file's name, so that Python shows the warning once and not for every split.
-        warnings.warn(f"the cache {folder} cannot be written ({error.strerror}); going on without it", stacklevel=2)
+        warnings.warn(f"the cache {folder} cannot be written ({error.reason}); going on without it", stacklevel=2)
     return tokens
 
 

@@ -22,12 +22,13 @@ class AtomicCheckpointIO(CheckpointIO):
 
         Raises:
             ValueError: ``path`` is a URL, or there are storage options, which only remote storage has.
-            OSError: the folder cannot be written to, or the disk is full; the old file is as it was.
+            CannotWriteError: the folder cannot be written to, or the disk is full; the old file is as it was.
         """
         if storage_options is not None:
             raise ValueError("checkpoints are written to local files; storage_options has no meaning here")
-        with atomic_file(_local(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        # To a stream, since torch's own files do not say why a write failed.
+        with atomic_file(_local(path)) as temporary, temporary.open("wb") as stream:
+            torch.save(checkpoint, stream)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = True

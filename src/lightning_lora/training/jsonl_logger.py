@@ -11,6 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_lora.atomic import explained
+
 
 class JsonlLogger(Logger):
     """Appends rows: first ``{"hyperparameters": {...}}``, then ``{"step": 10, "epoch": 0, name: value}`` and so on.
@@ -57,7 +59,7 @@ class JsonlLogger(Logger):
         """Append one row.
 
         Raises:
-            OSError: the file cannot be written. It is the record, so training does not go on without it.
+            CannotWriteError: the file cannot be written. It is the record, so training does not go on without it.
         """
         epoch = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
         values = {name: _finite(value) for name, value in metrics.items() if name != "epoch"}
@@ -68,16 +70,17 @@ class JsonlLogger(Logger):
         """Append the hyper-parameters as one row.
 
         Raises:
-            OSError: as `log_metrics`.
+            CannotWriteError: as `log_metrics`.
         """
         values = vars(params) if isinstance(params, Namespace) else dict(params)
         if values:
             self._append({"hyperparameters": values})
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab", buffering=0) as file:
-            file.write((json.dumps(row, default=str) + "\n").encode())
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab", buffering=0) as file:
+                file.write((json.dumps(row, default=str) + "\n").encode())
 
 
 def _finite(value: float) -> float | None:

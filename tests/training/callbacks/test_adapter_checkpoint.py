@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from tiny_task import TinyData, tiny_trainer
 from torch import Tensor, nn
 
+from lightning_lora.atomic import CannotWriteError
 from lightning_lora.training.callbacks import AdapterCheckpoint, DevScoreStopping
 
 pytestmark = [
@@ -99,7 +100,7 @@ def test_stock_writes_over_the_best_after_an_exception(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_first_step(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     module = Scripted([0.1])
-    with pytest.raises(ValueError, match=r"checkpoints cannot be written to .*: Not a directory"):
+    with pytest.raises(CannotWriteError, match=r"cannot write .*/file/checkpoints: Not a directory; a part of"):
         fit(module, tmp_path, AdapterCheckpoint(tmp_path / "file" / "checkpoints"))
     assert module.weight.item() == 0.0
 

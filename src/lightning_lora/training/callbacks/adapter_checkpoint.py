@@ -1,6 +1,5 @@
 """Two checkpoints of what was trained: the best by dev score, and the last, from which a run goes on."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
-from lightning_lora.atomic import clear_leftovers
+from lightning_lora.atomic import clear_leftovers, explained
 from lightning_lora.training.exceptions import Interrupted, NonFiniteError
 from lightning_lora.training.resume_point import settle
 
@@ -124,13 +123,8 @@ class AdapterCheckpoint(ModelCheckpoint):
 
 
 def _prepare(folder: Path) -> None:
-    try:
+    with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-        clear_leftovers(folder)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise ValueError(
-            f"checkpoints cannot be written to {folder}: {reason}; choose another output folder"
-        ) from error
+    clear_leftovers(folder)
