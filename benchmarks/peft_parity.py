@@ -4,7 +4,8 @@
 
 For each task and seed, the run of `python train.py lora=qv rank=8` and a hand-written PyTorch loop around PEFT's model
 train from the same pretrained weights, the same new head, the same A, on the same batches, with the same AdamW and
-schedule. The result is a table and a JSON record with machine and versions, written anew after every pair of runs.
+schedule. The result is a table, and for each task a record with machine and versions, written anew after every pair of
+runs.
 Scores are what is compared; the seconds in the record are no measure of speed when other work shares the machine.
 """
 
@@ -154,17 +155,17 @@ def summary(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def record_of(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The rows with what is needed to repeat them."""
+def record_of(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A task's rows with what is needed to repeat them."""
     model = Path(options.model)
     settings = {key: getattr(options, key) for key in ("lr", "epochs", "batch_size", "train_rows")}
     return {
-        "command": f"python benchmarks/peft_parity.py --tasks {' '.join(options.tasks)}",
+        "command": f"python benchmarks/peft_parity.py --model MODEL --data GLUE --tasks {task}",
         "settings": settings | {"lora": "qv", "rank": RunConfig().rank},
         "model": model.parent.name if model.name == "model" else model.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in VERSIONS},
-        "rows": rows,
+        "rows": [row for row in rows if row["task"] == task],
     }
 
 
@@ -178,7 +179,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--train-rows", type=int, default=None)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/peft_parity.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
 
     rows = []
@@ -193,8 +194,8 @@ def main() -> None:
         for side, (metrics, seconds) in results.items():
             row |= {side: metrics[metric], f"{side}_seconds": seconds}
         rows.append(row)
-        with atomic_file(options.out) as temporary:
-            temporary.write_text(json.dumps(record_of(options, rows), indent=2) + "\n")
+        with atomic_file(options.out / f"peft_parity_{task}.json") as temporary:
+            temporary.write_text(json.dumps(record_of(options, task, rows), indent=2) + "\n")
     Console().print(summary(rows))
 
 

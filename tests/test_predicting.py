@@ -63,7 +63,7 @@ def test_the_base_model_alone_does_not() -> None:
 def test_rows_keep_their_order_and_columns_whatever_their_length(entailment: Path) -> None:
     back = restore(entailment)
     rows = [{"id": f"r{i}", **{column: row[column] for column in TASK.text_columns}} for i, row in enumerate(ROWS[:70])]
-    told = list(predict_rows(back.backbone, TASK, iter(rows), max_length=64, batch_size=2))
+    told = list(predict_rows(back, iter(rows), batch_size=2))
     assert [row["id"] for row in told] == [row["id"] for row in rows]
     expected = read_predictions(entailment / "predictions.parquet").logits[:70].argmax(1)
     assert [TASK.labels.index(row["prediction"]) for row in told] == expected.tolist()
@@ -83,7 +83,7 @@ def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
             read += 1
             yield {column: ROWS[0][column] for column in TASK.text_columns}
 
-    next(predict_rows(back.backbone, TASK, endless(), max_length=64, batch_size=2))
+    next(predict_rows(back, endless(), batch_size=2))
     assert read == 2 * 32
 
 
@@ -97,7 +97,7 @@ def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
 )
 def test_a_row_that_cannot_be_predicted(row: dict[str, object], said: str, entailment: Path) -> None:
     with pytest.raises(DataError, match=said.replace("(", r"\(")):
-        list(predict_rows(restore(entailment).backbone, TASK, [row], max_length=64))
+        list(predict_rows(restore(entailment), [row]))
 
 
 def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +133,7 @@ def test_regression_predicts_numbers(tmp_path: Path) -> None:
     folder = trained(tmp_path, "toy_similarity", lora=LoraConfig(method="head", roles=[]))
     back = restore(folder)
     rows = toy.generate("toy_similarity", "validation", toy.VALIDATION_ROWS, 0)[:5]
-    told = [row["prediction"] for row in predict_rows(back.backbone, back.task, rows, max_length=64)]
+    told = [row["prediction"] for row in predict_rows(back, rows)]
     expected = read_predictions(folder / "predictions.parquet").logits[:5, 0].tolist()
     assert told == pytest.approx(expected, abs=1e-5)
 

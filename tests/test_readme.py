@@ -1,12 +1,15 @@
 """What the README tells people to type is what there is."""
 
+import ast
 import re
 import shlex
 from pathlib import Path
 
 import pytest
 
+from lightning_lora import TASKS, RunConfig, run
 from lightning_lora.cli import precheck
+from lightning_lora.config import DataConfig, LoggerConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,10 +22,26 @@ def commands(program: str) -> list[str]:
     return sorted({line.removeprefix(program).strip() for line in lines if line.startswith(program)})
 
 
-def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})
+def test_the_python_examples_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inject, use = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(inject, "README.md", "exec"), {})
     assert 0 < float(capsys.readouterr().out) < 100
+
+    monkeypatch.chdir(tmp_path)
+    data = DataConfig(task="toy_sentiment", train_rows=64, cache_dir=str(tmp_path / "cache"))
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False)
+    config = RunConfig(epochs=1, data=data, trainer=trainer, logger=LoggerConfig(wandb="disabled"))
+    record = run(config, tmp_path / "runs" / "DAY" / "TIME")
+    capsys.readouterr()
+    exec(compile(use, "README.md", "exec"), {})
+    score, predicted, metrics, changed = capsys.readouterr().out.splitlines()
+    assert float(score) == record.score
+    assert predicted.split()[0] in TASKS["toy_sentiment"].labels
+    assert ast.literal_eval(metrics)["accuracy"] == record.score
+    assert 0 <= int(changed) < record.data["rows"]["validation"] / 20
+    assert (tmp_path / "for_serving" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("line", [*commands("python train.py "), *commands("lightning-lora inspect ")])

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     )
     from lightning_lora.lora import LoraSpec
     from lightning_lora.merging import merge_run
-    from lightning_lora.predicting import predict_rows
-    from lightning_lora.reporting import RunRecord, read_predictions, read_record
+    from lightning_lora.predicting import evaluate, predict_rows
+    from lightning_lora.reporting import RunRecord, SplitScores, read_predictions, read_record, records_below
     from lightning_lora.running import run
     from lightning_lora.targets import ROLE_SETS, Role
     from lightning_lora.tasks import TASKS, Task, custom_task, score
@@ -87,8 +87,8 @@ _HOMES = {
     ),
     "lora": ("LoraSpec",),
     "merging": ("merge_run",),
-    "predicting": ("predict_rows",),
-    "reporting": ("RunRecord", "read_predictions", "read_record"),
+    "predicting": ("evaluate", "predict_rows"),
+    "reporting": ("RunRecord", "SplitScores", "read_predictions", "read_record", "records_below"),
     "running": ("run",),
     "targets": ("ROLE_SETS", "Role"),
     "tasks": ("TASKS", "Task", "custom_task", "score"),
@@ -107,6 +107,7 @@ __all__ = [
     "Role",
     "RunConfig",
     "RunRecord",
+    "SplitScores",
     "Task",
     "Trained",
     "adapter_names",
@@ -119,6 +120,7 @@ __all__ = [
     "disabled",
     "eject",
     "enable",
+    "evaluate",
     "inject_adapter",
     "inspect",
     "load_backbone",
@@ -132,6 +134,7 @@ __all__ = [
     "predict_rows",
     "read_predictions",
     "read_record",
+    "records_below",
     "restore",
     "run",
     "save_model_folder",

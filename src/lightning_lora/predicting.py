@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,10 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_lora.backbone import Backbone
+from lightning_lora.build import Trained
 from lightning_lora.data.collation import Collator
 from lightning_lora.data.encoding import tokenise
 from lightning_lora.data.files import DataError
-from lightning_lora.data.validation import Split
+from lightning_lora.data.sources import load_labelled
+from lightning_lora.data.validation import validate
+from lightning_lora.reporting import SplitScores
 from lightning_lora.tasks import Task, did_you_mean, score
 
 PREDICTION = "prediction"
@@ -51,7 +55,7 @@ def logits_of(
 
 
 def predict_rows(
-    backbone: Backbone, task: Task, rows: Iterable[Mapping[str, Any]], *, max_length: int, batch_size: int = 64
+    trained: Trained, rows: Iterable[Mapping[str, Any]], *, batch_size: int = 64
 ) -> Iterator[dict[str, Any]]:
     """Every row with what the model says about it, in the rows' order; a few thousand rows are in memory at a time.
 
@@ -59,31 +63,41 @@ def predict_rows(
     regression ``prediction`` is the number.
 
     Args:
-        backbone: Model and tokenizer.
-        task: Says which columns hold the text, and what the labels are called.
+        trained: What `restore` gave.
         rows: Mappings with at least the task's text columns.
-        max_length: Tokens at which a text is cut.
         batch_size: Rows per batch.
 
     Raises:
         DataError: a row lacks a text column, its text is no text, or a column has the name of one that is added.
     """
+    task = trained.task
     source = enumerate(rows, start=1)
     while chunk := list(islice(source, batch_size * BATCHES_AT_ONCE)):
         for number, row in chunk:
             _check_row(task, row, number)
         texts = tuple(pa.array([row[column] for _, row in chunk], pa.large_string()) for column in task.text_columns)
-        logits = logits_of(backbone, texts, max_length=max_length, batch_size=batch_size)
+        logits = logits_of(trained.backbone, texts, max_length=trained.max_length, batch_size=batch_size)
         for (_, row), told in zip(chunk, _told(task, logits), strict=True):
             yield {**row, **told}
 
 
-def evaluate_split(
-    backbone: Backbone, task: Task, split: Split, *, max_length: int, batch_size: int = 64
-) -> dict[str, float]:
-    """The task's metrics over a whole labelled split."""
-    logits = logits_of(backbone, split.texts, max_length=max_length, batch_size=batch_size)
-    return score(task, logits, split.labels)
+def evaluate(trained: Trained, data: str | Path | None = None, *, batch_size: int = 64) -> dict[str, SplitScores]:
+    """The task's metrics over whole labelled splits.
+
+    Args:
+        trained: What `restore` gave.
+        data: One labelled file, or a folder with the task's dev splits; None takes what the run itself was scored on.
+        batch_size: Rows per batch.
+
+    Raises:
+        DataError: there are no such data, or a row is not labelled as the task says.
+    """
+    found = {}
+    for name, raw in load_labelled(trained.task, data or trained.record.config["data"]["path"]).items():
+        split = validate(raw, trained.task)
+        logits = logits_of(trained.backbone, split.texts, max_length=trained.max_length, batch_size=batch_size)
+        found[name] = SplitScores(len(split), score(trained.task, logits, split.labels))
+    return found
 
 
 def _told(task: Task, logits: Float[Tensor, "rows outputs"]) -> Iterator[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The argument parser of the commands that are not Hydra's."""
 
 import argparse
+from pathlib import Path
 from typing import NoReturn
 
 from lightning_lora.cli import failure
@@ -24,11 +25,19 @@ class CommandParser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def add_model(self) -> None:
+        """The argument ``run``, for what `restore` reads."""
+        self.add_argument("run", type=Path, help="a run's folder, or adapter/ or merged/ in it")
+
+    def add_batch_size(self) -> None:
+        """The option ``--batch-size``."""
+        self.add_argument("--batch-size", type=_positive_whole, default=64, help="rows per batch (64)")
+
     def error(self, message: str) -> NoReturn:
         failure.refuse(ConfigError(f"{message}; see {self.prog} --help"))
 
 
-def positive_whole(text: str) -> int:
+def _positive_whole(text: str) -> int:
     """An argument's value as a whole number from 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number from 1")

@@ -3,11 +3,10 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from lightning_lora.cli import failure
-from lightning_lora.cli.parser import CommandParser, positive_whole
+from lightning_lora.cli.parser import CommandParser
 
 _HELP = """\
 Predict with a run's model, row by row: each row comes out in its place, with the predicted label and the probability of
@@ -30,12 +29,12 @@ def main(words: Sequence[str]) -> None:
         SystemExit: status 2 for a mistake of the user's.
     """
     parser = CommandParser("predict", _HELP)
-    parser.add_argument("run", type=Path, help="a run's folder, or adapter/ or merged/ in it")
+    parser.add_model()
     parser.add_argument("input", help="a .csv, .tsv, .jsonl or .parquet file, or - for JSON lines on standard input")
     parser.add_argument(
         "--out", default="-", help="a file with one of these endings, or - for JSON lines (the default)"
     )
-    parser.add_argument("--batch-size", type=positive_whole, default=64, help="rows per batch (64)")
+    parser.add_batch_size()
     options = parser.parse_args(words)
     with failure.one_line_for_mistakes():
         _predict(options)
@@ -48,13 +47,7 @@ def _predict(options: argparse.Namespace) -> None:
     from lightning_lora.predicting import predict_rows
 
     trained = restore(options.run)
-    rows = predict_rows(
-        trained.backbone,
-        trained.task,
-        _with_progress(stream_rows(options.input)),
-        max_length=trained.max_length,
-        batch_size=options.batch_size,
-    )
+    rows = predict_rows(trained, _with_progress(stream_rows(options.input)), batch_size=options.batch_size)
     count = 0
     with row_writer(options.out) as write:
         for row in rows:

@@ -1,5 +1,6 @@
 """Records of runs, and what people read of them. No torch."""
 
+from lightning_lora.reporting.listing import SplitScores as SplitScores
 from lightning_lora.reporting.listing import method_of as method_of
 from lightning_lora.reporting.listing import print_runs as print_runs
 from lightning_lora.reporting.listing import print_scores as print_scores

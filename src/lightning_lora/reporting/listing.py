@@ -1,6 +1,7 @@
 """Many runs, or one run's scores on other data, as tables for people."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -65,14 +66,25 @@ def print_runs(records: Mapping[Path, RunRecord], below: Path, console: Console 
     console.print(runs_table(records, below))
 
 
-def print_scores(
-    task: str, scores: Mapping[str, Mapping[str, float]], rows: Mapping[str, int], console: Console | None = None
-) -> None:
+@dataclass(frozen=True)
+class SplitScores:
+    """A model's scores on one labelled split.
+
+    Attributes:
+        rows: How many there are.
+        metrics: Every metric of the task, as a fraction.
+    """
+
+    rows: int
+    metrics: dict[str, float]
+
+
+def print_scores(task: str, scores: Mapping[str, SplitScores], console: Console | None = None) -> None:
     """Print a task's metrics, a line for each split."""
     table = Table(box=None, padding=(0, 2), title=task, title_justify="left")
-    metrics = list(next(iter(scores.values()), {}))
+    metrics = list(dict.fromkeys(metric for split in scores.values() for metric in split.metrics))
     for heading in ("split", "rows", *metrics):
         table.add_column(heading)
-    for split, values in scores.items():
-        table.add_row(split, str(rows[split]), *(f"{values[metric]:.4f}" for metric in metrics))
+    for name, split in scores.items():
+        table.add_row(name, str(split.rows), *(f"{split.metrics[metric]:.4f}" for metric in metrics))
     (console or Console(highlight=False)).print(table)
