@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
