@@ -17,6 +17,8 @@ from lightning_lora.adapters_io import AdapterFacts, load_peft_folder
 from lightning_lora.lora import lora_layers
 
 BLOCK = "bert.encoder.layer.1.attention.self"
+# Tries every way of cutting a name into eight, three times over.
+SLOW = r"(?:(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)){3}\4\6z|q"
 
 
 @pytest.fixture
@@ -63,7 +65,11 @@ def reconfigure(folder: Path, **changes: Any) -> None:
         ({"target_modules": [*QV, "encoder"]}, "bert.encoder is a BertEncoder; adapted can be Linear"),
         ({"modules_to_save": None, "task_type": None}, "classifier.bias is of a part that the settings say is not sav"),
         ({"modules_to_save": ["classifier", "pooler"]}, "pooler.dense.bias is missing: the settings say"),
-        ({"modules_to_save": "("}, "a pattern is not a regular expression"),
+        ({"modules_to_save": "("}, "is not a regular expression"),
+        ({"target_modules": SLOW}, r"the pattern .* takes too long on bert"),
+        ({"rank_pattern": {SLOW: 2}}, r"the pattern .* takes too long on bert"),
+        ({"target_modules": "((a{1000}){1000}){1000}"}, r"target_modules: .* counts repetitions"),
+        ({"modules_to_save": ["a{9}" * 9]}, "counts repetitions as no name of a layer asks for"),
         ({"bias": "all"}, "LayerNorm.bias is missing"),
         ({"bias": "some"}, "bias=some must be one of none, all, lora_only"),
         ({"layers_to_transform": ["one"]}, r"layers_to_transform=\[one\] must be numbers of blocks"),

@@ -4,12 +4,13 @@ A key that asks for anything more is refused by its name, an unknown key as well
 setting that is passed over would load another function than the one that was trained.
 """
 
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import regex
 from torch import nn
 
 from lightning_lora.adapters_io.peft_folder import CONFIG_FILE
@@ -19,6 +20,9 @@ from lightning_lora.settings import did_you_mean, shown
 
 LARGEST_RANK = 2**16
 LARGEST_ALPHA = 2.0**20
+SECONDS_FOR_A_NAME = 0.1
+MOST_COUNTS, LARGEST_COUNT = 4, 99
+"""Numbers in the braces of a pattern, which repeat what stands before them."""
 BIASES = ("none", "all", "lora_only")
 
 # Read below, or of no weight for what the adapter computes: where it came from, how it was initialised and trained.
@@ -85,19 +89,16 @@ class PeftConfig:
         """Full names of the layers that PEFT would adapt in ``model``.
 
         Raises:
-            ValueError: a pattern is not a regular expression.
+            ValueError: a pattern is not a regular expression, or takes too long.
         """
         adapters = tuple(f"{name}.adapters" for name, _ in routed_modules(model))
         names = [name for name, _ in model.named_modules() if name and not name.startswith(adapters)]
-        try:
-            inside = [re.compile(rf"(?:^|.*\.){name}(?:$|\..*)") for name in self.saved_modules]
-            names = [name for name in names if not any(pattern.match(name) for pattern in inside)]
-            names = [name for name in names if not _named(name, self.exclude)]
-            if self.targets == "all-linear":
-                return self._all_linear(model, names)
-            return {name for name in names if _named(name, self.targets) and self._in_blocks(name)}
-        except re.error as error:
-            raise ValueError(f"{CONFIG_FILE}: a pattern is not a regular expression: {shown(error)}") from error
+        inside = [rf"(?:^|.*\.){name}(?:$|\..*)" for name in self.saved_modules]
+        names = [name for name in names if not any(_match(pattern, name) for pattern in inside)]
+        names = [name for name in names if not _named(name, self.exclude)]
+        if self.targets == "all-linear":
+            return self._all_linear(model, names)
+        return {name for name in names if _named(name, self.targets) and self._in_blocks(name)}
 
     def _all_linear(self, model: nn.Module, names: Collection[str]) -> set[str]:
         """Every Linear and Conv1D but the output layer, or the head of a classifier where it is a single layer."""
@@ -115,7 +116,7 @@ class PeftConfig:
         if self.blocks is None or isinstance(self.targets, str):
             return True
         patterns = [rf"(?:^|.*?\.){block_list}\.(\d+)\." for block_list in self.block_lists]
-        found = (re.match(pattern, name) for pattern in patterns or [r".*?\.[^.]*\.(\d+)\."])
+        found = (_match(pattern, name) for pattern in patterns or [r".*?\.[^.]*\.(\d+)\."])
         number = next((int(match[1]) for match in found if match), None)
         return number in self.blocks
 
@@ -212,7 +213,7 @@ def _pattern(raw: dict[str, Any], key: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{key}={shown(value)} must be a mapping from layer names to numbers")
     for pattern in value:
-        _compiles(key, pattern)
+        _check_pattern(key, pattern)
     return value
 
 
@@ -229,7 +230,7 @@ def _names(raw: dict[str, Any], key: str) -> str | tuple[str, ...]:
     """Names as a list, or one regular expression as text; empty where there are none."""
     value = raw.get(key) or ()
     if isinstance(value, str):
-        _compiles(key, value)
+        _check_pattern(key, value)
         return value
     return _listed(raw, key)
 
@@ -251,19 +252,38 @@ def _blocks(value: Any) -> frozenset[int] | None:
     return frozenset(numbers)
 
 
-def _compiles(key: str, pattern: str) -> None:
+def _check_pattern(key: str, pattern: str) -> None:
     try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{key}: {shown(pattern)} is not a regular expression: {error}") from error
+        _compiled(pattern)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+@cache
+def _compiled(pattern: str) -> "regex.Pattern[str]":
+    counts = [int(count) for pair in regex.findall(r"\{(\d+)(?:,(\d+))?", pattern) for count in pair if count]
+    if len(counts) > MOST_COUNTS or any(count > LARGEST_COUNT for count in counts):
+        raise ValueError(f"{shown(pattern)} counts repetitions as no name of a layer asks for")
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"{shown(pattern)} is not a regular expression: {error}") from error
+
+
+def _match(pattern: str, name: str) -> "regex.Match[str] | None":
+    """Match at the start, as `re.match`; a pattern may be a stranger's, and some take longer than a lifetime."""
+    try:
+        return _compiled(pattern).match(name, timeout=SECONDS_FOR_A_NAME)
+    except TimeoutError as error:
+        raise ValueError(f"the pattern {shown(pattern)} takes too long on {shown(name)}") from error
 
 
 def _named(name: str, wanted: str | tuple[str, ...]) -> bool:
     """PEFT's rule: a regular expression for the full name, or names that it is or ends in at a dot."""
     if isinstance(wanted, str):
-        return bool(wanted) and re.fullmatch(wanted, name) is not None
+        return bool(wanted) and _match(rf"(?:{wanted})\Z", name) is not None
     return any(name == ending or name.endswith(f".{ending}") for ending in wanted)
 
 
 def _first_match(patterns: dict[str, Any], layer: str, otherwise: Any) -> Any:
-    return next((value for key, value in patterns.items() if re.match(rf"(.*\.)?({key})$", layer)), otherwise)
+    return next((value for key, value in patterns.items() if _match(rf"(.*\.)?({key})$", layer)), otherwise)
