@@ -5,7 +5,7 @@
 For each task and seed, the run of `python train.py lora=qv rank=8` and a hand-written PyTorch loop around PEFT's model
 train from the same pretrained weights, the same new head, the same A, on the same batches, with the same AdamW and
 schedule. The result is a table, and for each task a record with machine and versions, written anew after every pair of
-runs.
+runs; the same command again goes on where it was stopped.
 Scores are what is compared; the seconds in the record are no measure of speed when other work shares the machine.
 """
 
@@ -169,6 +169,16 @@ def record_of(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]
     }
 
 
+def earlier_rows(options: argparse.Namespace, task: str) -> list[dict[str, Any]]:
+    """The rows of an earlier call with the same settings and versions."""
+    file = options.out / f"peft_parity_{task}.json"
+    if not file.is_file():
+        return []
+    earlier, now = json.loads(file.read_text()), record_of(options, task, [])
+    same = all(earlier[key] == now[key] for key in ("settings", "model", "versions"))
+    return [row for row in earlier["rows"] if same and row["seed"] in options.seeds]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
@@ -182,8 +192,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
 
-    rows = []
-    jobs = [(task, seed) for task in options.tasks for seed in options.seeds]
+    rows = [row for task in options.tasks for row in earlier_rows(options, task)]
+    done = {(row["task"], row["seed"]) for row in rows}
+    jobs = [(task, seed) for task in options.tasks for seed in options.seeds if (task, seed) not in done]
     for number, (task, seed) in enumerate(track(jobs, description="task x seed", console=Console(stderr=True))):
         config = configuration(options, task, seed)
         sides = {"ours": train_ours, "peft": train_peft}

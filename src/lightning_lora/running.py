@@ -4,16 +4,18 @@ import importlib.metadata
 import platform
 import resource
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
-from lightning_lora.atomic import clear_leftovers
+from lightning_lora.atomic import clear_leftovers, explained
 from lightning_lora.backbone import quiet_transformers
 from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
@@ -39,10 +41,35 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
         The record, as it stands in ``output_dir/result.json``.
 
     Raises:
-        ValueError: a mistake of the user's that only shows with the model or the data at hand.
+        ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
+            writing to the folder.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
         Interrupted: SIGTERM or SIGINT came. The record and a checkpoint of the last step are there.
     """
+    with _claimed(output_dir):
+        return _carry_out(config, output_dir, resume)
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends."""
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # set on the function
+        yield  # a further process of the same run
+        return
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise ValueError(f"{folder}: another process is at work on this run; stop it first, or wait") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     started = time.perf_counter()
     assembled = assemble(config, output_dir, resume)
     record = _opening_record(config, assembled)

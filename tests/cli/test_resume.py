@@ -106,6 +106,26 @@ def test_ctrl_c_ends_a_sweep_and_its_job_goes_on_alone(place: Path, whole: dict[
     assert results(sweep / "0") == whole
 
 
+def test_a_second_process_on_a_runs_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = start(*WORDS, f"hydra.run.dir={folder}", cwd=tmp_path)
+    while not (folder / "checkpoints" / "last.ckpt").exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.005)
+    first.send_signal(signal.SIGSTOP)  # so that it is at work for as long as the second takes
+    try:
+        status, _, errors = to_the_end(f"resume={folder}", cwd=tmp_path)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert (status, errors.splitlines()[-1]) == (
+        2,
+        f"error: {folder}: another process is at work on this run; stop it first, or wait",
+    )
+    first.communicate()
+    assert first.returncode == 0
+    assert read_record(folder).status == "finished"
+
+
 def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
     program = """
 import os, signal
