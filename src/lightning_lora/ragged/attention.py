@@ -1,0 +1,101 @@
+"""Attention over a ragged batch, in the form that Hugging Face models call: padded for its length only."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from lightning_lora.ragged.layout import Layout
+
+NAME = "lightning_lora_ragged"
+
+
+def ragged_attention(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads tokens width"],
+    key: Float[Tensor, "1 key_heads tokens width"],
+    value: Float[Tensor, "1 key_heads tokens value_width"],
+    attention_mask: None,
+    *,
+    ragged: Layout,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[Float[Tensor, "1 tokens heads value_width"], None]:
+    """Attention within each text, as the padded model computes it on those texts.
+
+    Args:
+        module: The attention module that calls; says whether it is causal where ``is_causal`` does not.
+        query: Of all tokens in their one row; keys and values alike, whose heads may be fewer.
+        key: As ``query``.
+        value: As ``query``.
+        attention_mask: None; the layout has what it would say.
+        ragged: Where the texts lie.
+        dropout: Of the attention weights.
+        scaling: Of the scores; None is 1 / sqrt(width).
+        is_causal: Whether a token sees only those before it.
+        sliding_window: Only keys less than this many places away are seen.
+        softcap: Scores are squashed to within this, softcap · tanh(score / softcap) (Gemma 2, arXiv 2408.00118, 2).
+    """
+    causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
+    mask = ragged.mask(causal, sliding_window)
+    query, key, value = (ragged.padded(part[0].transpose(0, 1)).transpose(1, 2) for part in (query, key, value))
+    if softcap is None:
+        found, _weights = sdpa_attention_forward(
+            module, query, key, value, mask, dropout=dropout, scaling=scaling, is_causal=False
+        )
+    else:
+        found = _capped(query, key, value, mask, dropout=dropout, scaling=scaling, softcap=softcap)
+    return ragged.unpadded(found).unsqueeze(0), None
+
+
+def _capped(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    dropout: float,
+    scaling: float | None,
+    softcap: float,
+) -> Float[Tensor, "texts longest heads value_width"]:
+    """Scaled dot-product attention has no cap; this is the plain formula."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
+    scores = torch.tanh(query @ key.mT * scale / softcap) * softcap
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    weights = F.dropout(scores.softmax(-1, dtype=torch.float32).to(query.dtype), dropout)
+    return (weights @ value).transpose(1, 2)
+
+
+@contextmanager
+def ragged_attention_in(model: PreTrainedModel) -> Iterator[None]:
+    """Within the block the model's attention is `ragged_attention`, and it makes no masks of its own."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
+
+
+def _no_mask(*_: Any, **__: Any) -> None:
+    """The model's own masks are of its one row, tokens by tokens; the layout's take their place."""
+
+
+ALL_ATTENTION_FUNCTIONS.register(NAME, ragged_attention)
+ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)

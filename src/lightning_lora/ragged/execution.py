@@ -1,0 +1,80 @@
+"""A classifier's logits for a ragged batch: the base model on one row of tokens, the head on one token of each text."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lightning_lora.ragged.attention import ragged_attention_in
+from lightning_lora.ragged.layout import Layout
+
+FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
+"""Encoders whose head reads the first token."""
+LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
+"""Decoders whose head, `score`, reads the last token of the text."""
+# Their tables of positions begin behind the padding token's number.
+_POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
+
+
+def runs_ragged(model: nn.Module) -> bool:
+    """Whether `ragged_logits` knows the model: its architecture, where its head reads, and its attention."""
+    if not isinstance(model, PreTrainedModel):
+        return False
+    config = model.config
+    reads_one_token = getattr(config, "classifier_pooling", "cls") == "cls"
+    return (
+        config.model_type in FIRST_TOKEN | LAST_TOKEN
+        and reads_one_token
+        and config._attn_implementation in ("sdpa", "eager")
+    )
+
+
+def ragged_logits(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Float[Tensor, "texts outputs"]:
+    """The logits that the padded model gives for the same texts, to rounding.
+
+    Args:
+        model: One that `runs_ragged`.
+        inputs: ``input_ids`` (1, T) int64, where the model takes them ``token_type_ids`` (1, T), and ``lengths``
+            (texts,) int64.
+
+    Raises:
+        ValueError: the lengths are not those of a row of T tokens.
+    """
+    layout = Layout(inputs["lengths"])
+    tokens = {name: value for name, value in inputs.items() if name != "lengths"}
+    if len(layout.positions) != tokens["input_ids"].shape[1]:
+        raise ValueError(f"lengths sum to {len(layout.positions)}, in a row of {tokens['input_ids'].shape[1]} tokens")
+    arguments: dict[str, Any] = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
+    with ragged_attention_in(model):
+        if model.config.model_type in LAST_TOKEN:
+            hidden = model.base_model(**arguments, use_cache=False).last_hidden_state
+            found: Tensor = model.score(hidden[0].index_select(0, layout.ends))
+            return found
+        with _first_tokens_only(model, layout):
+            logits: Tensor = model(**arguments).logits
+        return logits
+
+
+def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 tokens"]:
+    offset = model.config.pad_token_id + 1 if model.config.model_type in _POSITIONS_FROM_PADDING else 0
+    return (layout.positions + offset).unsqueeze(0)
+
+
+@contextmanager
+def _first_tokens_only(model: PreTrainedModel, layout: Layout) -> Iterator[None]:
+    """Within the block, what follows the blocks sees (texts, 1, width): pooler and head take its first token."""
+    base = model.base_model
+
+    def gather(_module: nn.Module, _arguments: Any, output: Any) -> Any:
+        output.last_hidden_state = output.last_hidden_state[0].index_select(0, layout.starts).unsqueeze(1)
+        return output
+
+    # A pooler is part of the base model, behind its encoder.
+    handle = getattr(base, "encoder", base).register_forward_hook(gather)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,155 @@
+"""A ragged batch gives the logits and gradients of the padded model, on every architecture that runs ragged."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import PAD, TINY, VOCABULARY
+from torch import Tensor, nn
+
+from lightning_lora.inject import inject_adapter
+from lightning_lora.lora import LoraSpec, adapter_parameters
+from lightning_lora.ragged import Layout, ragged_logits, runs_ragged
+from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN
+from lightning_lora.targets import ROLE_SETS
+
+RAGGED = sorted(FIRST_TOKEN | LAST_TOKEN)
+LENGTHS = {"mixed": [7, 1, 12, 3], "even": [5, 5, 5], "alone": [9], "one token": [1, 1]}
+
+
+def texts(lengths: list[int], pairs: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same texts padded on the right, and in one row; in pairs the second half is of the second type."""
+    rows = [torch.randint(3, VOCABULARY, (length,)) for length in lengths]
+    kinds = [(torch.arange(length) >= length // 2).long() * pairs for length in lengths]
+    pad = nn.utils.rnn.pad_sequence
+    padded = {"input_ids": pad(rows, True, PAD), "token_type_ids": pad(kinds, True, 0)}
+    padded["attention_mask"] = pad([torch.ones(length, dtype=torch.int64) for length in lengths], True, 0)
+    ragged = {"input_ids": torch.cat(rows)[None], "token_type_ids": torch.cat(kinds)[None]}
+    return padded, ragged | {"lengths": torch.tensor(lengths)}
+
+
+def adapted(architecture: str, attention: str | None = None) -> Any:
+    model = TINY[architecture]().double()
+    if attention:
+        model.set_attn_implementation(attention)
+    inject_adapter(model, LoraSpec(rank=2, dtype=torch.float64), roles=ROLE_SETS["all"])
+    for _, parameter in adapter_parameters(model):
+        nn.init.normal_(parameter, std=0.3)
+    return model.eval()
+
+
+def takes_types(model: Any) -> bool:
+    return model.config.model_type in {"albert", "bert", "electra", "roberta", "xlm-roberta"}
+
+
+def both(model: Any, lengths: list[int], pairs: bool) -> tuple[Tensor, Tensor]:
+    padded, ragged = texts(lengths, pairs)
+    if not takes_types(model):
+        del padded["token_type_ids"], ragged["token_type_ids"]
+    return model(**padded).logits, ragged_logits(model, ragged)
+
+
+@pytest.mark.parametrize("lengths", LENGTHS.values(), ids=LENGTHS)
+@pytest.mark.parametrize("architecture", RAGGED)
+def test_logits_are_those_of_the_padded_model(architecture: str, lengths: list[int]) -> None:
+    model = adapted(architecture)
+    assert runs_ragged(model)
+    before = model.config._attn_implementation
+    with torch.no_grad():
+        expected, found = both(model, lengths, pairs=model.config.model_type in {"albert", "bert", "electra"})
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    assert model.config._attn_implementation == before
+    assert len(lengths) == 1 or expected.std(0).min() > 1e-4, "the texts give different logits, or nothing is tested"
+
+
+@pytest.mark.parametrize("architecture", RAGGED)
+def test_gradients_are_those_of_the_padded_model(architecture: str) -> None:
+    model = adapted(architecture)
+    twin = copy.deepcopy(model)
+    weights = torch.randn(4, model.config.num_labels, dtype=torch.float64)
+    torch.manual_seed(1)
+    expected, _ = both(model, LENGTHS["mixed"], pairs=False)
+    torch.manual_seed(1)
+    _, found = both(twin, LENGTHS["mixed"], pairs=False)
+    (expected * weights).sum().backward()
+    (found * weights).sum().backward()
+    gradients = dict(adapter_parameters(twin))
+    for name, parameter in adapter_parameters(model):
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 0, name
+        torch.testing.assert_close(gradients[name].grad, parameter.grad, atol=1e-12, rtol=1e-8)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "modernbert"])
+def test_also_where_the_padded_model_computes_attention_by_the_plain_formula(architecture: str) -> None:
+    """Whose softmax is in fp32 on some architectures, whatever the model's type."""
+    with torch.no_grad():
+        expected, found = both(adapted(architecture, "eager"), LENGTHS["mixed"], pairs=False)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_texts_do_not_see_each_other(architecture: str) -> None:
+    model = adapted(architecture)
+    _, ragged = texts(LENGTHS["mixed"], pairs=False)
+    del ragged["token_type_ids"]
+    other = {**ragged, "input_ids": ragged["input_ids"].clone()}
+    other["input_ids"][0, 8:] = other["input_ids"][0, 8:].roll(1)  # the two texts behind the first two
+    with torch.no_grad():
+        one, two = ragged_logits(model, ragged), ragged_logits(model, other)
+    assert torch.equal(one[:2], two[:2])
+    assert not torch.allclose(one[2:], two[2:])
+
+
+def test_padding_on_the_left_makes_no_difference_where_positions_are_relative() -> None:
+    """Up to the rounding of the rotations, whose angles are in fp32."""
+    model = adapted("llama")
+    padded, ragged = texts(LENGTHS["mixed"], pairs=False)
+    for name in ("input_ids", "attention_mask"):
+        rows = zip(padded[name], LENGTHS["mixed"], strict=True)
+        padded[name] = torch.stack([row.roll(len(row) - length) for row, length in rows])
+    with torch.no_grad():
+        expected = model(input_ids=padded["input_ids"], attention_mask=padded["attention_mask"]).logits
+        found = ragged_logits(model, {name: ragged[name] for name in ("input_ids", "lengths")})
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_dropout_is_on_in_training_and_gradients_are_finite() -> None:
+    model = adapted("bert").train()
+    _, ragged = texts(LENGTHS["mixed"], pairs=False)
+    one, two = ragged_logits(model, ragged), ragged_logits(model, ragged)
+    assert not torch.allclose(one, two)
+    one.sum().backward()
+    assert all(parameter.grad.isfinite().all() for _, parameter in adapter_parameters(model))
+
+
+@pytest.mark.parametrize("architecture", sorted(set(TINY) - set(RAGGED)))
+def test_the_others_do_not_run_ragged(architecture: str) -> None:
+    assert not runs_ragged(TINY[architecture]())
+
+
+def test_a_head_that_reads_the_mean_does_not_run_ragged() -> None:
+    model: Any = TINY["modernbert"]()
+    model.config.classifier_pooling = "mean"
+    assert not runs_ragged(model)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [([], "at least one text"), ([2, 0], "every text at least one token"), ([2], "lengths sum to 2")],
+)
+def test_lengths_that_cannot_be_are_refused(lengths: list[int], said: str) -> None:
+    inputs = {"input_ids": torch.ones(1, 3, dtype=torch.int64), "lengths": torch.tensor(lengths, dtype=torch.int64)}
+    with pytest.raises(ValueError, match=said):
+        ragged_logits(TINY["bert"](), inputs)
+
+
+def test_the_padded_view_and_back() -> None:
+    layout = Layout(torch.tensor([2, 1, 3]))
+    values = torch.arange(6.0)[:, None]
+    padded = layout.padded(values)
+    assert padded[..., 0].tolist() == [[0, 1, 0], [2, 0, 0], [3, 4, 5]]
+    assert torch.equal(layout.unpadded(padded), values)
+    assert layout.positions.tolist() == [0, 1, 0, 0, 1, 2]
+    assert (layout.starts.tolist(), layout.ends.tolist()) == ([0, 2, 3], [1, 2, 5])
