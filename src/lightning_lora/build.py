@@ -17,6 +17,7 @@ from lightning_lora.config import RunConfig, run_config_of
 from lightning_lora.data import TextDataModule
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec
+from lightning_lora.ragged import RUNS_RAGGED, runs_ragged
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.targets import Role
 from lightning_lora.tasks import Task
@@ -162,6 +163,9 @@ def inspect(config: RunConfig) -> InjectionReport:
 
 
 def _data(config: RunConfig, task: Task, backbone: Backbone) -> TextDataModule:
+    if config.data.ragged and not runs_ragged(backbone.model):
+        kind = type(backbone.model).__name__
+        raise ValueError(f"data.ragged=true: {kind} does not run without padding, leave it out; {RUNS_RAGGED}")
     return TextDataModule(
         task,
         backbone.tokenizer,
@@ -173,6 +177,7 @@ def _data(config: RunConfig, task: Task, backbone: Backbone) -> TextDataModule:
         num_workers=config.data.num_workers,
         cache_dir=config.data.cache_dir,
         max_positions=backbone.max_length,
+        ragged=config.data.ragged,
     )
 
 

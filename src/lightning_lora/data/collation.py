@@ -1,4 +1,4 @@
-"""Rows to a padded batch."""
+"""Rows to a batch: padded to its longest, or in one row without padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,3 +62,12 @@ class Collator:
             start = longest - length if self.left else 0
             target[start : start + length] = row
         return padded
+
+
+def in_one_row(rows: Sequence[Row]) -> dict[str, Tensor]:
+    """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); `lengths`, `labels` and `idx` (rows,)."""
+    batch = {"lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
+    for name in rows[0]:
+        values = [row[name] for row in rows]
+        batch[name] = torch.stack(values) if values[0].ndim == 0 else torch.cat(values).long()[None]
+    return batch

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lightning_lora.data.cache import cache_folder, load_or_build
-from lightning_lora.data.collation import Collator
+from lightning_lora.data.collation import Collator, in_one_row
 from lightning_lora.data.encoding import check_max_length, encode
 from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
 from lightning_lora.data.loading import ResumableLoader
@@ -23,11 +23,13 @@ Batches = DataLoader[Row]
 
 
 class TextDataModule(LightningDataModule):
-    """A task's rows as padded batches.
+    """A task's rows as batches, padded or ragged.
 
     A batch is a dict of the tokenizer's outputs (int64, (rows, longest)), `labels` (int64, or float32 for regression)
-    and `idx` (int64). Training batches are shuffled by (seed, epoch); the last one may be smaller. Their loader goes
-    on in the midst of an epoch. Dev splits come in their own order, one loader each, in the order of `task.dev_splits`.
+    and `idx` (int64). A ragged one has the outputs of all rows after one another, (1, tokens), and `lengths`; its rows
+    are those of the padded one. Training batches are shuffled by (seed, epoch); the last one may be smaller. Their
+    loader goes on in the midst of an epoch. Dev splits come in their own order, one loader each, in the order of
+    `task.dev_splits`.
 
     After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`.
     """
@@ -45,6 +47,7 @@ class TextDataModule(LightningDataModule):
         num_workers: int = 0,
         cache_dir: str | Path | None = None,
         max_positions: int | None = None,
+        ragged: bool = False,
     ) -> None:
         """Reads nothing yet.
 
@@ -59,6 +62,7 @@ class TextDataModule(LightningDataModule):
             num_workers: processes that collate; 0 collates in this one. Batches are the same with any number.
             cache_dir: where tokens are kept; see `lightning_lora.data.cache.cache_folder`.
             max_positions: tokens the model takes, where its tokenizer does not know.
+            ragged: batches without padding.
 
         Raises:
             ValueError: a length, size or seed that is not possible.
@@ -71,7 +75,7 @@ class TextDataModule(LightningDataModule):
         self.task, self.tokenizer, self.path = task, tokenizer, path
         self.train_rows, self.max_length, self.batch_size = train_rows, max_length, batch_size
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
-        self.collator = Collator.of(tokenizer)
+        self.collate = in_one_row if ragged else Collator.of(tokenizer)
         self._sets: dict[str, TokenDataset] = {}
         self._fingerprint = ""
 
@@ -134,7 +138,7 @@ class TextDataModule(LightningDataModule):
             data,
             batch_size=self.batch_size,
             sampler=sampler,
-            collate_fn=self.collator,
+            collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),

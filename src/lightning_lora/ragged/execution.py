@@ -15,6 +15,7 @@ FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert"
 """Encoders whose head reads the first token."""
 LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
 """Decoders whose head, `score`, reads the last token of the text."""
+RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
 # Their tables of positions begin behind the padding token's number.
 _POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
 
@@ -32,7 +33,7 @@ def runs_ragged(model: nn.Module) -> bool:
     )
 
 
-def ragged_logits(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Float[Tensor, "texts outputs"]:
+def ragged_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tensor, "texts outputs"]:
     """The logits that the padded model gives for the same texts, to rounding.
 
     Args:
@@ -41,8 +42,10 @@ def ragged_logits(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Float
             (texts,) int64.
 
     Raises:
-        ValueError: the lengths are not those of a row of T tokens.
+        ValueError: the model does not run ragged, or the lengths are not those of a row of T tokens.
     """
+    if not isinstance(model, PreTrainedModel) or not runs_ragged(model):
+        raise ValueError(f"{type(model).__name__} does not run without padding; {RUNS_RAGGED}")
     layout = Layout(inputs["lengths"])
     tokens = {name: value for name, value in inputs.items() if name != "lengths"}
     if len(layout.positions) != tokens["input_ids"].shape[1]:

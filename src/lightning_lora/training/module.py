@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lightning_lora.tasks import Task, score
 from lightning_lora.training.exceptions import NonFiniteError
+from lightning_lora.training.forward import batch_logits
 from lightning_lora.training.optimizer import OptimSettings, parameter_groups
 from lightning_lora.training.schedule import schedule_factor, warmup_steps
 
@@ -47,7 +48,7 @@ class LoRAClassifier(LightningModule):
         """Wire, and put the model in training mode: from_pretrained hands it over in eval mode, without its dropout.
 
         Args:
-            model: Called as ``model(**inputs).logits``, (rows, task.num_outputs).
+            model: Gives logits (rows, task.num_outputs) for a batch; see `batch_logits`.
             task: What is predicted, and how it is scored.
             optim: Optimizer and schedule.
             total_steps: Optimizer steps of the whole run; the schedule ends there.
@@ -71,9 +72,7 @@ class LoRAClassifier(LightningModule):
 
     def logits(self, batch: Batch) -> Float[Tensor, "rows outputs"]:
         """The model's fp32 logits for a batch; ``labels`` and ``idx`` are not inputs."""
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "idx")}
-        output: Tensor = self.model(**inputs).logits
-        return output.float()
+        return batch_logits(self.model, batch)
 
     def loss(self, logits: Float[Tensor, "rows outputs"], labels: Shaped[Tensor, " rows"]) -> Float[Tensor, ""]:
         """Mean cross-entropy, or mean squared error for regression."""

@@ -12,6 +12,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 
 from lightning_lora.inject import merged
+from lightning_lora.training.forward import batch_logits
 
 # In the unit of the labels. Those of STS-B, from 0 to 5, are given with three decimals.
 REGRESSION_TOLERANCE = 1e-3
@@ -108,7 +109,6 @@ def _dev_logits(trainer: Trainer, model: nn.Module) -> Float[Tensor, "rows outpu
     logits = []
     for batch in islice(loader, count):
         on_device = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
-        inputs = {name: value for name, value in on_device.items() if name not in ("labels", "idx")}
         with trainer.precision_plugin.val_step_context():
-            logits.append(model(**inputs).logits.float().cpu())
+            logits.append(batch_logits(model, on_device).cpu())
     return torch.cat(logits) if logits else None

@@ -1,0 +1,23 @@
+"""A batch through the model, padded or ragged."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_lora.ragged import ragged_logits
+
+NOT_INPUTS = ("labels", "idx")
+
+
+def batch_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
+    """The model's fp32 logits for a batch.
+
+    Args:
+        model: Called as ``model(**inputs).logits``; for a ragged batch, one that `runs_ragged`.
+        batch: Of `TextDataModule`; ``labels`` and ``idx`` are not inputs, ``lengths`` says that it is ragged.
+    """
+    inputs: dict[str, Any] = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+    logits: Tensor = ragged_logits(model, inputs) if "lengths" in inputs else model(**inputs).logits
+    return logits.float()

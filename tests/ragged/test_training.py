@@ -1,0 +1,85 @@
+"""`data.ragged=true` trains on the same rows, and without dropout to the same adapter, as the padded run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from lightning_lora import RunConfig, RunRecord, read_predictions, run
+from lightning_lora.backbone import load_backbone
+from lightning_lora.config import DataConfig, LoggerConfig, ModelConfig, TrainerConfig
+from lightning_lora.data import TextDataModule
+from lightning_lora.tasks import TASKS
+
+TINY_ENCODER = Path(__file__).resolve().parents[2] / "src" / "lightning_lora" / "tiny_encoder"
+
+
+@pytest.fixture
+def without_dropout(tmp_path: Path) -> Path:
+    folder = Path(shutil.copytree(TINY_ENCODER, tmp_path / "encoder"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def trained(folder: Path, encoder: Path, ragged: bool) -> RunRecord:
+    return run(
+        RunConfig(
+            epochs=1,
+            model=ModelConfig(name=str(encoder)),
+            data=DataConfig(
+                task="toy_entailment", train_rows=160, ragged=ragged, cache_dir=str(folder.parent / "cache")
+            ),
+            trainer=TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=8),
+            logger=LoggerConfig(wandb="disabled"),
+        ),
+        folder,
+    )
+
+
+def test_without_dropout_it_is_the_padded_run_to_rounding(without_dropout: Path, tmp_path: Path) -> None:
+    records = {ragged: trained(tmp_path / str(ragged), without_dropout, ragged) for ragged in (True, False)}
+    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("True", "False"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=2e-4, rtol=1e-3, msg=name)
+    logits = [read_predictions(tmp_path / name / "predictions.parquet").logits for name in ("True", "False")]
+    torch.testing.assert_close(*(torch.from_numpy(values) for values in logits), atol=1e-3, rtol=1e-3)
+    assert records[True].merge_check["changed_predictions"] == 0
+    assert records[True].job_id != records[False].job_id
+
+
+def test_a_batch_holds_the_rows_of_the_padded_one(tmp_path: Path) -> None:
+    task = TASKS["toy_entailment"]
+    tokenizer = load_backbone("tiny", task).tokenizer
+    padded, ragged = (
+        TextDataModule(task, tokenizer, train_rows=64, batch_size=8, cache_dir=tmp_path, ragged=ragged)
+        for ragged in (False, True)
+    )
+    padded.setup()
+    ragged.setup()
+    for one, two in zip(padded.train_dataloader(), ragged.train_dataloader(), strict=True):
+        real = one["attention_mask"].bool()
+        assert two["lengths"].tolist() == real.sum(1).tolist()
+        for name in ("input_ids", "token_type_ids"):
+            assert torch.equal(two[name], one[name][real][None])
+        for name in ("labels", "idx"):
+            assert torch.equal(two[name], one[name])
+
+
+def test_a_model_that_cannot_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    tokenizer = load_backbone("tiny", TASKS["toy_sentiment"]).tokenizer
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    mpnet = AutoConfig.for_model("mpnet", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+    AutoModelForSequenceClassification.from_config(mpnet).save_pretrained(tmp_path / "mpnet")
+    tokenizer.save_pretrained(tmp_path / "mpnet")
+    config = RunConfig(model=ModelConfig(name=str(tmp_path / "mpnet")), data=DataConfig(ragged=True))
+    with pytest.raises(
+        ValueError, match=r"data\.ragged=true: MPNetForSequenceClassification does not run"
+    ):
+        run(config, tmp_path / "run")
