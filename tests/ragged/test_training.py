@@ -79,7 +79,5 @@ def test_a_model_that_cannot_is_refused_before_the_first_step(tmp_path: Path) ->
     AutoModelForSequenceClassification.from_config(mpnet).save_pretrained(tmp_path / "mpnet")
     tokenizer.save_pretrained(tmp_path / "mpnet")
     config = RunConfig(model=ModelConfig(name=str(tmp_path / "mpnet")), data=DataConfig(ragged=True))
-    with pytest.raises(
-        ValueError, match=r"data\.ragged=true: MPNetForSequenceClassification does not run"
-    ):
+    with pytest.raises(ValueError, match=r"data\.ragged=true: MPNetForSequenceClassification does not run"):
         run(config, tmp_path / "run")
