@@ -14,7 +14,10 @@ from lightning_lora.config import DataConfig, LoggerConfig, TrainerConfig
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The README's own file and folder names stand for the reader's.
-HERE = {"path/to/encoder": "ENCODER", "glue/mrpc": ".", "reviews.csv": "."}
+HERE = {
+    **{"path/to/encoder": "ENCODER", "MINILM": "ENCODER"},
+    **{"glue/mrpc": ".", "reviews.csv": ".", "GLUE/${data.task}": "."},
+}
 
 
 def commands(program: str) -> list[str]:
