@@ -27,27 +27,26 @@ class Layout:
         Raises:
             ValueError: there is no text, or one without tokens.
         """
-        if not len(lengths) or int(lengths.min()) < 1:
+        counts = lengths.tolist()  # the one time that a GPU is waited for
+        if not counts or min(counts) < 1:
             raise ValueError("a ragged batch needs at least one text, and every text at least one token")
         self.lengths = lengths
-        self.longest = int(lengths.max())
+        self.longest, self._tokens = max(counts), sum(counts)
         self.ends = lengths.cumsum(0) - 1
         self.starts = self.ends - lengths + 1
-        self.positions = torch.arange(int(lengths.sum()), device=lengths.device) - self.starts.repeat_interleave(
-            lengths
-        )
+        self.positions = torch.arange(self._tokens, device=lengths.device) - self._for_each_token(self.starts)
         self._masks: dict[tuple[bool, int | None], Tensor | None] = {}
 
     @cached_property
     def slots(self) -> Int64[Tensor, " tokens"]:
         """Each token's place in the padded view, counted row by row."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        return rows.repeat_interleave(self.lengths) * self.longest + self.positions
+        return self._for_each_token(rows) * self.longest + self.positions
 
     @cached_property
     def is_even(self) -> bool:
         """Whether all texts are of one length, so that the padded view holds no padding."""
-        return len(self.positions) == len(self.lengths) * self.longest
+        return self._tokens == len(self.lengths) * self.longest
 
     def padded(self, values: Float[Tensor, "tokens *rest"]) -> Float[Tensor, "texts longest *rest"]:
         """The padded view, zero where there is no token."""
@@ -74,6 +73,9 @@ class Layout:
         if (causal, window) not in self._masks:
             self._masks[causal, window] = self._made(causal, window)
         return self._masks[causal, window]
+
+    def _for_each_token(self, values: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:
+        return values.repeat_interleave(self.lengths, output_size=self._tokens)
 
     def _made(self, causal: bool, window: int | None) -> Tensor | None:
         window = None if window is None or window >= self.longest else window
