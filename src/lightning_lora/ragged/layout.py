@@ -27,7 +27,7 @@ class Layout:
         Raises:
             ValueError: there is no text, or one without tokens.
         """
-        counts = lengths.tolist()  # the one time that a GPU is waited for
+        counts: list[int] = lengths.tolist()  # the one time that a GPU is waited for
         if not counts or min(counts) < 1:
             raise ValueError("a ragged batch needs at least one text, and every text at least one token")
         self.lengths = lengths
