@@ -76,7 +76,7 @@ def dev_batch() -> dict[str, torch.Tensor]:
 def test_the_folder_holds_what_is_promised(finished: tuple[RunRecord, Path]) -> None:
     record, folder = finished
     assert read_record(folder) == record
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} - {".lock"}
     assert names == {"result.json", "predictions.parquet", "adapter", "merged", "checkpoints", "metrics.jsonl"}
     assert {path.name for path in (folder / "checkpoints").iterdir()} == {"best.ckpt", "last.ckpt"}
     assert (record.status, record.task, record.metric) == ("finished", "toy_sentiment", "accuracy")
