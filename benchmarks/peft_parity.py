@@ -33,7 +33,7 @@ from transformers import get_scheduler
 
 from lightning_lora import build, running
 from lightning_lora.atomic import atomic_file
-from lightning_lora.backbone import load_backbone
+from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.lora import LoRALayer
@@ -65,8 +65,8 @@ def train_ours(config: RunConfig) -> tuple[dict[str, float], float]:
     return {name: value for name, value in metrics.items() if value is not None}, record.seconds["fit"]
 
 
-def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Module, Any]:
-    """PEFT's model with the pretrained weights, the new head and the A of our run with this seed."""
+def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Module, Backbone]:
+    """PEFT's model with the pretrained weights, the new head and the A of our run with this seed, and its backbone."""
     seed_everything(config.seed, workers=True, verbose=False)
     backbone = load_backbone(config.model.name, task)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -80,7 +80,7 @@ def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Mo
         if isinstance(layer, LoRALayer):
             peer = model.get_submodule(f"base_model.model.{name}.lora_A.default")
             peer.weight.data.copy_(layer.adapters["default"].A.data)
-    return model, backbone.tokenizer
+    return model, backbone
 
 
 def loss_of(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
@@ -91,16 +91,8 @@ def loss_of(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
 def train_peft(config: RunConfig) -> tuple[dict[str, float], float]:
     """The plain loop."""
     task = TASKS[config.data.task]
-    model, tokenizer = peft_model_from_the_same_start(config, task)
-    data = TextDataModule(
-        task,
-        tokenizer,
-        path=config.data.path,
-        train_rows=config.data.train_rows,
-        max_length=config.data.max_length,
-        batch_size=config.batch_size,
-        seed=config.seed,
-    )
+    model, backbone = peft_model_from_the_same_start(config, task)
+    data = build.data_module(config, task, backbone)
     data.setup()
     loader = data.train_dataloader()
     steps = len(loader) * config.epochs

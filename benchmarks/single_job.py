@@ -32,7 +32,7 @@ from rich.progress import track
 from rich.table import Table
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
-from lightning_lora import running
+from lightning_lora import build, running
 from lightning_lora.atomic import atomic_file
 from lightning_lora.config import (
     DataConfig,
@@ -43,7 +43,6 @@ from lightning_lora.config import (
     RunConfig,
     TrainerConfig,
 )
-from lightning_lora.data import TextDataModule
 from lightning_lora.tasks import TASKS, score
 
 VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft", "accelerate")
@@ -85,10 +84,8 @@ def peft_in_trainer(config: RunConfig, padding: str) -> Measured:
             "fixed" (to `data.max_length`, as the common scripts pad).
     """
     task = TASKS[config.data.task]
-    model, tokenizer = peft_model_from_the_same_start(config, task)
-    data = TextDataModule(
-        task, tokenizer, path=config.data.path, train_rows=config.data.train_rows, max_length=config.data.max_length
-    )
+    model, backbone = peft_model_from_the_same_start(config, task)
+    data = build.data_module(config, task, backbone)
     data.setup()
     sets = [data.train_dataloader().dataset, data.val_dataloader()[0].dataset]
     train, dev = (
@@ -117,7 +114,7 @@ def peft_in_trainer(config: RunConfig, padding: str) -> Measured:
         trainer = Trainer(
             model,
             arguments,
-            DataCollatorWithPadding(tokenizer, **fixed),
+            DataCollatorWithPadding(backbone.tokenizer, **fixed),
             train,
             dev,
             compute_metrics=lambda told: score(

@@ -116,7 +116,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     backbone = load_backbone(config.model.name, task, config.model.revision)
     base = {name: digest[:16] for name, digest in backbone.digests.items()}
     report = adapt(config, backbone)
-    data = _data(config, task, backbone)
+    data = data_module(config, task, backbone)
     data.setup()
     last = output_dir / "checkpoints" / "last.ckpt"
     checkpoint = last if resume and last.exists() else None
@@ -162,7 +162,8 @@ def inspect(config: RunConfig) -> InjectionReport:
     return adapt(config, backbone)
 
 
-def _data(config: RunConfig, task: Task, backbone: Backbone) -> TextDataModule:
+def data_module(config: RunConfig, task: Task, backbone: Backbone) -> TextDataModule:
+    """The run's batches, nothing read yet."""
     if config.data.ragged and not runs_ragged(backbone.model):
         kind = type(backbone.model).__name__
         raise ValueError(f"data.ragged=true: {kind} does not run without padding, leave it out; {RUNS_RAGGED}")
