@@ -19,6 +19,7 @@ from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.validation import validate
 from lightning_lora.reporting import SplitScores
 from lightning_lora.tasks import Task, did_you_mean, score
+from lightning_lora.training.forward import batch_logits
 
 PREDICTION = "prediction"
 PROBABILITY = "probability_"
@@ -47,7 +48,7 @@ def logits_of(
     found: Tensor | None = None
     for rows in torch.split(order, batch_size):
         batch = collate([tokens.row(row) for row in rows.tolist()])
-        logits = model(**{name: values.to(device) for name, values in batch.items()}).logits.float().cpu()
+        logits = batch_logits(model, {name: values.to(device) for name, values in batch.items()}).cpu()
         if found is None:
             found = torch.empty(len(tokens), logits.shape[1])
         found[rows] = logits

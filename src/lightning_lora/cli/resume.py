@@ -51,14 +51,16 @@ def stored_config(folder: Path) -> RunConfig:
         ConfigError: it holds none, or one that this version does not take.
     """
     hydra = folder / ".hydra" / "config.yaml"
-    if not hydra.is_file() and not (folder / "result.json").is_file():
-        raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
     try:
         record = _record(folder)
-        stored: Any = OmegaConf.to_container(OmegaConf.load(hydra)) if record is None else record.config
-        return run_config_of(stored)
+        if record is not None:
+            return run_config_of(record.config)
+        if hydra.is_file():
+            stored: Any = OmegaConf.to_container(OmegaConf.load(hydra))
+            return run_config_of(stored)
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"the settings in {shown(folder)} cannot be read: {str(error).splitlines()[0]}") from error
+    raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
 
 
 def _record(folder: Path) -> "RunRecord | None":
