@@ -18,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,16 +148,25 @@ def summary(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def record_of(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A task's rows with what is needed to repeat them."""
+SETTINGS = ("lr", "epochs", "batch_size", "train_rows")
+
+
+def record_of(
+    options: argparse.Namespace,
+    task: str,
+    rows: list[dict[str, Any]],
+    *,
+    settings: Sequence[str] = SETTINGS,
+    versions: Sequence[str] = VERSIONS,
+) -> dict[str, Any]:
+    """A task's rows with what is needed to repeat them; ``settings`` are names of options."""
     model = Path(options.model)
-    settings = {key: getattr(options, key) for key in ("lr", "epochs", "batch_size", "train_rows")}
     return {
-        "command": f"python benchmarks/peft_parity.py --model MODEL --data GLUE --tasks {task}",
-        "settings": settings | {"lora": "qv", "rank": RunConfig().rank},
+        "command": f"python benchmarks/{Path(sys.argv[0]).name} --model MODEL --data GLUE --tasks {task}",
+        "settings": {name: getattr(options, name) for name in settings} | {"lora": "qv", "rank": RunConfig().rank},
         "model": model.parent.name if model.name == "model" else model.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in VERSIONS},
+        "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in versions},
         "rows": [row for row in rows if row["task"] == task],
     }
 

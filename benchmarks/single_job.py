@@ -9,13 +9,9 @@ stands beside the time, so that no speed is bought with quality. One record for 
 """
 
 import argparse
-import importlib.metadata
 import io
 import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,7 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from peft_parity import peft_model_from_the_same_start
+from peft_parity import VERSIONS, configuration, peft_model_from_the_same_start, record_of
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -34,35 +30,12 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from lightning_lora import build, running
 from lightning_lora.atomic import atomic_file
-from lightning_lora.config import (
-    DataConfig,
-    LoggerConfig,
-    LoraConfig,
-    MergeConfig,
-    ModelConfig,
-    RunConfig,
-    TrainerConfig,
-)
+from lightning_lora.config import LoraConfig, MergeConfig, RunConfig
 from lightning_lora.tasks import TASKS, score
 
-VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft", "accelerate")
+SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout")
 Measured = tuple[float, float]
 """Seconds, and the headline score of the last epoch."""
-
-
-def configuration(options: argparse.Namespace, task: str, seed: int) -> RunConfig:
-    """The defaults of `train.py`, on this model and these data, with nothing left behind."""
-    return RunConfig(
-        seed=seed,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        lora=LoraConfig(dropout=options.dropout),
-        model=ModelConfig(name=options.model),
-        data=DataConfig(task=task, path=str(Path(options.data) / task), train_rows=options.train_rows),
-        trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
-        logger=LoggerConfig(wandb="disabled"),
-        merge=MergeConfig(at_end=False),
-    )
 
 
 def ours(config: RunConfig, ragged: bool) -> Measured:
@@ -154,20 +127,6 @@ def summary(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def record_of(options: argparse.Namespace, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A task's rows with what is needed to repeat them."""
-    model = Path(options.model)
-    settings = {key: getattr(options, key) for key in ("epochs", "batch_size", "train_rows", "dropout")}
-    return {
-        "command": "python benchmarks/single_job.py --model MODEL --data GLUE",
-        "settings": settings | {"lora": "qv", "rank": RunConfig().rank, "precision": "fp32"},
-        "model": model.parent.name if model.name == "model" else model.name,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in VERSIONS},
-        "rows": rows,
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
@@ -175,6 +134,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc"], choices=sorted(TASKS))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES), metavar="SIDE")
     parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
+    parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--train-rows", type=int, default=2048)
@@ -190,11 +150,17 @@ def main() -> None:
         for side in sorted(options.sides, key=list(SIDES).index, reverse=bool(number % 2))
     ]
     for task, number, side in track(jobs, description="task x round x side", console=Console(stderr=True)):
-        seconds, reached = SIDES[side](configuration(options, task, seed=number))
+        seconds, reached = SIDES[side](
+            replace(
+                configuration(options, task, seed=number),
+                lora=LoraConfig(dropout=options.dropout),
+                merge=MergeConfig(at_end=False),
+            )
+        )
         rows.append({"task": task, "round": number, "side": side, "seconds": seconds, "score": reached})
         with atomic_file(options.out / f"single_job_{task}.json") as temporary:
-            mine = [row for row in rows if row["task"] == task]
-            temporary.write_text(json.dumps(record_of(options, mine), indent=2) + "\n")
+            record = record_of(options, task, rows, settings=SETTINGS, versions=(*VERSIONS, "accelerate"))
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
     Console().print(summary(rows))
 
 
