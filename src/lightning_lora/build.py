@@ -16,7 +16,7 @@ from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import RunConfig, run_config_of
 from lightning_lora.data import TextDataModule
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
-from lightning_lora.lora import LoraSpec
+from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import RUNS_RAGGED, runs_ragged
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.targets import Role
@@ -139,7 +139,8 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
-    """Inject adapters, or freeze as the baseline asks."""
+    """Inject adapters, or freeze as the baseline asks; dropout becomes the one that is cheap on a CPU."""
+    use_cheap_dropout(backbone.model)
     if config.lora.method != "lora":
         return train_baseline(backbone.model, config.lora.method, backbone.new_parameters)
     lora = config.lora

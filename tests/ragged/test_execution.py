@@ -145,11 +145,14 @@ def test_lengths_that_cannot_be_are_refused(lengths: list[int], said: str) -> No
         ragged_logits(TINY["bert"](), inputs)
 
 
-def test_the_padded_view_and_back() -> None:
-    layout = Layout(torch.tensor([2, 1, 3]))
-    values = torch.arange(6.0)[:, None]
-    padded = layout.padded(values)
-    assert padded[..., 0].tolist() == [[0, 1, 0], [2, 0, 0], [3, 4, 5]]
-    assert torch.equal(layout.unpadded(padded), values)
-    assert layout.positions.tolist() == [0, 1, 0, 0, 1, 2]
-    assert (layout.starts.tolist(), layout.ends.tolist()) == ([0, 2, 3], [1, 2, 5])
+def test_the_padded_views_and_back() -> None:
+    layout = Layout(torch.tensor([2, 1, 3, 3]))
+    values = torch.arange(9.0)[:, None]
+    views = [texts.padded(values)[..., 0].tolist() for texts in layout.groups]
+    assert views == [[[0, 1]], [[2]], [[3, 4, 5], [6, 7, 8]]], "neighbours of like length share a view"
+    back = torch.cat([texts.unpadded(texts.padded(values)) for texts in layout.groups])
+    assert torch.equal(back, values)
+    (together,) = Layout(torch.tensor([4, 3])).groups
+    assert together.padded(values)[..., 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 0]]
+    assert layout.positions.tolist() == [0, 1, 0, 0, 1, 2, 0, 1, 2]
+    assert (layout.starts.tolist(), layout.ends.tolist()) == ([0, 2, 3, 6], [1, 2, 5, 8])

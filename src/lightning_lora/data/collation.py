@@ -65,7 +65,11 @@ class Collator:
 
 
 def in_one_row(rows: Sequence[Row]) -> dict[str, Tensor]:
-    """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); `lengths`, `labels` and `idx` (rows,)."""
+    """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); `lengths`, `labels` and `idx` (rows,).
+
+    The longest rows come first, so that neighbours are of like length: attention pads those together.
+    """
+    rows = sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
     batch = {"lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
     for name in rows[0]:
         values = [row[name] for row in rows]

@@ -1,5 +1,10 @@
 """LoRA itself: the mathematics, the settings and the adapted layers. Imports torch and nothing else."""
 
+from lightning_lora.lora.dropout import Dropout as Dropout
+from lightning_lora.lora.dropout import draw_seed as draw_seed
+from lightning_lora.lora.dropout import drop as drop
+from lightning_lora.lora.dropout import dropout_factors as dropout_factors
+from lightning_lora.lora.dropout import use_cheap_dropout as use_cheap_dropout
 from lightning_lora.lora.functional import WHOLE as WHOLE
 from lightning_lora.lora.functional import OutputLayout as OutputLayout
 from lightning_lora.lora.heads import RoutedHead as RoutedHead

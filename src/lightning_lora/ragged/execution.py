@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lightning_lora.ragged.attention import ragged_attention_in
+from lightning_lora.ragged.last_block import last_block_for
 from lightning_lora.ragged.layout import Layout
 
 FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
@@ -51,12 +52,14 @@ def ragged_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tenso
     if len(layout.positions) != tokens["input_ids"].shape[1]:
         raise ValueError(f"lengths sum to {len(layout.positions)}, in a row of {tokens['input_ids'].shape[1]} tokens")
     arguments: dict[str, Any] = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
-    with ragged_attention_in(model):
-        if model.config.model_type in LAST_TOKEN:
-            hidden = model.base_model(**arguments, use_cache=False).last_hidden_state
-            found: Tensor = model.score(hidden[0].index_select(0, layout.ends))
+    reads_last = model.config.model_type in LAST_TOKEN
+    wanted = layout.ends if reads_last else layout.starts
+    with ragged_attention_in(model), last_block_for(model, layout, wanted) as alone:
+        if reads_last:
+            hidden = model.base_model(**arguments, use_cache=False).last_hidden_state[0]
+            found: Tensor = model.score(hidden.index_select(0, wanted))
             return found
-        with _first_tokens_only(model, layout):
+        with _first_tokens_only(model, layout, alone):
             logits: Tensor = model(**arguments).logits
         return logits
 
@@ -67,12 +70,19 @@ def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 token
 
 
 @contextmanager
-def _first_tokens_only(model: PreTrainedModel, layout: Layout) -> Iterator[None]:
-    """Within the block, what follows the blocks sees (texts, 1, width): pooler and head take its first token."""
+def _first_tokens_only(model: PreTrainedModel, layout: Layout, alone: bool) -> Iterator[None]:
+    """Within the block, what follows the blocks sees (texts, 1, width): pooler and head take its first token.
+
+    Args:
+        model: The classifier.
+        layout: Of the batch.
+        alone: Whether the blocks give the first tokens only.
+    """
     base = model.base_model
 
     def gather(_module: nn.Module, _arguments: Any, output: Any) -> Any:
-        output.last_hidden_state = output.last_hidden_state[0].index_select(0, layout.starts).unsqueeze(1)
+        hidden = output.last_hidden_state[0]
+        output.last_hidden_state = (hidden if alone else hidden.index_select(0, layout.starts)).unsqueeze(1)
         return output
 
     # A pooler is part of the base model, behind its encoder.

@@ -1,55 +1,52 @@
-"""Where the texts of a batch lie in its one row of tokens, and the padded view that attention needs."""
+"""Where the texts of a batch lie in its one row of tokens, and the padded views that attention needs."""
 
+import copy
+import itertools
 from functools import cached_property
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
+LIKE_LENGTHS = 0.7
+"""A text shares a padded view with longer neighbours where it has more than this share of the longest one's tokens.
 
-class Layout:
-    """Texts one after another in a row of T tokens, without padding.
+Less gives fewer and emptier views, more gives many small ones; 0.6 to 0.8 take the same time on two cores.
+"""
+
+
+class Texts:
+    """Consecutive texts of a batch, and their padded view.
 
     Attributes:
-        lengths: (texts,) int64, tokens of each text, on the device of the tokens.
+        lengths: (texts,) int64, tokens of each.
         longest: Tokens of the longest.
-        starts: (texts,) int64, where each begins.
-        ends: (texts,) int64, the last token of each.
-        positions: (T,) int64, each token's place in its text, from 0.
+        tokens: Where they lie in the batch's row.
+        wanted: (texts,) int64, the place in each text of the one token whose output is needed; None for all tokens.
     """
 
-    def __init__(self, lengths: Int64[Tensor, " texts"]) -> None:
-        """Lay them out.
-
-        Args:
-            lengths: Tokens of each text, on the device of the tokens.
-
-        Raises:
-            ValueError: there is no text, or one without tokens.
-        """
-        counts: list[int] = lengths.tolist()  # the one time that a GPU is waited for
-        if not counts or min(counts) < 1:
-            raise ValueError("a ragged batch needs at least one text, and every text at least one token")
-        self.lengths = lengths
-        self.longest, self._tokens = max(counts), sum(counts)
-        self.ends = lengths.cumsum(0) - 1
-        self.starts = self.ends - lengths + 1
-        self.positions = torch.arange(self._tokens, device=lengths.device) - self._for_each_token(self.starts)
-        self._masks: dict[tuple[bool, int | None], Tensor | None] = {}
+    def __init__(self, lengths: Int64[Tensor, " texts"], longest: int, tokens: slice) -> None:
+        self.lengths, self.longest, self.tokens = lengths, longest, tokens
+        self._count: int = tokens.stop - tokens.start
+        self.wanted: Tensor | None = None
+        self._biases: dict[tuple[bool, int | None, torch.dtype], Tensor | None] = {}
 
     @cached_property
     def slots(self) -> Int64[Tensor, " tokens"]:
         """Each token's place in the padded view, counted row by row."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        return self._for_each_token(rows) * self.longest + self.positions
+        starts = self.lengths.cumsum(0) - self.lengths
+        moved = (rows * self.longest - starts).repeat_interleave(self.lengths, output_size=self._count)
+        return torch.arange(self._count, device=self.lengths.device) + moved
 
     @cached_property
     def is_even(self) -> bool:
         """Whether all texts are of one length, so that the padded view holds no padding."""
-        return self._tokens == len(self.lengths) * self.longest
+        return self._count == len(self.lengths) * self.longest
 
     def padded(self, values: Float[Tensor, "tokens *rest"]) -> Float[Tensor, "texts longest *rest"]:
-        """The padded view, zero where there is no token."""
+        """The padded view of the batch's values, zero where there is no token."""
+        values = values[self.tokens]
         shape = (len(self.lengths), self.longest, *values.shape[1:])
         if self.is_even:
             return values.reshape(shape)
@@ -61,32 +58,113 @@ class Layout:
         flat = values.flatten(0, 1)
         return flat if self.is_even else flat.index_select(0, self.slots)
 
-    def mask(self, causal: bool, window: int | None) -> Bool[Tensor, "texts 1 longest longest"] | None:
-        """Which keys each query of the padded view attends to; None for all.
+    def queries(self, values: Float[Tensor, "tokens *rest"]) -> Float[Tensor, "texts queries *rest"]:
+        """The padded view, or of each text the one token that is wanted."""
+        if self.wanted is None:
+            return self.padded(values)
+        starts = self.lengths.cumsum(0) - self.lengths
+        return values[self.tokens].index_select(0, starts + self.wanted).unsqueeze(1)
 
-        A query that is padding attends to everything: a row without a key would be NaN, and so would its gradient.
+    def bias(
+        self, causal: bool, window: int | None, dtype: torch.dtype
+    ) -> Float[Tensor, "texts 1 queries keys"] | None:
+        """What is added to the scores of the padded view: minus infinity where a query does not see a key, else 0.
+
+        None where every query sees every key; one query stands for all where all see the same keys. A query that is
+        padding sees everything where it might else see nothing: a row without a key would be NaN, and so would its
+        gradient.
 
         Args:
-            causal: Only to keys at or before the query.
-            window: Only to keys less than this many places away; None for no limit.
+            causal: Only keys at or before the query are seen.
+            window: Only keys less than this many places away are seen; None for no limit.
+            dtype: Of the scores.
         """
-        if (causal, window) not in self._masks:
-            self._masks[causal, window] = self._made(causal, window)
-        return self._masks[causal, window]
+        key = (causal, window, dtype)
+        if key not in self._biases:
+            seen = self._seen(causal, None if window is None or window >= self.longest else window)
+            if seen is not None and self.wanted is not None and seen.shape[2] > 1:
+                seen = seen[torch.arange(len(self.lengths), device=seen.device), :, self.wanted].unsqueeze(2)
+            self._biases[key] = (
+                None if seen is None else torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, float("-inf"))
+            )
+        return self._biases[key]
 
-    def _for_each_token(self, values: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:
-        return values.repeat_interleave(self.lengths, output_size=self._tokens)
-
-    def _made(self, causal: bool, window: int | None) -> Tensor | None:
-        window = None if window is None or window >= self.longest else window
-        if self.is_even and not causal and window is None:
-            return None
+    def _seen(self, causal: bool, window: int | None) -> Tensor | None:
         places = torch.arange(self.longest, device=self.lengths.device)
         real = places < self.lengths[:, None]
-        seen = real[:, None, None, :].expand(-1, 1, self.longest, -1)
+        if not causal and window is None:
+            return None if self.is_even else real[:, None, None, :]
         distance = places[:, None] - places[None, :]
+        near = torch.ones_like(distance, dtype=torch.bool) if window is None else distance.abs() < window
         if causal:
-            seen = seen & (distance >= 0)
-        if window is not None:
-            seen = seen & (distance.abs() < window)
-        return seen | ~real[:, None, :, None]
+            near = near & (distance >= 0)
+        return (real[:, None, None, :] & near) | ~real[:, None, :, None]
+
+
+class Layout:
+    """Texts one after another in a row of T tokens, without padding.
+
+    Attributes:
+        lengths: (texts,) int64, tokens of each text, on the device of the tokens.
+        starts: (texts,) int64, where each begins.
+        ends: (texts,) int64, the last token of each.
+        positions: (T,) int64, each token's place in its text, from 0.
+        wanted: (texts,) int64, the one token of each text whose output is needed; None for all tokens.
+    """
+
+    def __init__(self, lengths: Int64[Tensor, " texts"]) -> None:
+        """Lay them out.
+
+        Args:
+            lengths: Tokens of each text, on the device of the tokens.
+
+        Raises:
+            ValueError: there is no text, or one without tokens.
+        """
+        self._counts: list[int] = lengths.tolist()  # the one time that a GPU is waited for
+        if not self._counts or min(self._counts) < 1:
+            raise ValueError("a ragged batch needs at least one text, and every text at least one token")
+        self.lengths = lengths
+        self.ends = lengths.cumsum(0) - 1
+        self.starts = self.ends - lengths + 1
+        total = sum(self._counts)
+        firsts = self.starts.repeat_interleave(lengths, output_size=total)
+        self.positions = torch.arange(total, device=lengths.device) - firsts
+        self.wanted: Tensor | None = None
+
+    @cached_property
+    def groups(self) -> tuple[Texts, ...]:
+        """Neighbours of like length, whose padded views together hold all texts; on a GPU all texts are in one."""
+        bounds, longest = [0], self._counts[0]
+        if self.lengths.device.type == "cpu":
+            shortest = longest
+            for number, count in enumerate(self._counts):
+                longest, shortest = max(longest, count), min(shortest, count)
+                if shortest <= LIKE_LENGTHS * longest:
+                    bounds.append(number)
+                    longest = shortest = count
+        bounds.append(len(self._counts))
+        groups, start = [], 0
+        for first, last in itertools.pairwise(bounds):
+            counts = self._counts[first:last]
+            groups.append(Texts(self.lengths[first:last], max(counts), slice(start, start + sum(counts))))
+            start += sum(counts)
+        return tuple(groups)
+
+    def only(self, wanted: Int64[Tensor, " texts"]) -> "Layout":
+        """The same texts, where of each only one token's output is needed.
+
+        Args:
+            wanted: Its place in the row, for each text.
+        """
+        narrowed = copy.copy(self)
+        narrowed.wanted = wanted
+        places = wanted - self.starts
+        groups, first = [], 0
+        for group in self.groups:
+            texts = Texts(group.lengths, group.longest, group.tokens)
+            texts.wanted = places[first : first + len(group.lengths)]
+            groups.append(texts)
+            first += len(group.lengths)
+        narrowed.__dict__["groups"] = tuple(groups)
+        return narrowed

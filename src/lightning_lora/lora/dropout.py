@@ -1,0 +1,92 @@
+"""Dropout that is cheap on a CPU: sixteen random bits an element, and a mask that is drawn again, not kept.
+
+torch's own draws a double for every element there, keeps the mask in the type of its input, and spends more time on it
+than on the layer norm beside it (docs/LOG.md). On other devices it is torch's own.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+_LANES = 4
+"""Elements whose bits come from one 64-bit number."""
+_LEVELS = 1 << 16
+
+
+def draw_seed() -> int:
+    """A 64-bit seed from torch's default CPU generator, as `dropout_factors` takes it."""
+    return int(torch.empty((), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None))
+
+
+def dropout_factors(
+    shape: Sequence[int], p: float, seed: int, *, dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "*shape"]:
+    """What dropout multiplies by, on the CPU: 0 with probability ``p``, else 1 / (1 - p). A pure function.
+
+    An element is dropped where its sixteen bits, as a number below 2^16, are less than p · 2^16. Where that is no whole
+    number, the threshold is the one below or above, drawn once for the tensor with the odds that make the probability
+    of every element ``p`` itself. Two elements then share at most the last of sixteen bits of their threshold, a
+    correlation below 1e-9 for p = 0.1.
+
+    Args:
+        shape: Of the tensor to drop from.
+        p: Probability of an element to be dropped, 0 to 1.
+        seed: From `draw_seed`; the same seed gives the same factors.
+        dtype: Of the factors.
+    """
+    if p == 1:
+        return torch.zeros(tuple(shape), dtype=dtype)
+    generator = torch.Generator().manual_seed(seed)
+    threshold = float(torch.rand((), generator=generator, dtype=torch.float64)) < p * _LEVELS % 1
+    elements = torch.Size(shape).numel()
+    bits = torch.empty(-(-elements // _LANES), dtype=torch.int64)
+    bits.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    # Compared as floats: torch compares narrow integers one by one, which takes longer than drawing them.
+    factors = bits.view(torch.int16)[:elements].float()
+    factors.ge_(int(p * _LEVELS) + threshold - _LEVELS // 2).mul_(1 / (1 - p))
+    return factors.to(dtype).view(tuple(shape))
+
+
+class _Dropped(torch.autograd.Function):
+    """``x · factors``, whose backward draws the factors again."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float, seed: int) -> Tensor:
+        ctx.p, ctx.seed = p, seed
+        return x * dropout_factors(x.shape, p, seed, dtype=x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * dropout_factors(gradient.shape, ctx.p, ctx.seed, dtype=gradient.dtype), None, None
+
+
+def drop(x: Float[Tensor, "*shape"], p: float, training: bool = True) -> Float[Tensor, "*shape"]:
+    """``x`` with each element zeroed with probability ``p`` and the others times 1 / (1 - p); ``x`` itself otherwise.
+
+    The random numbers are torch's: the same state of its default generator gives the same result.
+    """
+    if not training or p == 0:
+        return x
+    if x.device.type != "cpu":
+        return F.dropout(x, p)
+    dropped: Tensor = _Dropped.apply(x, p, draw_seed())  # type: ignore[no-untyped-call]
+    return dropped
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` by `drop`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return drop(input, self.p, self.training)
+
+
+def use_cheap_dropout(model: nn.Module) -> None:
+    """Put a `Dropout` in the place of every `nn.Dropout` in ``model``. Subclasses keep what they are."""
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if type(child) is nn.Dropout:
+                setattr(parent, name, Dropout(child.p).train(child.training))

@@ -1,0 +1,102 @@
+"""The cheap dropout drops with the probability asked for, independently, and with the same mask in backward."""
+
+import math
+
+import pytest
+import torch
+from scipy.stats import binomtest, chi2_contingency
+from tiny_models import TINY
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_lora.lora import Dropout, draw_seed, drop, dropout_factors, use_cheap_dropout
+
+ELEMENTS = 1 << 20
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.013, 0.9])
+def test_each_element_is_dropped_with_the_probability_asked_for(p: float) -> None:
+    factors = dropout_factors((ELEMENTS,), p, seed=5)
+    assert sorted(set(factors.tolist())) == pytest.approx([0, 1 / (1 - p)], rel=1e-6)
+    dropped = int((factors == 0).sum())
+    assert binomtest(dropped, ELEMENTS, p).pvalue > 1e-3
+    assert binomtest(dropped, ELEMENTS, p * 1.05).pvalue < 1e-3, "the test can see five percent"
+
+
+def test_a_probability_finer_than_sixteen_bits_is_met_on_average() -> None:
+    """Half of a level: one tensor drops at one level or at none, and the tensors together at half a level."""
+    p, tensors = 2.0**-17, 1000
+    counts = torch.tensor([float((dropout_factors((1 << 16,), p, seed) == 0).sum()) for seed in range(tensors)])
+    # A tensor's count is 0 or about Poisson(1), with even odds: mean 1/2, variance 3/4.
+    assert abs(float(counts.mean()) - 0.5) < 4 * math.sqrt(0.75 / tensors)
+
+
+@pytest.mark.parametrize("distance", [1, 2, 3, 4, 64])
+def test_elements_are_dropped_independently(distance: int) -> None:
+    """Also those whose bits come from one 64-bit number."""
+    dropped = (dropout_factors((ELEMENTS,), 0.2, seed=3) == 0).long()
+    pairs = torch.bincount(dropped[:-distance] * 2 + dropped[distance:], minlength=4).view(2, 2)
+    assert chi2_contingency(pairs.numpy()).pvalue > 1e-3
+
+
+def test_seeds_are_independent_and_the_same_seed_is_the_same_mask() -> None:
+    masks = torch.stack([dropout_factors((1 << 14,), 0.5, seed) for seed in range(64)]) - 1
+    agreement = (masks @ masks.T / masks.shape[1]).fill_diagonal_(0)
+    assert agreement.abs().max() < 5 / math.sqrt(masks.shape[1])
+    assert torch.equal(dropout_factors((3, 5), 0.5, 7), dropout_factors((15,), 0.5, 7).view(3, 5))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_backward_goes_through_the_mask_of_forward(dtype: torch.dtype) -> None:
+    x = torch.randn(37, 11, dtype=dtype, requires_grad=True)
+    torch.manual_seed(4)
+    dropped = drop(x, 0.3)
+    torch.manual_seed(4)
+    factors = dropout_factors(x.shape, 0.3, draw_seed(), dtype=dtype)
+    gradient = torch.randn_like(x)
+    dropped.backward(gradient)
+    assert torch.equal(dropped, x * factors)
+    assert x.grad is not None
+    assert torch.equal(x.grad, gradient * factors)
+    assert 0 < int((factors == 0).sum()) < factors.numel()
+
+
+def test_the_mask_is_not_kept_for_backward() -> None:
+    kept: list[torch.Size] = []
+    x = torch.randn(64, 64, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        drop(x, 0.5)
+        assert kept == []
+        nn.functional.dropout(x, 0.5)
+        assert kept, "torch's own keeps one"
+
+
+def test_checkpointing_draws_the_same_mask_again() -> None:
+    layer, x = Dropout(0.5), torch.randn(100, requires_grad=True)
+    torch.manual_seed(1)
+    checkpoint(layer, x, use_reentrant=False).sum().backward()
+    assert x.grad is not None
+    torch.manual_seed(1)
+    assert torch.equal(x.grad, layer(torch.ones(100)))
+
+
+def test_off_it_is_nothing_and_at_one_it_leaves_nothing() -> None:
+    x = torch.randn(5)
+    assert drop(x, 0.0) is x
+    assert drop(x, 0.5, training=False) is x
+    assert Dropout(0.5).eval()(x) is x
+    assert torch.equal(drop(x, 1.0), torch.zeros(5))
+    assert dropout_factors((0, 4), 0.5, 1).shape == (0, 4)
+
+
+def test_a_model_gets_it_everywhere_and_keeps_its_state() -> None:
+    model = TINY["bert"]().eval()
+    keys, before = list(model.state_dict()), sum(type(module) is nn.Dropout for module in model.modules())
+    model.bert.encoder.train()
+    use_cheap_dropout(model)
+    found = [module for module in model.modules() if isinstance(module, nn.Dropout)]
+    assert len(found) == before > 0
+    assert all(type(module) is Dropout for module in found)
+    assert {module.training for module in model.bert.encoder.modules()} == {True}
+    assert not model.dropout.training
+    assert list(model.state_dict()) == keys

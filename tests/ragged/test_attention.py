@@ -1,0 +1,64 @@
+"""Attention on a CPU against the plain formula in fp64, with the same dropout."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lightning_lora.lora import draw_seed, dropout_factors
+from lightning_lora.ragged.attention import ragged_attention
+from lightning_lora.ragged.layout import Layout
+
+LENGTHS = [6, 6, 5]  # one padded view
+HEADS, WIDTH = 3, 4
+
+
+def tokens() -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(1, HEADS, sum(LENGTHS), WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+
+
+def plain(parts: list[Tensor], factors: Tensor, causal: bool) -> Tensor:
+    """Text by text, by the formula of Vaswani et al. 2017, arXiv 1706.03762, equation 1."""
+    outputs, start = [], 0
+    for text, length in enumerate(LENGTHS):
+        query, key, value = (part[0, :, start : start + length] for part in parts)
+        scores = query @ key.mT / math.sqrt(WIDTH)
+        if causal:
+            scores = scores.masked_fill(torch.ones_like(scores[0]).triu(1).bool(), -math.inf)
+        weights = scores.softmax(-1) * factors[text, :, :length, :length]
+        outputs.append((weights @ value).transpose(0, 1))
+        start += length
+    return torch.cat(outputs)[None]
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_it_is_the_plain_formula_with_the_same_dropout(p: float, causal: bool) -> None:
+    ours, theirs = tokens(), tokens()
+    torch.manual_seed(9)
+    found, _ = ragged_attention(
+        nn.Module(), *ours, None, ragged=Layout(torch.tensor(LENGTHS)), dropout=p, is_causal=causal
+    )
+    torch.manual_seed(9)
+    shape = (len(LENGTHS), HEADS, max(LENGTHS), max(LENGTHS))
+    factors = dropout_factors(shape, p, draw_seed(), dtype=torch.float64) if p else torch.ones(shape)
+    expected = plain(theirs, factors, causal)
+    torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-12)
+    direction = torch.randn_like(found)
+    (found * direction).sum().backward()
+    (expected * direction).sum().backward()
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, two.grad, atol=1e-14, rtol=1e-11)
+
+
+def test_of_the_tokens_that_are_not_wanted_nothing_is_computed() -> None:
+    layout = Layout(torch.tensor(LENGTHS))
+    whole, _ = ragged_attention(nn.Module(), *tokens(), None, ragged=layout, is_causal=False)
+    wanted = layout.starts + torch.tensor([2, 0, 4])
+    found, _ = ragged_attention(nn.Module(), *tokens(), None, ragged=layout.only(wanted), is_causal=False)
+    torch.testing.assert_close(found[0, wanted], whole[0, wanted], atol=1e-14, rtol=1e-12)
+    others = torch.ones(sum(LENGTHS), dtype=torch.bool).index_fill(0, wanted, False)
+    assert int(found[0, others].count_nonzero()) == 0
+    assert int(whole[0, others].count_nonzero()) > 0
