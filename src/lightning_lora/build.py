@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.backbone import Backbone, load_backbone
-from lightning_lora.config import RunConfig, run_config_of
+from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig, run_config_of
 from lightning_lora.data import TextDataModule
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
@@ -23,6 +23,7 @@ from lightning_lora.targets import Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
     AtomicCheckpointIO,
+    FrozenBaseInBf16,
     GuardedWandbLogger,
     JsonlLogger,
     LoRAClassifier,
@@ -51,6 +52,7 @@ class Run:
     data: TextDataModule
     module: LoRAClassifier
     trainer: Trainer
+    frozen_in_bf16: FrozenBaseInBf16 | None
     merge_at_end: MergeAtEnd | None
     stop: StopOnSignal
     checkpoint: Path | None
@@ -125,7 +127,9 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     # The first to see a checkpoint refuses it before the others have done anything with it.
     callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop]
     callbacks += _callbacks(config, report, output_dir)
-    callbacks += [merge_at_end] if merge_at_end else []
+    frozen_in_bf16 = _frozen_in_bf16(config)
+    # The base is restored before it is merged.
+    callbacks += [callback for callback in (frozen_in_bf16, merge_at_end) if callback]
     loggers = _loggers(config, output_dir, resume, from_start=checkpoint is None)
     trainer = _trainer(config, callbacks, loggers, output_dir)
     steps = optimizer_steps(
@@ -135,7 +139,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    return Run(task, backbone, report, data, module, trainer, merge_at_end, stop, checkpoint)
+    return Run(task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, checkpoint)
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
@@ -220,6 +224,14 @@ def _loggers(config: RunConfig, output_dir: Path, resume: bool, from_start: bool
     return loggers
 
 
+def _frozen_in_bf16(config: RunConfig) -> FrozenBaseInBf16 | None:
+    """Only where the base is frozen: the baselines that train parameters of it have their gradients in fp32."""
+    precision = config.trainer.precision
+    if precision not in FROZEN_BASE_PRECISIONS or config.lora.method not in WITH_FROZEN_BASE:
+        return None
+    return FrozenBaseInBf16(only_where_native=precision == "auto")
+
+
 def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger], output_dir: Path) -> Trainer:
     settings = config.trainer
     return Trainer(
@@ -227,7 +239,7 @@ def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger]
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
-        precision=settings.precision,  # type: ignore[arg-type]  # the schema has checked the name
+        precision="32-true" if settings.precision in FROZEN_BASE_PRECISIONS else settings.precision,  # type: ignore[arg-type]  # the schema has checked the name
         max_epochs=config.epochs,
         max_steps=settings.max_steps,
         accumulate_grad_batches=settings.accumulate_grad_batches,

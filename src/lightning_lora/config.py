@@ -22,13 +22,15 @@ from lightning_lora.settings import ConfigError
 from lightning_lora.targets import Role
 from lightning_lora.tasks import METRIC_FACTS, TASKS, Task, custom_task, find_task
 
-METHODS = ("lora", "head", "bitfit", "full")
+WITH_FROZEN_BASE = ("lora", "head")
+METHODS = (*WITH_FROZEN_BASE, "bitfit", "full")
 SCALINGS = ("alpha_over_rank", "alpha_over_sqrt_rank", "constant")
 INITIALISATIONS = ("kaiming", "gaussian")
 SCHEDULES = ("linear", "cosine", "constant")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_spawn", "ddp_find_unused_parameters_true", "fsdp")
-PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
+FROZEN_BASE_PRECISIONS = ("auto", "bf16-frozen")
+PRECISIONS = (*FROZEN_BASE_PRECISIONS, "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true")
 PROFILERS = ("simple", "advanced", "pytorch")
 WANDB_MODES = ("auto", "offline", "online", "disabled")
 
@@ -156,7 +158,7 @@ class TrainerConfig:
     devices: Any = settings.devices(1, "how many devices, or which")
     num_nodes: int = settings.whole(1, 1, "machines")
     strategy: str = settings.one_of("auto", STRATEGIES, "how several devices share the work")
-    precision: str = settings.one_of("32-true", PRECISIONS, "number format of the computation")
+    precision: str = settings.one_of("32-true", PRECISIONS, "number format; bf16-frozen: of the frozen base")
     max_steps: int = settings.whole(-1, 1, "optimizer steps after which to stop", also=-1)
     accumulate_grad_batches: int = settings.whole(1, 1, "batches per optimizer step")
     limit_train_batches: Any = settings.batches(1.0, "training batches per epoch")
@@ -227,6 +229,11 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        if self.trainer.precision == "bf16-frozen" and self.lora.method not in WITH_FROZEN_BASE:
+            raise ConfigError(
+                f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={self.lora.method} has not; "
+                "choose bf16-mixed, or leave it out"
+            )
 
 
 # In a group of its own, so that it is no option of any group that a user chooses from.

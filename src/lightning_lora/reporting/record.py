@@ -35,7 +35,7 @@ class RunRecord:
         examples_per_second: Training rows that went through in a second of fitting.
         peak_memory_bytes: Of the accelerator where there is one, else of the process.
         device: What it ran on.
-        precision: As Lightning names it.
+        precision: As Lightning names it, or "bf16-frozen": the frozen base in bf16 while training lasted.
         versions: Of Python and the libraries that matter.
         base: name, revision, fingerprint of the base model.
         data: name, fingerprint, rows (per split).

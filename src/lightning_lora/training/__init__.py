@@ -1,5 +1,6 @@
 """Training with Lightning: the module, its optimizer, callbacks and loggers."""
 
+from lightning_lora.training.callbacks import FrozenBaseInBf16 as FrozenBaseInBf16
 from lightning_lora.training.callbacks import MergeAtEnd as MergeAtEnd
 from lightning_lora.training.callbacks import MergeCheck as MergeCheck
 from lightning_lora.training.callbacks import SameOrigin as SameOrigin

@@ -9,6 +9,7 @@ from lightning_lora.training.callbacks.adapter_checkpoint import AdapterCheckpoi
 from lightning_lora.training.callbacks.batch_seed import BatchSeed as BatchSeed
 from lightning_lora.training.callbacks.early_stopping import DevScoreStopping as DevScoreStopping
 from lightning_lora.training.callbacks.finite_guard import FiniteGuard as FiniteGuard
+from lightning_lora.training.callbacks.frozen_base_in_bf16 import FrozenBaseInBf16 as FrozenBaseInBf16
 from lightning_lora.training.callbacks.merge_at_end import MergeAtEnd as MergeAtEnd
 from lightning_lora.training.callbacks.merge_at_end import MergeCheck as MergeCheck
 from lightning_lora.training.callbacks.merge_at_end import compare_logits as compare_logits

@@ -1,0 +1,81 @@
+"""The frozen base in bfloat16 while training lasts, what trains in fp32."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+
+from lightning_lora.training.module import LoRAClassifier
+
+
+class FrozenBaseInBf16(Callback):
+    """Rounds the frozen parameters to bf16 once, for the time of training, and puts back the very same fp32 values.
+
+    Autocast rounds frozen weights anew at every use. Adapters, head and optimizer stay in fp32, norms compute their
+    statistics in fp32 whatever the type of their input, and factors are rounded only where they meet an activation.
+    When training ends the base is restored, so that the last dev pass, the comparison of merging and all that is saved
+    are of the fp32 model. It costs memory for the fp32 values, kept on the CPU.
+
+    Attributes:
+        in_force: Whether the base is in bf16 now.
+    """
+
+    def __init__(self, *, only_where_native: bool) -> None:
+        """Say when.
+
+        Args:
+            only_where_native: Do nothing on a device that has no instructions for bf16, where it would be slower.
+        """
+        self.in_force = self.used = False
+        self._only_where_native = only_where_native
+        self._exact: list[tuple[nn.Parameter, Tensor]] = []
+        self._hooks: list[Any] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Round, unless the device has no bf16 and that was said to matter."""
+        if self.in_force or (self._only_where_native and not native_bf16(trainer.strategy.root_device)):
+            return
+        self.in_force = self.used = True
+        for module in pl_module.modules():
+            own = list(module.parameters(recurse=False))
+            if any(parameter.requires_grad for parameter in own):
+                # A head: its weights are fp32, and so must be what it is given. An adapter sees to that itself.
+                self._hooks.append(module.register_forward_pre_hook(_widened))
+                continue
+            for parameter in own:
+                if parameter.dtype == torch.float32:
+                    self._exact.append((parameter, parameter.data.cpu()))
+                    parameter.data = parameter.data.bfloat16()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore, and have the dev splits scored once more: the scores so far are of the rounded base."""
+        if self.in_force:
+            self._restore()
+            assert isinstance(pl_module, LoRAClassifier)
+            pl_module.dev_pass_step = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore: what is saved after an interruption is of the fp32 model too."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for parameter, exact in self._exact:
+            parameter.data = exact.to(parameter.device)
+        for hook in self._hooks:
+            hook.remove()
+        self._exact, self._hooks, self.in_force = [], [], False
+
+
+def _widened(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(part.float() if isinstance(part, Tensor) and part.is_floating_point() else part for part in arguments)
+
+
+def native_bf16(device: torch.device) -> bool:
+    """Whether the device multiplies bf16 matrices with instructions of its own."""
+    if device.type == "cpu":
+        # Older versions of torch cannot tell.
+        features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)

@@ -1,0 +1,156 @@
+"""The frozen base is in bf16 while training lasts, and is what it was, bit for bit, afterwards."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+from safetensors.torch import load_file
+from torch import nn
+
+from lightning_lora import RunConfig, read_predictions, restore, run
+from lightning_lora.backbone import load_backbone
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, TrainerConfig
+from lightning_lora.data.sources import load_labelled
+from lightning_lora.data.validation import validate
+from lightning_lora.predicting import logits_of
+from lightning_lora.settings import ConfigError
+from lightning_lora.tasks import TASKS
+from lightning_lora.training import FrozenBaseInBf16
+from lightning_lora.training.callbacks import frozen_base_in_bf16
+
+
+def configuration(precision: str, method: str = "lora") -> RunConfig:
+    return RunConfig(
+        epochs=1,
+        lora=LoraConfig(method=method),
+        data=DataConfig(train_rows=64),
+        trainer=TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=4, precision=precision),
+        logger=LoggerConfig(wandb="disabled"),
+    )
+
+
+class Types(Callback):
+    """The types of parameters and of what the head is given, in the first training step."""
+
+    def __init__(self) -> None:
+        self.frozen: set[torch.dtype] = set()
+        self.trained: set[torch.dtype] = set()
+        self.hidden: set[torch.dtype] = set()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
+        for parameter in pl_module.parameters():
+            (self.trained if parameter.requires_grad else self.frozen).add(parameter.dtype)
+
+        def look(_module: nn.Module, _arguments: object, output: Any) -> None:
+            self.hidden.add(output.last_hidden_state.dtype)
+            hook.remove()
+
+        hook = pl_module.model.bert.encoder.register_forward_hook(look)
+
+
+@pytest.fixture
+def types(monkeypatch: pytest.MonkeyPatch) -> Types:
+    """Watches the training of `run` by a callback behind the one that is tested."""
+    watching = Types()
+    plain = FrozenBaseInBf16.on_train_batch_start
+    monkeypatch.setattr(
+        FrozenBaseInBf16,
+        "on_train_batch_start",
+        lambda self, *given: (plain(self, *given), watching.on_train_batch_start(*given)),
+    )
+    return watching
+
+
+@pytest.mark.parametrize("method", ["lora", "head"])
+def test_only_what_trains_is_in_fp32_while_training_lasts(method: str, types: Types, tmp_path: Path) -> None:
+    record = run(configuration("bf16-frozen", method), tmp_path)
+    assert types.frozen == {torch.bfloat16}
+    assert types.trained == {torch.float32}
+    assert types.hidden == {torch.bfloat16}
+    assert record.precision == "bf16-frozen"
+
+
+def test_afterwards_the_base_is_what_was_loaded(tmp_path: Path) -> None:
+    """The merged model's unadapted weights are those of the checkpoint; rounded ones would be others."""
+    run(configuration("bf16-frozen"), tmp_path)
+    merged = load_file(tmp_path / "merged" / "model.safetensors")
+    loaded = load_backbone("tiny", TASKS["toy_sentiment"]).model.state_dict()
+    adapted = {name for name in loaded if name.endswith(("query.weight", "value.weight"))}
+    untouched = [name for name in merged if name not in adapted and "classifier" not in name and "pooler" not in name]
+    assert untouched
+    for name in untouched:
+        assert torch.equal(merged[name], loaded[name]), name
+    words = loaded["bert.embeddings.word_embeddings.weight"]
+    assert not torch.equal(words, words.bfloat16().float()), "rounding would be seen"
+
+
+def test_what_is_recorded_is_what_the_saved_model_gives(tmp_path: Path) -> None:
+    record = run(configuration("bf16-frozen"), tmp_path)
+    assert record.merge_check["changed_predictions"] == 0
+    assert record.merge_check["max_logit_difference"] < 1e-6, "both sides in fp32"
+    trained = restore(tmp_path)
+    split = validate(load_labelled(trained.task, None)["validation"], trained.task)
+    given = logits_of(trained.backbone, split.texts, max_length=trained.max_length)
+    recorded = read_predictions(tmp_path / "predictions.parquet").logits
+    torch.testing.assert_close(torch.from_numpy(recorded), given[: len(recorded)], atol=1e-6, rtol=1e-5)
+
+
+def test_it_trains_as_fp32_does_to_rounding(tmp_path: Path) -> None:
+    """B starts at zero: after a few steps it holds little else than the first gradients."""
+    for precision in ("bf16-frozen", "32-true"):
+        run(configuration(precision), tmp_path / precision)
+    one, two = (
+        load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("bf16-frozen", "32-true")
+    )
+    factors = [name for name in one if "lora_B" in name]
+    assert factors
+    for name in factors:
+        assert not torch.equal(one[name], two[name]), "the arithmetic was another"
+        difference = (one[name] - two[name]).norm() / two[name].norm()
+        assert difference < 0.2, name
+
+
+def test_where_the_device_has_no_bf16_auto_is_fp32(
+    types: Types, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frozen_base_in_bf16, "native_bf16", lambda device: False)
+    record = run(configuration("auto"), tmp_path)
+    assert types.frozen == {torch.float32}
+    assert record.precision == "32-true"
+
+
+@pytest.mark.parametrize("method", ["bitfit", "full"])
+def test_without_a_frozen_base_it_is_refused_and_auto_is_fp32(method: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"needs a frozen base, which lora.method={method} has not"):
+        configuration("bf16-frozen", method)
+    assert run(configuration("auto", method), tmp_path).precision == "32-true"
+
+
+def test_after_an_error_the_base_is_whole_again() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    before = model[0].weight.detach().clone()
+    callback = FrozenBaseInBf16(only_where_native=False)
+
+    class Failing(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+            assert self.model[0].weight.dtype == torch.bfloat16
+            raise ArithmeticError("stop")
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.model[1].parameters(), 0.1)
+
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=1, callbacks=[callback], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    with pytest.raises(ArithmeticError, match="stop"):
+        trainer.fit(Failing(), torch.utils.data.DataLoader(torch.zeros(2, 3)))
+    assert torch.equal(model[0].weight, before)
+    assert not callback.in_force
