@@ -72,9 +72,13 @@ def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Mo
     backbone = load_backbone(config.model.name, task)
     seed_everything(config.seed, workers=True, verbose=False)
     ours = load_backbone(config.model.name, task)
-    build.adapt(config, ours)
+    report = build.adapt(config, ours)
     settings = peft.LoraConfig(
-        task_type="SEQ_CLS", r=config.rank, lora_alpha=2 * config.rank, target_modules=["query", "value"]
+        task_type="SEQ_CLS",
+        r=config.rank,
+        lora_alpha=2 * config.rank,
+        lora_dropout=config.lora.dropout,
+        target_modules=[module.name for module in report.modules],
     )
     model = peft.get_peft_model(backbone.model, settings)  # type: ignore[arg-type]
     for name, layer in ours.model.named_modules():

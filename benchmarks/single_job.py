@@ -1,60 +1,100 @@
-"""How long does one LoRA job take, here and with PEFT in Hugging Face's Trainer?
+"""How long does one LoRA job take, and how much memory, here and with the peers?
 
     python benchmarks/single_job.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks sst2 mrpc
 
 Every side trains the same number of epochs on the same rows, from the same pretrained weights, with a dev pass after
-every epoch; measured is the time of training with its dev passes, tokenising and loading left out. Sides take turns,
-in another order each round; ratios are taken within a round, and the median over the rounds is reported. The dev score
-stands beside the time, so that no speed is bought with quality. One record for each task.
+every epoch; measured is the time of training with its dev passes, tokenising and loading left out, and how much the
+process's peak of resident memory rises above what it had before. Each side of each round is a process of its own.
+Sides take turns, in another order each round; ratios are taken within a round, and the median over the rounds is
+reported. The dev score stands beside the time, so that no speed is bought with quality. One record for each task,
+written anew after every side; the same command again goes on where it was stopped.
 """
 
 import argparse
 import io
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import lightning
+import loralib
 import numpy as np
 import torch
 from peft_parity import VERSIONS, configuration, peft_model_from_the_same_start, record_of
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from lightning_lora import build, running
 from lightning_lora.atomic import atomic_file
+from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import LoraConfig, MergeConfig, RunConfig
+from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import TASKS, score
+from lightning_lora.training import LoRAClassifier, OptimSettings
 
-SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout")
-Measured = tuple[float, float]
-"""Seconds, and the headline score of the last epoch."""
+SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout", "lora")
 
 
-def ours(config: RunConfig, ragged: bool) -> Measured:
+@dataclass
+class Measured:
+    """Of one side in one round: training with its dev passes, and the headline score of the last epoch."""
+
+    seconds: float = 0.0
+    peak_mib: float = 0.0
+    score: float = 0.0
+
+
+@contextmanager
+def measuring(measured: Measured) -> Iterator[None]:
+    """Time of the block, and the rise of the peak of resident memory in it (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is resident now
+    before, started = _peak_kib(), time.perf_counter()
+    yield
+    measured.seconds = time.perf_counter() - started
+    measured.peak_mib = (_peak_kib() - before) / 1024
+
+
+def _peak_kib() -> int:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1])
+
+
+def ours(config: RunConfig, ragged: bool, precision: str) -> Measured:
     """`python train.py`, from the first step to the end of the last dev pass."""
-    config = replace(config, data=replace(config.data, ragged=ragged))
-    # Without the summary of every run.
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-        record = running.run(config, Path(folder))
-    assert record.score is not None
-    return record.seconds["fit"], record.score
+    measured = Measured()
+    config = replace(
+        config,
+        data=replace(config.data, ragged=ragged),
+        trainer=replace(config.trainer, precision=precision),
+        merge=MergeConfig(at_end=False),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        assembled = build.assemble(config, Path(folder))
+        with measuring(measured):
+            running.fit(assembled)
+    measured.score = assembled.module.dev_metrics[assembled.task.dev_splits[0]][assembled.task.headline]
+    return measured
 
 
-def peft_in_trainer(config: RunConfig, padding: str) -> Measured:
-    """PEFT's model in Hugging Face's Trainer: fp32, AdamW, linear schedule with our warm-up.
+def peft_in_trainer(config: RunConfig, padding: str, bf16: bool = False) -> Measured:
+    """PEFT's model in Hugging Face's Trainer: AdamW, linear schedule with our warm-up.
 
     Args:
         config: The settings that both sides share.
         padding: "dynamic" (to the longest of the batch, the Trainer's default), "grouped" (batches of like length) or
             "fixed" (to `data.max_length`, as the common scripts pad).
+        bf16: Autocast to bf16, the Trainer's own option.
     """
     task = TASKS[config.data.task]
     model, backbone = peft_model_from_the_same_start(config, task)
@@ -83,6 +123,7 @@ def peft_in_trainer(config: RunConfig, padding: str) -> Measured:
             remove_unused_columns=False,
             use_cpu=True,
             seed=config.seed,
+            bf16=bf16,
         )
         trainer = Trainer(
             model,
@@ -94,37 +135,115 @@ def peft_in_trainer(config: RunConfig, padding: str) -> Measured:
                 task, torch.from_numpy(np.asarray(told.predictions)), torch.from_numpy(np.asarray(told.label_ids))
             ),
         )
-        started = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - started
+        measured = Measured()
+        with measuring(measured):
+            trainer.train()
     (last,) = (row for row in trainer.state.log_history[-2:] if f"eval_{task.headline}" in row)
-    return seconds, last[f"eval_{task.headline}"]
+    measured.score = last[f"eval_{task.headline}"]
+    return measured
+
+
+def in_our_loop(config: RunConfig, model: nn.Module, backbone: Backbone) -> Measured:
+    """Another library's model in this project's LightningModule, padded to the longest of the batch."""
+    task = TASKS[config.data.task]
+    data = build.data_module(config, task, backbone)
+    data.setup()
+    steps = len(data.train_dataloader()) * config.epochs
+    optim = OptimSettings(lr=config.lr, weight_decay=config.optim.weight_decay, warmup_ratio=config.optim.warmup_ratio)
+    module = LoRAClassifier(model, task, optim, steps)
+    trainer = lightning.Trainer(
+        accelerator="cpu",
+        max_epochs=config.epochs,
+        gradient_clip_val=config.optim.clip_norm,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    measured = Measured()
+    with measuring(measured):
+        trainer.fit(module, datamodule=data)
+    measured.score = module.dev_metrics[task.dev_splits[0]][task.headline]
+    return measured
+
+
+def peft_in_our_loop(config: RunConfig) -> Measured:
+    """PEFT's layers in this project's loop."""
+    return in_our_loop(config, *peft_model_from_the_same_start(config, TASKS[config.data.task]))
+
+
+def loralib_in_our_loop(config: RunConfig) -> Measured:
+    """Microsoft's layers in this project's loop; in eval mode they merge by themselves."""
+    backbone = load_backbone(config.model.name, TASKS[config.data.task])
+    for adapted in build.inspect(config).modules:
+        base = backbone.model.get_submodule(adapted.name)
+        layer = loralib.Linear(
+            adapted.in_features, adapted.out_features, config.rank, 2 * config.rank, config.lora.dropout
+        )
+        layer.load_state_dict(base.state_dict(), strict=False)
+        parent, _, own = adapted.name.rpartition(".")
+        setattr(backbone.model.get_submodule(parent), own, layer)
+    loralib.mark_only_lora_as_trainable(backbone.model)
+    for name, parameter in backbone.model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad or name in backbone.new_parameters)
+    return in_our_loop(config, backbone.model, backbone)
 
 
 SIDES: dict[str, Callable[[RunConfig], Measured]] = {
-    "here, ragged": lambda config: ours(config, ragged=True),
-    "here, padded": lambda config: ours(config, ragged=False),
-    "PEFT + Trainer, dynamic padding": lambda config: peft_in_trainer(config, "dynamic"),
+    "here": lambda config: ours(config, ragged=True, precision="auto"),
+    "here, fp32": lambda config: ours(config, ragged=True, precision="32-true"),
+    "here, fp32, padded": lambda config: ours(config, ragged=False, precision="32-true"),
+    "PEFT + Trainer": lambda config: peft_in_trainer(config, "dynamic"),
     "PEFT + Trainer, grouped by length": lambda config: peft_in_trainer(config, "grouped"),
+    "PEFT + Trainer, bf16, grouped by length": lambda config: peft_in_trainer(config, "grouped", bf16=True),
     "PEFT + Trainer, padded to max_length": lambda config: peft_in_trainer(config, "fixed"),
+    "PEFT in our loop": peft_in_our_loop,
+    "loralib in our loop": loralib_in_our_loop,
 }
-FIRST = next(iter(SIDES))
+FIRST = "PEFT + Trainer"
+
+
+def one_side(side: str, config: RunConfig) -> Measured:
+    """A side, without what it prints."""
+    with redirect_stdout(io.StringIO()):
+        return SIDES[side](config)
+
+
+def in_its_own_process(side: str, config: RunConfig) -> Measured:
+    """A side in a fresh process, so that no other's memory or threads are in its way."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(one_side, side, config).result()
 
 
 def summary(rows: list[dict[str, Any]]) -> Table:
-    """Medians over the rounds; how many times as long as the first side, within each round."""
-    table = Table(title="Training with dev passes, median over rounds; times as long as the first side, within a round")
-    for heading in ("task", "side", "rounds", "seconds", "times as long", "dev score"):
+    """Medians over the rounds; how many times as fast as the first peer, within each round."""
+    table = Table(title=f"Training with dev passes, median over rounds; times as fast as {FIRST}, within a round")
+    for heading in ("task", "side", "rounds", "seconds", "times as fast", "peak MiB", "dev score"):
         table.add_column(heading)
     first = {(row["task"], row["round"]): row["seconds"] for row in rows if row["side"] == FIRST}
-    for task, side in dict.fromkeys((row["task"], row["side"]) for row in rows):
-        mine = [row for row in rows if (row["task"], row["side"]) == (task, side)]
-        ratios = [row["seconds"] / first[task, row["round"]] for row in mine]
-        scores = [row["score"] for row in mine]
-        cells = [statistics.median(row["seconds"] for row in mine), statistics.median(ratios)]
-        spread = f"{statistics.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})"
-        table.add_row(task, side, str(len(mine)), f"{cells[0]:.1f}", f"{cells[1]:.2f}", spread)
+    for task in dict.fromkeys(row["task"] for row in rows):
+        for side in SIDES:
+            mine = [row for row in rows if (row["task"], row["side"]) == (task, side)]
+            if not mine:
+                continue
+            ratios = [first[task, row["round"]] / row["seconds"] for row in mine if (task, row["round"]) in first]
+            scores = [row["score"] for row in mine]
+            table.add_row(
+                task,
+                side,
+                str(len(mine)),
+                f"{statistics.median(row['seconds'] for row in mine):.1f}",
+                f"{statistics.median(ratios):.2f}" if ratios else "",
+                f"{statistics.median(row['peak_mib'] for row in mine):.0f}",
+                f"{statistics.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})",
+            )
     return table
+
+
+def record_file(options: argparse.Namespace, task: str) -> Path:
+    """Where a task's record with these settings is kept."""
+    return Path(options.out / f"single_job_{task}_{options.lora}_dropout{options.dropout:g}.json")
 
 
 def main() -> None:
@@ -134,6 +253,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc"], choices=sorted(TASKS))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES), metavar="SIDE")
     parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
+    parser.add_argument("--lora", default="qv", choices=["qv", "all"], help="projections to adapt")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -143,25 +263,41 @@ def main() -> None:
     options = parser.parse_args()
 
     rows: list[dict[str, Any]] = []
+    for task in options.tasks:
+        rows += earlier_rows(options, task)
+    done = {(row["task"], row["round"], row["side"]) for row in rows}
     jobs = [
         (task, number, side)
         for task in options.tasks
         for number in range(options.rounds)
         for side in sorted(options.sides, key=list(SIDES).index, reverse=bool(number % 2))
+        if (task, number, side) not in done
     ]
     for task, number, side in track(jobs, description="task x round x side", console=Console(stderr=True)):
-        seconds, reached = SIDES[side](
-            replace(
-                configuration(options, task, seed=number),
-                lora=LoraConfig(dropout=options.dropout),
-                merge=MergeConfig(at_end=False),
-            )
+        roles = sorted(role.value for role in ROLE_SETS[options.lora])
+        config = replace(
+            configuration(options, task, seed=number), lora=LoraConfig(dropout=options.dropout, roles=roles)
         )
-        rows.append({"task": task, "round": number, "side": side, "seconds": seconds, "score": reached})
-        with atomic_file(options.out / f"single_job_{task}.json") as temporary:
-            record = record_of(options, task, rows, settings=SETTINGS, versions=(*VERSIONS, "accelerate"))
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        measured = in_its_own_process(side, config)
+        rows.append({"task": task, "round": number, "side": side, **asdict(measured)})
+        with atomic_file(record_file(options, task)) as temporary:
+            temporary.write_text(json.dumps(made_record(options, task, rows), indent=2) + "\n")
     Console().print(summary(rows))
+
+
+def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A task's rows with what is needed to repeat them."""
+    return record_of(options, task, rows, settings=SETTINGS, versions=(*VERSIONS, "accelerate", "loralib"))
+
+
+def earlier_rows(options: argparse.Namespace, task: str) -> list[dict[str, Any]]:
+    """The rows of an earlier call with the same settings, versions and machine."""
+    file = record_file(options, task)
+    if not file.is_file():
+        return []
+    earlier, now = json.loads(file.read_text()), made_record(options, task, [])
+    same = all(earlier[key] == now[key] for key in now if key not in ("rows", "command"))
+    return list(earlier["rows"]) if same else []
 
 
 if __name__ == "__main__":

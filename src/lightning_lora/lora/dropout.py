@@ -18,14 +18,19 @@ _LEVELS = 1 << 16
 
 
 def draw_seed() -> int:
-    """A 64-bit seed from torch's default CPU generator, as `dropout_factors` takes it."""
-    return int(torch.empty((), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None))
+    """A 63-bit seed from torch's default CPU generator, as `dropout_factors` takes it."""
+    return int(torch.empty((), dtype=torch.int64).random_())
 
 
 def dropout_factors(
-    shape: Sequence[int], p: float, seed: int, *, dtype: torch.dtype = torch.float32
+    shape: Sequence[int],
+    p: float,
+    seed: int,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """What dropout multiplies by, on the CPU: 0 with probability ``p``, else 1 / (1 - p). A pure function.
+    """What dropout multiplies by: 0 with probability ``p``, else 1 / (1 - p). A pure function.
 
     An element is dropped where its sixteen bits, as a number below 2^16, are less than p · 2^16. Where that is no whole
     number, the threshold is the one below or above, drawn once for the tensor with the odds that make the probability
@@ -35,19 +40,22 @@ def dropout_factors(
     Args:
         shape: Of the tensor to drop from.
         p: Probability of an element to be dropped, 0 to 1.
-        seed: From `draw_seed`; the same seed gives the same factors.
+        seed: From `draw_seed`; the same seed gives the same factors on the same kind of device.
         dtype: Of the factors.
+        device: Of the factors; None is the CPU.
     """
+    device = torch.device("cpu") if device is None else device
     if p == 1:
-        return torch.zeros(tuple(shape), dtype=dtype)
-    generator = torch.Generator().manual_seed(seed)
-    threshold = float(torch.rand((), generator=generator, dtype=torch.float64)) < p * _LEVELS % 1
+        return torch.zeros(tuple(shape), dtype=dtype, device=device)
+    # The threshold comes from the seed on the CPU, so that no GPU is waited for.
+    odd = torch.rand((), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    threshold = int(p * _LEVELS) + int(float(odd) < p * _LEVELS % 1)
     elements = torch.Size(shape).numel()
-    bits = torch.empty(-(-elements // _LANES), dtype=torch.int64)
-    bits.random_(torch.iinfo(torch.int64).min, None, generator=generator)
+    bits = torch.empty(-(-elements // _LANES), dtype=torch.int64, device=device)
+    bits.random_(torch.iinfo(torch.int64).min, None, generator=torch.Generator(device).manual_seed(seed + 1))
     # Compared as floats: torch compares narrow integers one by one, which takes longer than drawing them.
     factors = bits.view(torch.int16)[:elements].float()
-    factors.ge_(int(p * _LEVELS) + threshold - _LEVELS // 2).mul_(1 / (1 - p))
+    factors.ge_(threshold - _LEVELS // 2).mul_(1 / (1 - p))
     return factors.to(dtype).view(tuple(shape))
 
 
