@@ -12,9 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lightning_lora.lora.own_backward import may_have_own_backward
+
 _LANES = 4
 """Elements whose bits come from one 64-bit number."""
 _LEVELS = 1 << 16
+_CPU = torch.device("cpu")
 
 
 def draw_seed() -> int:
@@ -23,23 +26,27 @@ def draw_seed() -> int:
 
 
 def dropout_factors(
-    shape: Sequence[int], p: float, seed: int, *, dtype: torch.dtype = torch.float32
+    shape: Sequence[int], p: float, seed: int, *, dtype: torch.dtype = torch.float32, device: torch.device = _CPU
 ) -> Float[Tensor, "*shape"]:
-    """What dropout multiplies by, on the CPU: 0 with probability ``p``, else 1 / (1 - p). A pure function.
+    """What dropout multiplies by: 0 with probability ``p``, else 1 / (1 - p). A pure function of its arguments.
 
-    An element is dropped where its sixteen bits, as a number below 2^16, are less than p · 2^16. Where that is no whole
-    number, the threshold is the one below or above, drawn once for the tensor with the odds that make the probability
-    of every element ``p`` itself. Two elements then share at most the last of sixteen bits of their threshold, a
-    correlation below 1e-9 for p = 0.1.
+    On the CPU, an element is dropped where its sixteen bits, as a number below 2^16, are less than p · 2^16. Where that
+    is no whole number, the threshold is the one below or above, drawn once for the tensor with the odds that make the
+    probability of every element ``p`` itself. Two elements then share at most the last of sixteen bits of their
+    threshold, a correlation below 1e-9 for p = 0.1. On other devices the mask is torch's `bernoulli_`.
 
     Args:
         shape: Of the tensor to drop from.
         p: Probability of an element to be dropped, 0 to 1.
         seed: From `draw_seed`; the same seed gives the same factors.
         dtype: Of the factors.
+        device: Of the factors; each kind of device draws other ones from the same seed.
     """
     if p == 1:
-        return torch.zeros(tuple(shape), dtype=dtype)
+        return torch.zeros(tuple(shape), dtype=dtype, device=device)
+    if device.type != "cpu":
+        kept = torch.empty(tuple(shape), dtype=dtype, device=device)
+        return kept.bernoulli_(1 - p, generator=torch.Generator(device).manual_seed(seed)).mul_(1 / (1 - p))
     generator = torch.Generator().manual_seed(seed)
     threshold = float(torch.rand((), generator=generator, dtype=torch.float64)) < p * _LEVELS % 1
     elements = torch.Size(shape).numel()
@@ -71,7 +78,7 @@ def drop(x: Float[Tensor, "*shape"], p: float, training: bool = True) -> Float[T
     """
     if not training or p == 0:
         return x
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not may_have_own_backward(x):
         return F.dropout(x, p)
     dropped: Tensor = _Dropped.apply(x, p, draw_seed())  # type: ignore[no-untyped-call]
     return dropped
