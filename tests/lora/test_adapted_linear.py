@@ -274,7 +274,7 @@ def test_a_dropped_entry_has_no_part_in_either_direction() -> None:
 
 
 @DROPOUTS
-def test_it_draws_the_composition_s_random_numbers(dropout: float) -> None:
+def test_it_draws_the_random_numbers_of_the_composition(dropout: float) -> None:
     x = rows()
     fused, composed = adapted(dropout=dropout), adapted(Composed, dropout)
     for one, other in zip(gradients(fused, x), gradients(composed, x), strict=True):
