@@ -12,50 +12,49 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lightning_lora.lora.own_backward import may_have_own_backward
+
 _LANES = 4
 """Elements whose bits come from one 64-bit number."""
 _LEVELS = 1 << 16
+_CPU = torch.device("cpu")
 
 
 def draw_seed() -> int:
-    """A 63-bit seed from torch's default CPU generator, as `dropout_factors` takes it."""
-    return int(torch.empty((), dtype=torch.int64).random_())
+    """A 64-bit seed from torch's default CPU generator, as `dropout_factors` takes it."""
+    return int(torch.empty((), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None))
 
 
 def dropout_factors(
-    shape: Sequence[int],
-    p: float,
-    seed: int,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | None = None,
+    shape: Sequence[int], p: float, seed: int, *, dtype: torch.dtype = torch.float32, device: torch.device = _CPU
 ) -> Float[Tensor, "*shape"]:
-    """What dropout multiplies by: 0 with probability ``p``, else 1 / (1 - p). A pure function.
+    """What dropout multiplies by: 0 with probability ``p``, else 1 / (1 - p). A pure function of its arguments.
 
-    An element is dropped where its sixteen bits, as a number below 2^16, are less than p · 2^16. Where that is no whole
-    number, the threshold is the one below or above, drawn once for the tensor with the odds that make the probability
-    of every element ``p`` itself. Two elements then share at most the last of sixteen bits of their threshold, a
-    correlation below 1e-9 for p = 0.1.
+    On the CPU, an element is dropped where its sixteen bits, as a number below 2^16, are less than p · 2^16. Where that
+    is no whole number, the threshold is the one below or above, drawn once for the tensor with the odds that make the
+    probability of every element ``p`` itself. Two elements then share at most the last of sixteen bits of their
+    threshold, a correlation below 1e-9 for p = 0.1. On other devices the mask is torch's `bernoulli_`.
 
     Args:
         shape: Of the tensor to drop from.
         p: Probability of an element to be dropped, 0 to 1.
-        seed: From `draw_seed`; the same seed gives the same factors on the same kind of device.
+        seed: From `draw_seed`; the same seed gives the same factors.
         dtype: Of the factors.
-        device: Of the factors; None is the CPU.
+        device: Of the factors; each kind of device draws other ones from the same seed.
     """
-    device = torch.device("cpu") if device is None else device
     if p == 1:
         return torch.zeros(tuple(shape), dtype=dtype, device=device)
-    # The threshold comes from the seed on the CPU, so that no GPU is waited for.
-    odd = torch.rand((), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    threshold = int(p * _LEVELS) + int(float(odd) < p * _LEVELS % 1)
+    if device.type != "cpu":
+        kept = torch.empty(tuple(shape), dtype=dtype, device=device)
+        return kept.bernoulli_(1 - p, generator=torch.Generator(device).manual_seed(seed)).mul_(1 / (1 - p))
+    generator = torch.Generator().manual_seed(seed)
+    threshold = float(torch.rand((), generator=generator, dtype=torch.float64)) < p * _LEVELS % 1
     elements = torch.Size(shape).numel()
-    bits = torch.empty(-(-elements // _LANES), dtype=torch.int64, device=device)
-    bits.random_(torch.iinfo(torch.int64).min, None, generator=torch.Generator(device).manual_seed(seed + 1))
+    bits = torch.empty(-(-elements // _LANES), dtype=torch.int64)
+    bits.random_(torch.iinfo(torch.int64).min, None, generator=generator)
     # Compared as floats: torch compares narrow integers one by one, which takes longer than drawing them.
     factors = bits.view(torch.int16)[:elements].float()
-    factors.ge_(threshold - _LEVELS // 2).mul_(1 / (1 - p))
+    factors.ge_(int(p * _LEVELS) + threshold - _LEVELS // 2).mul_(1 / (1 - p))
     return factors.to(dtype).view(tuple(shape))
 
 
@@ -79,7 +78,7 @@ def drop(x: Float[Tensor, "*shape"], p: float, training: bool = True) -> Float[T
     """
     if not training or p == 0:
         return x
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or not may_have_own_backward(x):
         return F.dropout(x, p)
     dropped: Tensor = _Dropped.apply(x, p, draw_seed())  # type: ignore[no-untyped-call]
     return dropped

@@ -61,8 +61,12 @@ def low_rank_term(
 ) -> Float[Tensor, "*batch out"]:
     """``scale · B A x``, zero on the output features that are not adapted.
 
-    The scale is applied to the rank-sized product, the smallest tensor on the way.
+    Computed in the wider of the input's and the factors' types, or in autocast's. The scale is applied to the
+    rank-sized product, the smallest tensor on the way.
     """
+    if not torch.is_autocast_enabled(x.device.type):
+        wider = torch.promote_types(x.dtype, A.dtype)
+        x, A, B = x.to(wider), A.to(wider), B.to(wider)
     return expand_low_rank(F.linear(x, A) * scale, B, layout)
 
 

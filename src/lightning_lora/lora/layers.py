@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from lightning_lora.lora.adapted_linear import adapted_linear, is_fusable
+from lightning_lora.lora.dropout import Dropout
 from lightning_lora.lora.functional import (
     WHOLE,
     OutputLayout,
@@ -50,7 +52,7 @@ class LowRankDelta(nn.Module):
         parts, adapted = len(layout.adapted), layout.adapted_features(out_features)
         self.A = nn.Parameter(torch.empty(parts * spec.rank, in_features, dtype=spec.dtype, device=device))
         self.B = nn.Parameter(torch.empty(adapted, spec.rank, dtype=spec.dtype, device=device))
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -60,14 +62,8 @@ class LowRankDelta(nn.Module):
             INITIALISATIONS[self.spec.initialisation](A, B)
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """``scale · B A dropout(x)``, computed in the wider of the input's and the factors' types, or in autocast's."""
-        x = self.dropout(x)
-        A: Tensor = self.A
-        B: Tensor = self.B
-        if not torch.is_autocast_enabled(x.device.type):
-            wider = torch.promote_types(x.dtype, A.dtype)
-            x, A, B = x.to(wider), A.to(wider), B.to(wider)
-        return low_rank_term(x, A, B, self.scale, self.layout)
+        """``scale · B A dropout(x)``; see `functional.low_rank_term`."""
+        return low_rank_term(self.dropout(x), self.A, self.B, self.scale, self.layout)
 
     def lookup(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch out"]:
         """The term for one-hot inputs given as row numbers; dropping an entry of a one-hot input drops its token."""
@@ -80,6 +76,12 @@ class LowRankDelta(nn.Module):
         """The dense update ΔW in fp64; see `functional.delta_weight`."""
         return delta_weight(self.A, self.B, self.scale, self.layout)
 
+    @property
+    def is_plain(self) -> bool:
+        """True where calling this module runs its own `forward` and dropout and nothing else, such as a hook."""
+        hooks = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks)
+        return not any(hooks) and type(self.dropout) is Dropout
+
     def extra_repr(self) -> str:
         return f"rank={self.spec.rank}, scale={self.scale:g}"
 
@@ -91,6 +93,10 @@ class LoRALayer(Routed):
     """
 
     weight: nn.Parameter
+    # Not of embeddings.
+    bias: nn.Parameter | None
+    # The base class's forward, where that is ``x Wᵀ + b`` and nothing else.
+    linear_forward: ClassVar[Callable[..., Tensor] | None] = None
     # nn.Linear keeps its weight as (out, in); GPT-2's Conv1D and nn.Embedding as (in, out).
     weight_is_in_by_out: ClassVar[bool] = False
     # In a tuple so that torch does not register it as a parameter of this layer.
@@ -135,11 +141,14 @@ class LoRALayer(Routed):
     def forward(self, x: Tensor) -> Tensor:
         """The base layer's output plus the term in force, span by span where the batch is mixed.
 
-        The base layer's output itself is not changed, and is computed for the whole batch at once.
+        An output that the base layer hands out is not changed, and is computed for the whole batch at once.
         """
+        adapter, spans = self.adapter_in_force(), self.spans_for(x)
+        if not spans and adapter is not None and adapter in self.adapters:
+            delta = cast(LowRankDelta, self.adapters[adapter])
+            if self._fuses(delta, x):
+                return self._fused(delta, x)
         result = cast(Tensor, super().forward(x))
-        adapter = self.adapter_in_force()
-        spans = self.spans_for(x)
         if not spans:
             return self._adapted(result, x, adapter)
         rows = ((span.adapter, slice(span.start, span.stop)) for span in spans)
@@ -149,6 +158,22 @@ class LoRALayer(Routed):
         if adapter is None or adapter not in self.adapters:
             return result
         return add_term(result, self.term(cast(LowRankDelta, self.adapters[adapter]), x))
+
+    def _fuses(self, delta: LowRankDelta, x: Tensor) -> bool:
+        """Whether base layer and term are what `adapted_linear` computes: no forward and no hook of somebody else's."""
+        linear_forward = type(self).linear_forward
+        # The functions are compared last, because a compiler stops at that.
+        return (
+            linear_forward is not None
+            and is_fusable(x, self.weight, delta.A, delta.B, delta.layout)
+            and delta.is_plain
+            and getattr(super().forward, "__func__", None) is linear_forward
+        )
+
+    def _fused(self, delta: LowRankDelta, x: Tensor) -> Tensor:
+        weight = self.weight.T if self.weight_is_in_by_out else self.weight
+        dropout = delta.dropout.p if delta.dropout.training else 0.0
+        return adapted_linear(x, weight, self.bias, delta.A, delta.B, delta.scale, delta.layout, dropout)
 
     def term(self, delta: LowRankDelta, x: Tensor) -> Tensor:
         """What ``delta`` adds to the output for the input ``x``."""
@@ -198,6 +223,8 @@ class LoRALayer(Routed):
 class LoRALinear(LoRALayer, nn.Linear):  # type: ignore[misc]  # torch declares weight as Tensor
     """`nn.Linear` with low-rank terms. Input (..., in), output (..., out)."""
 
+    linear_forward = nn.Linear.forward
+
 
 class LoRAEmbedding(LoRALayer, nn.Embedding):  # type: ignore[misc]  # torch declares weight as Tensor
     """`nn.Embedding` with low-rank terms. A is (rank, num_embeddings), B (embedding_dim, rank), as in PEFT."""
@@ -213,6 +240,7 @@ def _conv1d_class(base_class: type[nn.Module]) -> type[LoRALayer]:
     attributes: dict[str, Any] = {
         "__doc__": "GPT-2's `Conv1D`, a linear layer with its weight as (in, out), with low-rank terms.",
         "__module__": __name__,
+        "linear_forward": base_class.forward,
         "weight_is_in_by_out": True,
     }
     return type("LoRAConv1D", (LoRALayer, base_class), attributes)

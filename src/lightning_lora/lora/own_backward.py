@@ -1,0 +1,18 @@
+"""Where an operation may bring a backward of its own, an `autograd.Function`, instead of being composed of torch's."""
+
+import torch
+import torch.autograd.forward_ad as fwAD
+from torch import Tensor, nn
+
+
+def may_have_own_backward(*tensors: Tensor) -> bool:
+    """Whether autograd alone looks at what is done with ``tensors``.
+
+    Compilers, tracers, function transforms and forward-mode differentiation see through torch's own operations only,
+    and tensors of other classes (quantised, distributed, fake) bring operations of their own.
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() or torch._C._are_functorch_transforms_active():
+        return False
+    if not {type(tensor) for tensor in tensors} <= {Tensor, nn.Parameter}:
+        return False
+    return not any(fwAD.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
