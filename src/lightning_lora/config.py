@@ -229,11 +229,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
-        if self.trainer.precision == "bf16-frozen" and self.lora.method not in WITH_FROZEN_BASE:
-            raise ConfigError(
-                f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={self.lora.method} has not; "
-                "choose bf16-mixed, or leave it out"
-            )
+        if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
+            raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
 
 
 # In a group of its own, so that it is no option of any group that a user chooses from.

@@ -7,6 +7,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from lightning_lora.lora import LowRankDelta
 from lightning_lora.training.module import LoRAClassifier
 
 
@@ -39,9 +40,11 @@ class FrozenBaseInBf16(Callback):
             return
         self.in_force = self.used = True
         for module in pl_module.modules():
+            if isinstance(module, LowRankDelta):
+                continue  # takes any input
             own = list(module.parameters(recurse=False))
             if any(parameter.requires_grad for parameter in own):
-                # A head: its weights are fp32, and so must be what it is given. An adapter sees to that itself.
+                # A head: its weights are fp32, and so must be what it is given.
                 self._hooks.append(module.register_forward_pre_hook(_widened))
                 continue
             for parameter in own:
