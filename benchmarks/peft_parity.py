@@ -2,10 +2,12 @@
 
     python benchmarks/peft_parity.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks mrpc stsb
 
-For each task and seed, the run of `python train.py lora=qv rank=8` and a hand-written PyTorch loop around PEFT's model
-train from the same pretrained weights, the same new head, the same A, on the same batches, with the same AdamW and
-schedule. The result is a table, and for each task a record with machine and versions, written anew after every pair of
-runs; the same command again goes on where it was stopped.
+For each task and seed, the run of `python train.py lora=qv rank=8`, padded and in fp32, and a hand-written PyTorch
+loop around PEFT's model train from the same pretrained weights, the same new head, the same A, on the same batches,
+with the same AdamW and schedule. With `--masks same` the loop draws the same dropout masks too: it seeds torch's
+generator before each batch as a run does, and drops by the same function. With `--masks own` it draws from one stream
+by torch's own dropout, so that the two sides differ as two seeds do. The result is a table, and for each task a record
+with machine and versions, written anew after every pair of runs; the same command again goes on where it was stopped.
 Scores are what is compared; the seconds in the record are no measure of speed when other work shares the machine.
 """
 
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +40,8 @@ from lightning_lora.atomic import atomic_file
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
-from lightning_lora.lora import LoRALayer
+from lightning_lora.data.sampling import batch_seed
+from lightning_lora.lora import LoRALayer, use_cheap_dropout
 from lightning_lora.tasks import TASKS, Task, score
 
 VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft")
@@ -51,8 +55,8 @@ def configuration(options: argparse.Namespace, task: str, seed: int) -> RunConfi
         epochs=options.epochs,
         batch_size=options.batch_size,
         model=ModelConfig(name=options.model),
-        data=DataConfig(task=task, path=str(Path(options.data) / task), train_rows=options.train_rows),
-        trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
+        data=DataConfig(task=task, path=str(Path(options.data) / task), train_rows=options.train_rows, ragged=False),
+        trainer=TrainerConfig(accelerator="cpu", precision="32-true", progress_bar=False),
         logger=LoggerConfig(wandb="disabled"),
         merge=MergeConfig(save=False),
     )
@@ -93,10 +97,12 @@ def loss_of(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
     return F.mse_loss(logits.squeeze(-1), labels) if task.is_regression else F.cross_entropy(logits, labels)
 
 
-def train_peft(config: RunConfig) -> tuple[dict[str, float], float]:
+def train_peft(config: RunConfig, same_masks: bool) -> tuple[dict[str, float], float]:
     """The plain loop."""
     task = TASKS[config.data.task]
     model, backbone = peft_model_from_the_same_start(config, task)
+    if same_masks:
+        use_cheap_dropout(model)
     data = build.data_module(config, task, backbone)
     data.setup()
     loader = data.train_dataloader()
@@ -113,9 +119,11 @@ def train_peft(config: RunConfig) -> tuple[dict[str, float], float]:
     for epoch in range(config.epochs):
         model.train()
         loader.sampler.set_epoch(epoch)  # type: ignore[union-attr]
-        for batch in loader:
+        for number, batch in enumerate(loader):
             labels = batch.pop("labels")
             batch.pop("idx")
+            if same_masks:
+                torch.manual_seed(batch_seed(config.seed, epoch, number))
             loss_of(model(**batch).logits, labels, task).backward()
             nn.utils.clip_grad_norm_(trainable, config.optim.clip_norm)
             optimizer.step()
@@ -152,7 +160,7 @@ def summary(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-SETTINGS = ("lr", "epochs", "batch_size", "train_rows")
+SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "masks")
 
 
 def record_of(
@@ -166,7 +174,10 @@ def record_of(
     """A task's rows with what is needed to repeat them; ``settings`` are names of options."""
     model = Path(options.model)
     return {
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} --model MODEL --data GLUE --tasks {task}",
+        "command": f"python benchmarks/{Path(sys.argv[0]).name} --model MODEL --data GLUE --tasks {task}"
+        + "".join(
+            f" --{name.replace('_', '-')} {getattr(options, name)}" for name in settings if getattr(options, name)
+        ),
         "settings": {name: getattr(options, name) for name in settings} | {"lora": "qv", "rank": RunConfig().rank},
         "model": model.parent.name if model.name == "model" else model.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
@@ -175,9 +186,14 @@ def record_of(
     }
 
 
+def record_file(options: argparse.Namespace, task: str) -> Path:
+    """Where a task's record is kept."""
+    return Path(options.out / f"peft_parity_{task}_{options.masks}_masks.json")
+
+
 def earlier_rows(options: argparse.Namespace, task: str) -> list[dict[str, Any]]:
     """The rows of an earlier call with the same settings and versions."""
-    file = options.out / f"peft_parity_{task}.json"
+    file = record_file(options, task)
     if not file.is_file():
         return []
     earlier, now = json.loads(file.read_text()), record_of(options, task, [])
@@ -195,6 +211,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--train-rows", type=int, default=None)
+    parser.add_argument("--masks", default="same", choices=["same", "own"], help="dropout masks of PEFT's side")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
 
@@ -203,7 +220,7 @@ def main() -> None:
     jobs = [(task, seed) for task in options.tasks for seed in options.seeds if (task, seed) not in done]
     for number, (task, seed) in enumerate(track(jobs, description="task x seed", console=Console(stderr=True))):
         config = configuration(options, task, seed)
-        sides = {"ours": train_ours, "peft": train_peft}
+        sides = {"ours": train_ours, "peft": partial(train_peft, same_masks=options.masks == "same")}
         # Alternating which side goes first, so that a machine that warms up or slows down favours neither.
         results = {side: sides[side](config) for side in sorted(sides, reverse=bool(number % 2))}
         metric = TASKS[task].headline
@@ -211,7 +228,7 @@ def main() -> None:
         for side, (metrics, seconds) in results.items():
             row |= {side: metrics[metric], f"{side}_seconds": seconds}
         rows.append(row)
-        with atomic_file(options.out / f"peft_parity_{task}.json") as temporary:
+        with atomic_file(record_file(options, task)) as temporary:
             temporary.write_text(json.dumps(record_of(options, task, rows), indent=2) + "\n")
     Console().print(summary(rows))
 
