@@ -3,6 +3,7 @@
 import copy
 import itertools
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
@@ -110,6 +111,7 @@ class Layout:
         ends: (texts,) int64, the last token of each.
         positions: (T,) int64, each token's place in its text, from 0.
         wanted: (texts,) int64, the one token of each text whose output is needed; None for all tokens.
+        shared: What is made of it once for all layers of a model, by whoever needs it.
     """
 
     def __init__(self, lengths: Int64[Tensor, " texts"]) -> None:
@@ -131,6 +133,7 @@ class Layout:
         firsts = self.starts.repeat_interleave(lengths, output_size=total)
         self.positions = torch.arange(total, device=lengths.device) - firsts
         self.wanted: Tensor | None = None
+        self.shared: dict[Any, Any] = {}
 
     @cached_property
     def groups(self) -> tuple[Texts, ...]:
@@ -158,6 +161,7 @@ class Layout:
             wanted: Its place in the row, for each text.
         """
         narrowed = copy.copy(self)
+        narrowed.shared = {}
         narrowed.wanted = wanted
         places = wanted - self.starts
         groups, first = [], 0

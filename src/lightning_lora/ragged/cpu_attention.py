@@ -1,0 +1,200 @@
+"""Attention of a ragged batch on a CPU, as one step of autograd over all texts.
+
+    W = softmax(scale · Q Kᵀ + bias),   O = (m ⊙ W) V,   m from dropout                  (arXiv 1706.03762, equation 1)
+
+    dV = (m ⊙ W)ᵀ dO,   dS = softmax'(m ⊙ dO Vᵀ),   dQ = scale · dS K,   dK = scale · dSᵀ Q
+
+Texts of like length are computed together. With short texts the products take less time than calling them: so rows
+are gathered straight into the shape that a product needs, one mask is drawn for all texts, and what the parts of a
+batch give is put in place by one gather. Kept for backward are Q, K, V and W; torch's own keeps the dropped W and the
+mask beside them, and looks for rows without a key.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from lightning_lora.lora import draw_seed, dropout_factors
+from lightning_lora.ragged.layout import Layout, Texts
+
+
+def cpu_attention(
+    query: Float[Tensor, "tokens heads width"],
+    key: Float[Tensor, "tokens key_heads width"],
+    value: Float[Tensor, "tokens key_heads value_width"],
+    *,
+    layout: Layout,
+    causal: bool,
+    window: int | None,
+    p: float,
+    scale: float,
+) -> Float[Tensor, "outputs heads value_width"]:
+    """Attention within each text, for all tokens or for those that the layout wants.
+
+    Args:
+        query: Of all tokens.
+        key: Of all tokens; a head may serve several heads of the queries, side by side.
+        value: As ``key``.
+        layout: Where the texts lie, and which tokens' output is wanted.
+        causal: Whether a token sees only those before it.
+        window: Only keys less than this many places away are seen; None for no limit.
+        p: Dropout of the attention weights; the seed comes from `draw_seed`.
+        scale: Of the scores.
+    """
+    biases = [texts.bias(causal, window, query.dtype) for texts in layout.groups]
+    seed = draw_seed() if p else 0
+    found: Tensor = _Attention.apply(query, key, value, layout, biases, p, seed, scale)  # type: ignore[no-untyped-call]
+    return found
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Where the heads' rows of tokens go and come from, counted as token · heads + head.
+
+    Attributes:
+        queries: For each group of texts, the rows of (texts, heads, queries); padding repeats its text's first token.
+        keys: Likewise of (texts, heads, keys), with the heads of the keys.
+        real: For each group with padding, (texts, 1, queries, 1), 1 for queries and 0 for padding; else None.
+        outputs: For each wanted token and head, its row among the groups' outputs, one group after another.
+        tokens: Likewise for every token, its row among the groups' keys.
+    """
+
+    queries: tuple[Int64[Tensor, " _"], ...]
+    keys: tuple[Int64[Tensor, " _"], ...]
+    real: tuple[Tensor | None, ...]
+    outputs: Int64[Tensor, " _"]
+    tokens: Int64[Tensor, " _"]
+
+
+def _rows_of(layout: Layout, heads: int, key_heads: int) -> _Rows:
+    """Made once for a batch: its layers share them."""
+    cached = layout.shared
+    if (heads, key_heads) not in cached:
+        head, serving = torch.arange(heads)[:, None], torch.arange(heads)[:, None] // (heads // key_heads)
+        queries, keys, real, outputs, tokens = [], [], [], [], []
+        before_queries = before_keys = 0
+        for texts in layout.groups:
+            at = _tokens_at(texts)
+            places = texts.slots % texts.longest
+            text = texts.slots // texts.longest
+            asked = at if texts.wanted is None else at.gather(1, texts.wanted[:, None])
+            queries.append((asked[:, None, :] * heads + head).flatten())
+            keys.append((at[:, None, :] * key_heads + serving).flatten())
+            padded = texts.wanted is None and not texts.is_even
+            real.append((torch.arange(texts.longest) < texts.lengths[:, None])[:, None, :, None] if padded else None)
+            every = before_keys + (text[:, None] * heads + head.T) * texts.longest + places[:, None]
+            tokens.append(every.flatten())
+            if texts.wanted is not None:
+                every = before_queries + torch.arange(len(texts.lengths) * heads)
+            outputs.append(every.flatten())
+            before_queries, before_keys = before_queries + len(queries[-1]), before_keys + len(keys[-1])
+        gathers = (tuple(queries), tuple(keys), tuple(real), torch.cat(outputs), torch.cat(tokens))
+        cached[heads, key_heads] = _Rows(*gathers)
+    found: _Rows = cached[heads, key_heads]
+    return found
+
+
+def _tokens_at(texts: Texts) -> Int64[Tensor, "texts longest"]:
+    """The token at each place of the padded view."""
+    starts = texts.tokens.start + texts.lengths.cumsum(0) - texts.lengths
+    places = torch.arange(texts.longest)
+    at: Tensor = starts[:, None] + torch.where(places < texts.lengths[:, None], places, 0)
+    return at
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        layout: Layout,
+        biases: list[Tensor | None],
+        p: float,
+        seed: int,
+        scale: float,
+    ) -> Tensor:
+        rows = _rows_of(layout, query.shape[1], key.shape[1])
+        parts, outputs, weights = (query * scale, key, value), [], []
+        factors = _factors(layout, query, p, seed)
+        for number, (texts, bias) in enumerate(zip(layout.groups, biases, strict=True)):
+            q, k, v = _gathered(parts, rows, number, texts, query.shape[1])
+            scores = _product(q, k.mT)
+            w = (scores if bias is None else scores.add_(bias)).softmax(-1)
+            weights.append(w)
+            outputs.append(_product(w * factors[number] if p else w, v).flatten(0, 2))
+        ctx.save_for_backward(query, key, value, *weights)
+        ctx.layout, ctx.p, ctx.seed, ctx.scale = layout, p, seed, scale
+        return torch.cat(outputs).index_select(0, rows.outputs).view(-1, query.shape[1], value.shape[2])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, *weights = ctx.saved_tensors
+        heads, layout = query.shape[1], ctx.layout
+        rows = _rows_of(layout, heads, key.shape[1])
+        factors = _factors(layout, query, ctx.p, ctx.seed)
+        parts = (query * ctx.scale, key, value)
+        wanted = None if layout.wanted is None else torch.arange(len(layout.lengths) * heads)
+        flat = gradient.reshape(-1, gradient.shape[2])
+        dq, dk, dv, done = [], [], [], 0
+        for number, texts in enumerate(layout.groups):
+            q, k, v = _gathered(parts, rows, number, texts, heads)
+            w = weights[number]
+            asked = rows.queries[number] if wanted is None else wanted[done : done + q.shape[0] * heads]
+            done += q.shape[0] * heads
+            g = flat.index_select(0, asked).view(*q.shape[:3], -1)
+            if (real := rows.real[number]) is not None:
+                g.mul_(real)
+            dw, dropped = _product(g, v.mT), w
+            if ctx.p:
+                dw.mul_(factors[number])
+                dropped = w * factors[number]
+            dv.append(_product(dropped.mT, g).flatten(0, 2))
+            ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
+            dq.append(_product(ds, k).flatten(0, 2))
+            dk.append(_product(ds.mT, q).flatten(0, 2))
+        of_query = torch.cat(dq).index_select(0, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale)
+        if layout.wanted is not None:
+            of_query = torch.zeros_like(query).index_copy_(0, layout.wanted, of_query)
+        return of_query, _summed(dk, rows, key, heads), _summed(dv, rows, value, heads), *[None] * 5
+
+
+def _gathered(
+    parts: tuple[Tensor, Tensor, Tensor], rows: _Rows, number: int, texts: Texts, heads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values of a group, each (texts, heads, places, width)."""
+    indices = (rows.queries[number], rows.keys[number], rows.keys[number])
+    found = (part.reshape(-1, part.shape[2]).index_select(0, index) for part, index in zip(parts, indices, strict=True))
+    q, k, v = (rows_.view(len(texts.lengths), heads, -1, rows_.shape[1]) for rows_ in found)
+    return q, k, v
+
+
+def _product(one: Float[Tensor, "n h a b"], two: Float[Tensor, "n h b c"]) -> Float[Tensor, "n h a c"]:
+    """`torch.matmul` of two contiguous tensors or their transposes, without its search for a shape."""
+    product = torch.bmm(one.flatten(0, 1), two.flatten(0, 1))
+    return product.view(*one.shape[:2], *product.shape[1:])
+
+
+def _factors(layout: Layout, like: Tensor, p: float, seed: int) -> list[Tensor]:
+    """Of dropout, for each group of texts; drawn together."""
+    if not p:
+        return []
+    shapes = []
+    for texts in layout.groups:
+        asked = texts.longest if texts.wanted is None else 1
+        shapes.append((len(texts.lengths), like.shape[1], asked, texts.longest))
+    sizes = [torch.Size(shape).numel() for shape in shapes]
+    drawn = torch.split(dropout_factors((sum(sizes),), p, seed, dtype=like.dtype), sizes)
+    return [part.view(shape) for part, shape in zip(drawn, shapes, strict=True)]
+
+
+def _summed(parts: list[Tensor], rows: _Rows, like: Tensor, heads: int) -> Tensor:
+    """Gradients of the groups' keys or values, put back to their tokens and summed over the heads that share them."""
+    by_token = torch.cat(parts).index_select(0, rows.tokens).view(-1, heads, like.shape[2])
+    if heads == like.shape[1]:
+        return by_token
+    return by_token.view(-1, like.shape[1], heads // like.shape[1], like.shape[2]).sum(2)
