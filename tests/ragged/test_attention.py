@@ -62,3 +62,11 @@ def test_of_the_tokens_that_are_not_wanted_nothing_is_computed() -> None:
     others = torch.ones(sum(LENGTHS), dtype=torch.bool).index_fill(0, wanted, False)
     assert int(found[0, others].count_nonzero()) == 0
     assert int(whole[0, others].count_nonzero()) > 0
+
+
+def test_a_second_derivative_is_refused() -> None:
+    parts = tokens()
+    found, _ = ragged_attention(nn.Module(), *parts, None, ragged=Layout(torch.tensor(LENGTHS)), is_causal=False)
+    (first,) = torch.autograd.grad(found.square().sum(), parts[:1], create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from lightning_lora.lora import draw_seed, dropout_factors
 from lightning_lora.ragged.layout import Layout, Texts
@@ -132,6 +133,7 @@ class _Attention(torch.autograd.Function):
         return torch.cat(outputs).index_select(0, rows.outputs).view(-1, query.shape[1], value.shape[2])
 
     @staticmethod
+    @once_differentiable  # W is kept as a number: a second derivative would be wrong
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
         heads, layout = query.shape[1], ctx.layout
