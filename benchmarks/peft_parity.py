@@ -173,12 +173,12 @@ def record_of(
 ) -> dict[str, Any]:
     """A task's rows with what is needed to repeat them; ``settings`` are names of options."""
     model = Path(options.model)
+    given = {name: getattr(options, name) for name in settings}
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
     return {
-        "command": f"python benchmarks/{Path(sys.argv[0]).name} --model MODEL --data GLUE --tasks {task}"
-        + "".join(
-            f" --{name.replace('_', '-')} {getattr(options, name)}" for name in settings if getattr(options, name)
-        ),
-        "settings": {name: getattr(options, name) for name in settings} | {"lora": "qv", "rank": RunConfig().rank},
+        "command": " ".join(["python", script, "--model MODEL --data GLUE --tasks", task, *words]),
+        "settings": {"lora": "qv", "rank": RunConfig().rank} | given,
         "model": model.parent.name if model.name == "model" else model.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in versions},
