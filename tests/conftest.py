@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import jaxtyping
 import pytest
 import torch
 
@@ -34,3 +35,11 @@ def read_only_folder() -> Iterator[Path]:
             if root:
                 os.seteuid(0)
             Path(name).chmod(0o755)
+
+
+@pytest.fixture
+def _plain_functions() -> Iterator[None]:
+    """Without the checks of shapes in signatures that tests run with, which cannot be traced."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,10 +1,8 @@
 """Many adapters on one base: switching, deleting, swapping what is merged, swapping values without recompiling."""
 
 import copy
-from collections.abc import Iterator
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 from tiny_models import TINY
@@ -218,14 +216,6 @@ def test_training_several_adapters_at_once() -> None:
     train_adapters(model, ["b"], new)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     assert trained == {name for name in factors | heads if ".adapters.b." in name}
-
-
-@pytest.fixture
-def _plain_functions() -> Iterator[None]:
-    """Without the checks of shapes in signatures that tests run with, which Dynamo cannot trace."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("_plain_functions")

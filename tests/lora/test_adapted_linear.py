@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jaxtyping
 import pytest
 import torch
 import torch.autograd.forward_ad as fwAD
@@ -419,14 +418,6 @@ def test_function_transforms_see_the_composition() -> None:
     _, grad_A, grad_B = gradients(layer, x)
     torch.testing.assert_close(found["adapters.default.A"], grad_A)
     torch.testing.assert_close(found["adapters.default.B"], grad_B)
-
-
-@pytest.fixture
-def _plain_functions() -> Iterator[None]:
-    """Without the checks of shapes in signatures that tests run with, which cannot be traced."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("_plain_functions")

@@ -100,7 +100,7 @@ def _rows_of(layout: Layout, heads: int, key_heads: int) -> _Rows:
 
 def _tokens_at(texts: Texts) -> Int64[Tensor, "texts longest"]:
     """The token at each place of the padded view."""
-    starts = texts.tokens.start + texts.lengths.cumsum(0) - texts.lengths
+    starts = texts.tokens.start + texts.starts
     places = torch.arange(texts.longest)
     at: Tensor = starts[:, None] + torch.where(places < texts.lengths[:, None], places, 0)
     return at

@@ -26,18 +26,28 @@ class Texts:
         wanted: (texts,) int64, the place in each text of the one token whose output is needed; None for all tokens.
     """
 
-    def __init__(self, lengths: Int64[Tensor, " texts"], longest: int, tokens: slice) -> None:
-        self.lengths, self.longest, self.tokens = lengths, longest, tokens
+    def __init__(
+        self,
+        lengths: Int64[Tensor, " texts"],
+        longest: int,
+        tokens: slice,
+        wanted: Int64[Tensor, " texts"] | None = None,
+    ) -> None:
+        self.lengths, self.longest, self.tokens, self.wanted = lengths, longest, tokens, wanted
         self._count: int = tokens.stop - tokens.start
-        self.wanted: Tensor | None = None
         self._biases: dict[tuple[bool, int | None, torch.dtype], Tensor | None] = {}
+
+    @cached_property
+    def starts(self) -> Int64[Tensor, " texts"]:
+        """Where each begins, counted from the first of them."""
+        starts: Tensor = self.lengths.cumsum(0) - self.lengths
+        return starts
 
     @cached_property
     def slots(self) -> Int64[Tensor, " tokens"]:
         """Each token's place in the padded view, counted row by row."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        starts = self.lengths.cumsum(0) - self.lengths
-        moved = (rows * self.longest - starts).repeat_interleave(self.lengths, output_size=self._count)
+        moved = (rows * self.longest - self.starts).repeat_interleave(self.lengths, output_size=self._count)
         return torch.arange(self._count, device=self.lengths.device) + moved
 
     @cached_property
@@ -63,8 +73,7 @@ class Texts:
         """The padded view, or of each text the one token that is wanted."""
         if self.wanted is None:
             return self.padded(values)
-        starts = self.lengths.cumsum(0) - self.lengths
-        return values[self.tokens].index_select(0, starts + self.wanted).unsqueeze(1)
+        return values[self.tokens].index_select(0, self.starts + self.wanted).unsqueeze(1)
 
     def bias(
         self, causal: bool, window: int | None, dtype: torch.dtype
@@ -166,9 +175,8 @@ class Layout:
         places = wanted - self.starts
         groups, first = [], 0
         for group in self.groups:
-            texts = Texts(group.lengths, group.longest, group.tokens)
-            texts.wanted = places[first : first + len(group.lengths)]
-            groups.append(texts)
-            first += len(group.lengths)
+            last = first + len(group.lengths)
+            groups.append(Texts(group.lengths, group.longest, group.tokens, places[first:last]))
+            first = last
         narrowed.__dict__["groups"] = tuple(groups)
         return narrowed
