@@ -12,15 +12,9 @@ Scores are what is compared; the seconds in the record are no measure of speed w
 """
 
 import argparse
-import importlib.metadata
-import json
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +23,7 @@ import peft
 import torch
 import torch.nn.functional as F
 from lightning import seed_everything
+from records import earlier_rows, record_of, write_record
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,7 +31,6 @@ from torch import Tensor, nn
 from transformers import get_scheduler
 
 from lightning_lora import build, running
-from lightning_lora.atomic import atomic_file
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
@@ -163,42 +157,14 @@ def summary(rows: list[dict[str, Any]]) -> Table:
 SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "masks")
 
 
-def record_of(
-    options: argparse.Namespace,
-    task: str,
-    rows: list[dict[str, Any]],
-    *,
-    settings: Sequence[str] = SETTINGS,
-    versions: Sequence[str] = VERSIONS,
-) -> dict[str, Any]:
-    """A task's rows with what is needed to repeat them; ``settings`` are names of options."""
-    model = Path(options.model)
-    given = {name: getattr(options, name) for name in settings}
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
-    script = f"benchmarks/{Path(sys.argv[0]).name}"
-    return {
-        "command": " ".join(["python", script, "--model MODEL --data GLUE --tasks", task, *words]),
-        "settings": {"lora": "qv", "rank": RunConfig().rank} | given,
-        "model": model.parent.name if model.name == "model" else model.name,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in versions},
-        "rows": [row for row in rows if row["task"] == task],
-    }
+def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A task's rows with what is needed to repeat them."""
+    return record_of(options, task, rows, settings=SETTINGS, versions=VERSIONS)
 
 
 def record_file(options: argparse.Namespace, task: str) -> Path:
     """Where a task's record is kept."""
     return Path(options.out / f"peft_parity_{task}_{options.masks}_masks.json")
-
-
-def earlier_rows(options: argparse.Namespace, task: str) -> list[dict[str, Any]]:
-    """The rows of an earlier call with the same settings and versions."""
-    file = record_file(options, task)
-    if not file.is_file():
-        return []
-    earlier, now = json.loads(file.read_text()), record_of(options, task, [])
-    same = all(earlier[key] == now[key] for key in ("settings", "model", "versions"))
-    return [row for row in earlier["rows"] if same and row["seed"] in options.seeds]
 
 
 def main() -> None:
@@ -215,7 +181,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
 
-    rows = [row for task in options.tasks for row in earlier_rows(options, task)]
+    rows: list[dict[str, Any]] = []
+    for task in options.tasks:
+        earlier = earlier_rows(record_file(options, task), made_record(options, task, []))
+        rows += [row for row in earlier if row["seed"] in options.seeds]
     done = {(row["task"], row["seed"]) for row in rows}
     jobs = [(task, seed) for task in options.tasks for seed in options.seeds if (task, seed) not in done]
     for number, (task, seed) in enumerate(track(jobs, description="task x seed", console=Console(stderr=True))):
@@ -228,8 +197,7 @@ def main() -> None:
         for side, (metrics, seconds) in results.items():
             row |= {side: metrics[metric], f"{side}_seconds": seconds}
         rows.append(row)
-        with atomic_file(record_file(options, task)) as temporary:
-            temporary.write_text(json.dumps(record_of(options, task, rows), indent=2) + "\n")
+        write_record(record_file(options, task), made_record(options, task, rows))
     Console().print(summary(rows))
 
 

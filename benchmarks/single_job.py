@@ -12,7 +12,6 @@ written anew after every side; the same command again goes on where it was stopp
 
 import argparse
 import io
-import json
 import multiprocessing
 import statistics
 import tempfile
@@ -28,7 +27,8 @@ import lightning
 import loralib
 import numpy as np
 import torch
-from peft_parity import VERSIONS, configuration, peft_model_from_the_same_start, record_of
+from peft_parity import VERSIONS, configuration, peft_model_from_the_same_start
+from records import earlier_rows, record_of, write_record
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,7 +36,6 @@ from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from lightning_lora import build, running
-from lightning_lora.atomic import atomic_file
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import LoraConfig, MergeConfig, RunConfig
 from lightning_lora.targets import ROLE_SETS
@@ -264,7 +263,7 @@ def main() -> None:
 
     rows: list[dict[str, Any]] = []
     for task in options.tasks:
-        rows += earlier_rows(options, task)
+        rows += earlier_rows(record_file(options, task), made_record(options, task, []))
     done = {(row["task"], row["round"], row["side"]) for row in rows}
     jobs = [
         (task, number, side)
@@ -280,24 +279,13 @@ def main() -> None:
         )
         measured = in_its_own_process(side, config)
         rows.append({"task": task, "round": number, "side": side, **asdict(measured)})
-        with atomic_file(record_file(options, task)) as temporary:
-            temporary.write_text(json.dumps(made_record(options, task, rows), indent=2) + "\n")
+        write_record(record_file(options, task), made_record(options, task, rows))
     Console().print(summary(rows))
 
 
 def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A task's rows with what is needed to repeat them."""
     return record_of(options, task, rows, settings=SETTINGS, versions=(*VERSIONS, "accelerate", "loralib"))
-
-
-def earlier_rows(options: argparse.Namespace, task: str) -> list[dict[str, Any]]:
-    """The rows of an earlier call with the same settings, versions and machine."""
-    file = record_file(options, task)
-    if not file.is_file():
-        return []
-    earlier, now = json.loads(file.read_text()), made_record(options, task, [])
-    same = all(earlier[key] == now[key] for key in now if key not in ("rows", "command"))
-    return list(earlier["rows"]) if same else []
 
 
 if __name__ == "__main__":

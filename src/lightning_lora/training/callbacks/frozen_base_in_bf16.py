@@ -20,7 +20,7 @@ class FrozenBaseInBf16(Callback):
     are of the fp32 model. It costs memory for the fp32 values, kept on the CPU.
 
     Attributes:
-        in_force: Whether the base is in bf16 now.
+        used: Whether training was, or is, on the rounded base.
     """
 
     def __init__(self, *, only_where_native: bool) -> None:
@@ -29,16 +29,21 @@ class FrozenBaseInBf16(Callback):
         Args:
             only_where_native: Do nothing on a device that has no instructions for bf16, where it would be slower.
         """
-        self.in_force = self.used = False
+        self.used = False
         self._only_where_native = only_where_native
         self._exact: list[tuple[nn.Parameter, Tensor]] = []
         self._hooks: list[Any] = []
+
+    @property
+    def in_force(self) -> bool:
+        """Whether the base is in bf16 now."""
+        return bool(self._exact)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Round, unless the device has no bf16 and that was said to matter."""
         if self.in_force or (self._only_where_native and not native_bf16(trainer.strategy.root_device)):
             return
-        self.in_force = self.used = True
+        self.used = True
         for module in pl_module.modules():
             if isinstance(module, LowRankDelta):
                 continue  # takes any input
@@ -68,7 +73,7 @@ class FrozenBaseInBf16(Callback):
             parameter.data = exact.to(parameter.device)
         for hook in self._hooks:
             hook.remove()
-        self._exact, self._hooks, self.in_force = [], [], False
+        self._exact, self._hooks = [], []
 
 
 def _widened(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
