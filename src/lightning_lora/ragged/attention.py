@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -43,7 +44,7 @@ def ragged_attention(
         key: As ``query``.
         value: As ``query``.
         attention_mask: None; the layout has what it would say.
-        ragged: Where the texts lie, and which tokens' output is wanted; that of the others is zero.
+        ragged: Where the texts lie, and which tokens' output is wanted; that of the others, and of filler, is zero.
         dropout: Of the attention weights.
         scaling: Of the scores; None is 1 / sqrt(width).
         is_causal: Whether a token sees only those before it.
@@ -69,6 +70,8 @@ def ragged_attention(
                 output = _capped(queries, keys, values, bias, dropout, scale, softcap)
             outputs.append(output.flatten(0, 1) if ragged.wanted is not None else texts.unpadded(output))
         found = torch.cat(outputs)
+        if ragged.wanted is None:
+            found = F.pad(found, (0, 0, 0, 0, 0, ragged.filler))
     if ragged.wanted is not None:
         found = found.new_zeros(query.shape[2], *found.shape[1:]).index_copy(0, ragged.wanted, found)
     return found.unsqueeze(0), None

@@ -6,8 +6,8 @@
 
 Texts of like length are computed together. With short texts the products take less time than calling them: so rows
 are gathered straight into the shape that a product needs, one mask is drawn for all texts, and what the parts of a
-batch give is put in place by one gather. Kept for backward are Q, K, V and W; torch's own keeps the dropped W and the
-mask beside them, and looks for rows without a key.
+batch give is put in place by one gather. Kept for backward are Q, K, V and W, in which a minus sign stands for what
+dropout drops; torch's own keeps the dropped W and the mask beside them, and looks for rows without a key.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_lora.lora import draw_seed, dropout_factors
+from lightning_lora.lora import draw_seed, dropout_signs, kept_factor
 from lightning_lora.ragged.layout import Layout, Texts
 
 
@@ -59,7 +59,8 @@ class _Rows:
         queries: For each group of texts, the rows of (texts, heads, queries); padding repeats its text's first token.
         keys: Likewise of (texts, heads, keys), with the heads of the keys.
         real: For each group with padding, (texts, 1, queries, 1), 1 for queries and 0 for padding; else None.
-        outputs: For each wanted token and head, its row among the groups' outputs, one group after another.
+        outputs: For each wanted token and head, its row among the groups' outputs, one group after another; for filler
+            the row behind the last.
         tokens: Likewise for every token, its row among the groups' keys.
     """
 
@@ -92,6 +93,10 @@ def _rows_of(layout: Layout, heads: int, key_heads: int) -> _Rows:
                 every = before_queries + torch.arange(len(texts.lengths) * heads)
             outputs.append(every.flatten())
             before_queries, before_keys = before_queries + len(queries[-1]), before_keys + len(keys[-1])
+        rows_of_filler = layout.filler * heads
+        tokens.append(torch.full((rows_of_filler,), before_keys))
+        if layout.wanted is None:
+            outputs.append(torch.full((rows_of_filler,), before_queries))
         gathers = (tuple(queries), tuple(keys), tuple(real), torch.cat(outputs), torch.cat(tokens))
         cached[heads, key_heads] = _Rows(*gathers)
     found: _Rows = cached[heads, key_heads]
@@ -120,17 +125,20 @@ class _Attention(torch.autograd.Function):
         scale: float,
     ) -> Tensor:
         rows = _rows_of(layout, query.shape[1], key.shape[1])
-        parts, outputs, weights = (query * scale, key, value), [], []
-        factors = _factors(layout, query, p, seed)
+        parts, outputs, weights = _parts(query, key, value, scale), [], []
+        signs = _signs(layout, query.shape[1], p, seed)
         for number, (texts, bias) in enumerate(zip(layout.groups, biases, strict=True)):
             q, k, v = _gathered(parts, rows, number, texts, query.shape[1])
             scores = _product(q, k.mT)
             w = (scores if bias is None else scores.add_(bias)).softmax(-1)
+            if p:
+                w.copysign_(signs[number])
             weights.append(w)
-            outputs.append(_product(w * factors[number] if p else w, v).flatten(0, 2))
+            outputs.append(_product(w.relu() if p else w, v).flatten(0, 2))
         ctx.save_for_backward(query, key, value, *weights)
-        ctx.layout, ctx.p, ctx.seed, ctx.scale = layout, p, seed, scale
-        return torch.cat(outputs).index_select(0, rows.outputs).view(-1, query.shape[1], value.shape[2])
+        ctx.layout, ctx.p, ctx.scale = layout, p, scale
+        found = _placed(outputs, rows.outputs).view(-1, query.shape[1], value.shape[2])
+        return (found.mul_(kept_factor(p)) if p else found).to(query.dtype)
 
     @staticmethod
     @once_differentiable  # W is kept as a number: a second derivative would be wrong
@@ -138,10 +146,9 @@ class _Attention(torch.autograd.Function):
         query, key, value, *weights = ctx.saved_tensors
         heads, layout = query.shape[1], ctx.layout
         rows = _rows_of(layout, heads, key.shape[1])
-        factors = _factors(layout, query, ctx.p, ctx.seed)
-        parts = (query * ctx.scale, key, value)
+        parts = _parts(query, key, value, ctx.scale)
         wanted = None if layout.wanted is None else torch.arange(len(layout.lengths) * heads)
-        flat = gradient.reshape(-1, gradient.shape[2])
+        flat = gradient.reshape(-1, gradient.shape[2]).to(parts[0].dtype)
         dq, dk, dv, done = [], [], [], 0
         for number, texts in enumerate(layout.groups):
             q, k, v = _gathered(parts, rows, number, texts, heads)
@@ -151,18 +158,33 @@ class _Attention(torch.autograd.Function):
             g = flat.index_select(0, asked).view(*q.shape[:3], -1)
             if (real := rows.real[number]) is not None:
                 g.mul_(real)
-            dw, dropped = _product(g, v.mT), w
             if ctx.p:
-                dw.mul_(factors[number])
-                dropped = w * factors[number]
-            dv.append(_product(dropped.mT, g).flatten(0, 2))
+                g.mul_(kept_factor(ctx.p))
+            dw, left = _product(g, v.mT), w
+            if ctx.p:
+                dw, left, w = torch.ops.aten.threshold_backward(dw, w, 0), w.relu(), w.abs()
+            dv.append(_product(left.mT, g).flatten(0, 2))
             ds = torch.ops.aten._softmax_backward_data(dw, w, -1, w.dtype)
             dq.append(_product(ds, k).flatten(0, 2))
             dk.append(_product(ds.mT, q).flatten(0, 2))
-        of_query = torch.cat(dq).index_select(0, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale)
+        of_query = _placed(dq, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale).to(query.dtype)
         if layout.wanted is not None:
             of_query = torch.zeros_like(query).index_copy_(0, layout.wanted, of_query)
         return of_query, _summed(dk, rows, key, heads), _summed(dv, rows, value, heads), *[None] * 5
+
+
+def _parts(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled queries, keys and values in fp32 where they are of a narrower type.
+
+    The products are small, so narrow ones are no faster; and of narrow ones a kernel is made for every new shape.
+    """
+    wider = torch.promote_types(query.dtype, torch.float32)
+    return query.to(wider) * scale, key.to(wider), value.to(wider)
+
+
+def _placed(parts: list[Float[Tensor, "_ width"]], rows: Int64[Tensor, " outputs"]) -> Float[Tensor, "outputs width"]:
+    """Rows of the groups' results; the row behind the last is zero, for the filler."""
+    return torch.cat([*parts, parts[0].new_zeros(1, parts[0].shape[1])]).index_select(0, rows)
 
 
 def _gathered(
@@ -181,22 +203,22 @@ def _product(one: Float[Tensor, "n h a b"], two: Float[Tensor, "n h b c"]) -> Fl
     return product.view(*one.shape[:2], *product.shape[1:])
 
 
-def _factors(layout: Layout, like: Tensor, p: float, seed: int) -> list[Tensor]:
+def _signs(layout: Layout, heads: int, p: float, seed: int) -> list[Tensor]:
     """Of dropout, for each group of texts; drawn together."""
     if not p:
         return []
     shapes = []
     for texts in layout.groups:
         asked = texts.longest if texts.wanted is None else 1
-        shapes.append((len(texts.lengths), like.shape[1], asked, texts.longest))
+        shapes.append((len(texts.lengths), heads, asked, texts.longest))
     sizes = [torch.Size(shape).numel() for shape in shapes]
-    drawn = torch.split(dropout_factors((sum(sizes),), p, seed, dtype=like.dtype), sizes)
+    drawn = torch.split(dropout_signs((sum(sizes),), p, seed), sizes)
     return [part.view(shape) for part, shape in zip(drawn, shapes, strict=True)]
 
 
 def _summed(parts: list[Tensor], rows: _Rows, like: Tensor, heads: int) -> Tensor:
     """Gradients of the groups' keys or values, put back to their tokens and summed over the heads that share them."""
-    by_token = torch.cat(parts).index_select(0, rows.tokens).view(-1, heads, like.shape[2])
-    if heads == like.shape[1]:
-        return by_token
-    return by_token.view(-1, like.shape[1], heads // like.shape[1], like.shape[2]).sum(2)
+    by_token = _placed(parts, rows.tokens).view(-1, heads, like.shape[2])
+    if heads > like.shape[1]:
+        by_token = by_token.view(-1, like.shape[1], heads // like.shape[1], like.shape[2]).sum(2)
+    return by_token.to(like.dtype)

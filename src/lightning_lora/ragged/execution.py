@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -16,6 +18,7 @@ FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert"
 """Encoders whose head reads the first token."""
 LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
 """Decoders whose head, `score`, reads the last token of the text."""
+FEW_LENGTHS = 64
 RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
 # Their tables of positions begin behind the padding token's number.
 _POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
@@ -47,10 +50,13 @@ def ragged_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tenso
     """
     if not isinstance(model, PreTrainedModel) or not runs_ragged(model):
         raise ValueError(f"{type(model).__name__} does not run without padding; {RUNS_RAGGED}")
-    layout = Layout(inputs["lengths"])
-    tokens = {name: value for name, value in inputs.items() if name != "lengths"}
-    if len(layout.positions) != tokens["input_ids"].shape[1]:
-        raise ValueError(f"lengths sum to {len(layout.positions)}, in a row of {tokens['input_ids'].shape[1]} tokens")
+    layout = Layout(inputs["lengths"], _multiple(model))
+    given = inputs["input_ids"].shape[1]
+    if given != len(layout.positions) - layout.filler:
+        raise ValueError(
+            f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens"
+        )
+    tokens = {name: F.pad(value, (0, layout.filler)) for name, value in inputs.items() if name != "lengths"}
     arguments: dict[str, Any] = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
     reads_last = model.config.model_type in LAST_TOKEN
     wanted = layout.ends if reads_last else layout.starts
@@ -62,6 +68,11 @@ def ragged_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tenso
         with _first_tokens_only(model, layout, alone):
             logits: Tensor = model(**arguments).logits
         return logits
+
+
+def _multiple(model: PreTrainedModel) -> int:
+    """Of which T is made a multiple: oneDNN makes a kernel for every shape of a product that is not in fp32."""
+    return FEW_LENGTHS if model.dtype != torch.float32 else 1
 
 
 def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 tokens"]:

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -112,22 +113,26 @@ class Texts:
 
 
 class Layout:
-    """Texts one after another in a row of T tokens, without padding.
+    """Texts one after another in a row of T tokens, without padding between them.
+
+    Behind the texts there may be filler, so that batches have fewer different T. It is seen by no token and sees none.
 
     Attributes:
+        filler: Tokens behind the last text.
         lengths: (texts,) int64, tokens of each text, on the device of the tokens.
         starts: (texts,) int64, where each begins.
         ends: (texts,) int64, the last token of each.
-        positions: (T,) int64, each token's place in its text, from 0.
+        positions: (T,) int64, each token's place in its text, from 0; 0 for filler.
         wanted: (texts,) int64, the one token of each text whose output is needed; None for all tokens.
         shared: What is made of it once for all layers of a model, by whoever needs it.
     """
 
-    def __init__(self, lengths: Int64[Tensor, " texts"]) -> None:
+    def __init__(self, lengths: Int64[Tensor, " texts"], multiple: int = 1) -> None:
         """Lay them out.
 
         Args:
             lengths: Tokens of each text, on the device of the tokens.
+            multiple: T is a multiple of this.
 
         Raises:
             ValueError: there is no text, or one without tokens.
@@ -139,8 +144,9 @@ class Layout:
         self.ends = lengths.cumsum(0) - 1
         self.starts = self.ends - lengths + 1
         total = sum(self._counts)
+        self.filler = -total % multiple
         firsts = self.starts.repeat_interleave(lengths, output_size=total)
-        self.positions = torch.arange(total, device=lengths.device) - firsts
+        self.positions = F.pad(torch.arange(total, device=lengths.device) - firsts, (0, self.filler))
         self.wanted: Tensor | None = None
         self.shared: dict[Any, Any] = {}
 

@@ -33,6 +33,7 @@ class FrozenBaseInBf16(Callback):
         self._only_where_native = only_where_native
         self._exact: list[tuple[nn.Parameter, Tensor]] = []
         self._hooks: list[Any] = []
+        self._deltas: list[LowRankDelta] = []
 
     @property
     def in_force(self) -> bool:
@@ -46,7 +47,9 @@ class FrozenBaseInBf16(Callback):
         self.used = True
         for module in pl_module.modules():
             if isinstance(module, LowRankDelta):
-                continue  # takes any input
+                module.rounds_factors = True
+                self._deltas.append(module)
+                continue
             own = list(module.parameters(recurse=False))
             if any(parameter.requires_grad for parameter in own):
                 # A head: its weights are fp32, and so must be what it is given.
@@ -57,8 +60,14 @@ class FrozenBaseInBf16(Callback):
                     self._exact.append((parameter, parameter.data.cpu()))
                     parameter.data = parameter.data.bfloat16()
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore before the last dev pass, which is then of the fp32 model and need not be done again."""
+        assert isinstance(pl_module, LoRAClassifier)
+        if trainer.global_step >= pl_module.total_steps:
+            self._restore()
+
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore, and have the dev splits scored once more: the scores so far are of the rounded base."""
+        """Restore where training ended early, and have the dev splits scored once more: so far with the rounded base."""
         if self.in_force:
             self._restore()
             assert isinstance(pl_module, LoRAClassifier)
@@ -73,7 +82,9 @@ class FrozenBaseInBf16(Callback):
             parameter.data = exact.to(parameter.device)
         for hook in self._hooks:
             hook.remove()
-        self._exact, self._hooks = [], []
+        for delta in self._deltas:
+            delta.rounds_factors = False
+        self._exact, self._hooks, self._deltas = [], [], []
 
 
 def _widened(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
