@@ -15,9 +15,10 @@ from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig, run_config_of
 from lightning_lora.data import TextDataModule
+from lightning_lora.data.collation import Padding
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
-from lightning_lora.ragged import RUNS_RAGGED, runs_ragged
+from lightning_lora.ragged import runs_ragged
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.targets import Role
 from lightning_lora.tasks import Task
@@ -169,9 +170,6 @@ def inspect(config: RunConfig) -> InjectionReport:
 
 def data_module(config: RunConfig, task: Task, backbone: Backbone) -> TextDataModule:
     """The run's batches, nothing read yet."""
-    if config.data.ragged and not runs_ragged(backbone.model):
-        kind = type(backbone.model).__name__
-        raise ValueError(f"data.ragged=true: {kind} does not run without padding, leave it out; {RUNS_RAGGED}")
     return TextDataModule(
         task,
         backbone.tokenizer,
@@ -183,8 +181,14 @@ def data_module(config: RunConfig, task: Task, backbone: Backbone) -> TextDataMo
         num_workers=config.data.num_workers,
         cache_dir=config.data.cache_dir,
         max_positions=backbone.max_length,
-        ragged=config.data.ragged,
+        padding=_padding(config, backbone),
     )
+
+
+def _padding(config: RunConfig, backbone: Backbone) -> Padding:
+    if not config.data.ragged:
+        return "longest"
+    return "none" if runs_ragged(backbone.model) else "like_lengths"
 
 
 def _optim_settings(config: RunConfig) -> OptimSettings:

@@ -82,7 +82,7 @@ class DataConfig:
     path: str | None = settings.text(None, "local folder or file: parquet, csv, tsv, jsonl")
     train_rows: int | None = settings.whole(None, 1, "train on a seeded random subset of this many rows")
     max_length: int = settings.whole(128, 4, "tokens at which a text is cut")
-    ragged: bool = settings.flag(False, "batches without padding: the same rows, fewer tokens")
+    ragged: bool = settings.flag(True, "the same batches without padding, or with little where the model needs some")
     num_workers: int = settings.whole(0, 0, "processes that build batches")
     cache_dir: str | None = settings.text(None, "where tokenised data are kept")
     text_columns: list[str] | None = settings.texts(None, "custom: the one or two text columns", "1 or 2 columns", 2)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, DataCollatorWithPadding, GPT2Tokenizer
 
-from lightning_lora.data.collation import Collator
+from lightning_lora.data.collation import Collator, InGroups
 from lightning_lora.data.encoding import TokenizerError
 
 TEXTS = ["A plane is taking off.", "No.", "A man is playing a large flute, slowly and with care."]
@@ -58,3 +58,21 @@ def test_a_tokenizer_without_padding_token_is_refused(tmp_path: Path) -> None:
         Collator.of(tokenizer)
     tokenizer.pad_token = tokenizer.eos_token
     assert Collator.of(tokenizer).pad_values["input_ids"] == 1
+
+
+def test_groups_hold_the_rows_of_the_batch_longest_first_and_padded_alone(minilm_folder: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(minilm_folder)
+    given = rows(tokenizer, [0, 1, 2])
+    given[1]["input_ids"] = given[1]["input_ids"][:3]
+    given[1]["token_type_ids"] = given[1]["token_type_ids"][:3]
+    lengths = [len(row["input_ids"]) for row in given]
+    assert lengths[0] == lengths[2] > 3 / 0.7
+    pad = Collator.of(tokenizer)
+    batch = InGroups(pad)(given)
+    assert batch["labels"].tolist() == [0, 2, 1]
+    assert batch["idx"].tolist() == [10, 12, 11]
+    expected = [pad([given[0], given[2]]), pad([given[1]])]
+    assert len(batch["groups"]) == 2
+    for group, padded in zip(batch["groups"], expected, strict=True):
+        assert group.keys() == padded.keys() - {"labels", "idx"}
+        assert all(torch.equal(values, padded[name]) for name, values in group.items())

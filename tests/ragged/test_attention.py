@@ -70,3 +70,43 @@ def test_a_second_derivative_is_refused() -> None:
     (first,) = torch.autograd.grad(found.square().sum(), parts[:1], create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         first.sum().backward()
+
+
+@pytest.mark.parametrize("softcap", [None, 5.0])
+def test_filler_is_seen_by_nobody_and_gives_nothing(softcap: float | None) -> None:
+    """`softcap` takes the other path, of torch's operations."""
+    parts = tokens()
+    longer = [nn.functional.pad(part.detach(), (0, 0, 0, 3), value=7.0).requires_grad_() for part in parts]
+    exact, filled = Layout(torch.tensor(LENGTHS)), Layout(torch.tensor(LENGTHS), multiple=10)
+    assert (filled.filler, filled.positions[-4:].tolist()) == (3, [4, 0, 0, 0])
+    options = {"is_causal": False, "softcap": softcap}
+    expected, _ = ragged_attention(nn.Module(), *parts, None, ragged=exact, **options)
+    found, _ = ragged_attention(nn.Module(), *longer, None, ragged=filled, **options)
+    assert torch.equal(found[:, :-3], expected)
+    assert int(found[:, -3:].count_nonzero()) == 0
+    direction = torch.randn_like(found)  # also of the filler's outputs
+    (found * direction).sum().backward()
+    (expected * direction[:, :-3]).sum().backward()
+    for one, two in zip(longer, parts, strict=True):
+        assert one.grad is not None
+        assert two.grad is not None
+        torch.testing.assert_close(one.grad[:, :, :-3], two.grad, atol=1e-15, rtol=1e-12)
+        assert int(one.grad[:, :, -3:].count_nonzero()) == 0
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+def test_in_bf16_it_is_computed_in_fp32_and_rounded_once(p: float) -> None:
+    narrow = [part.detach().bfloat16().requires_grad_() for part in tokens()]
+    wide = [part.detach().float().requires_grad_() for part in narrow]
+    outputs = []
+    for parts in (narrow, wide):
+        torch.manual_seed(9)
+        output, _ = ragged_attention(
+            nn.Module(), *parts, None, ragged=Layout(torch.tensor(LENGTHS)), dropout=p, is_causal=False
+        )
+        output.float().sum().backward()
+        outputs.append(output)
+    assert torch.equal(outputs[0], outputs[1].bfloat16())
+    for one, two in zip(narrow, wide, strict=True):
+        assert two.grad is not None
+        assert torch.equal(one.grad, two.grad.bfloat16())

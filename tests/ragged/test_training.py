@@ -58,8 +58,8 @@ def test_a_batch_holds_the_rows_of_the_padded_one(tmp_path: Path) -> None:
     task = TASKS["toy_entailment"]
     tokenizer = load_backbone("tiny", task).tokenizer
     padded, ragged = (
-        TextDataModule(task, tokenizer, train_rows=64, batch_size=8, cache_dir=tmp_path, ragged=ragged)
-        for ragged in (False, True)
+        TextDataModule(task, tokenizer, train_rows=64, batch_size=8, cache_dir=tmp_path, padding=padding)
+        for padding in ("longest", "none")
     )
     padded.setup()
     ragged.setup()
@@ -73,12 +73,17 @@ def test_a_batch_holds_the_rows_of_the_padded_one(tmp_path: Path) -> None:
             assert torch.equal(two[name], one[name])
 
 
-def test_a_model_that_cannot_is_refused_before_the_first_step(tmp_path: Path) -> None:
-    tokenizer = load_backbone("tiny", TASKS["toy_sentiment"]).tokenizer
+def test_a_model_that_needs_padding_is_trained_on_the_same_batches_with_little_of_it(tmp_path: Path) -> None:
+    tokenizer = load_backbone("tiny", TASKS["toy_entailment"]).tokenizer
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    mpnet = AutoConfig.for_model("mpnet", vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **sizes)
+    without = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    pad = tokenizer.pad_token_id
+    mpnet = AutoConfig.for_model("mpnet", vocab_size=len(tokenizer), pad_token_id=pad, **sizes, **without)
     AutoModelForSequenceClassification.from_config(mpnet).save_pretrained(tmp_path / "mpnet")
     tokenizer.save_pretrained(tmp_path / "mpnet")
-    config = RunConfig(model=ModelConfig(name=str(tmp_path / "mpnet")), data=DataConfig(ragged=True))
-    with pytest.raises(ValueError, match=r"data\.ragged=true: MPNetForSequenceClassification does not run"):
-        run(config, tmp_path / "run")
+    for name, ragged in (("True", True), ("False", False)):
+        trained(tmp_path / name, tmp_path / "mpnet", ragged)
+    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("True", "False"))
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=2e-4, rtol=1e-3, msg=name)
+    assert not all(torch.equal(value, two[name]) for name, value in one.items()), "the padding was another"

@@ -1,7 +1,8 @@
-"""Rows to a batch: padded to its longest, or in one row without padding."""
+"""Rows to a batch: padded to its longest, padded among rows of like length, or in one row without padding."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_lora.data.encoding import TokenizerError
 from lightning_lora.data.tokens import Row
+from lightning_lora.lengths import like_lengths
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,52 @@ class Collator:
         return padded
 
 
+class InGroups:
+    """Pads only rows of like length together, in batches of the same rows.
+
+    A batch is `groups`, each as `Collator` makes it without labels, the longest rows first; `labels` and `idx` (rows,)
+    are those of all groups, one after another.
+    """
+
+    def __init__(self, collator: Collator) -> None:
+        self._collator = collator
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        rows = longest_first(rows)
+        whole = [name for name, value in rows[0].items() if value.ndim == 0]
+        tokens = [{name: value for name, value in row.items() if name not in whole} for row in rows]
+        groups = [self._collator(tokens[part]) for part in like_lengths([len(row["input_ids"]) for row in rows])]
+        return {"groups": groups} | {name: torch.stack([row[name] for row in rows]) for name in whole}
+
+
+def longest_first(rows: Sequence[Row]) -> list[Row]:
+    """Rows in order of length, so that neighbours are of like length; those of one length in the order given."""
+    return sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
+
+
 def in_one_row(rows: Sequence[Row]) -> dict[str, Tensor]:
     """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); `lengths`, `labels` and `idx` (rows,).
 
     The longest rows come first, so that neighbours are of like length: attention pads those together.
     """
-    rows = sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
+    rows = longest_first(rows)
     batch = {"lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
     for name in rows[0]:
         values = [row[name] for row in rows]
         batch[name] = torch.stack(values) if values[0].ndim == 0 else torch.cat(values).long()[None]
     return batch
+
+
+Padding = Literal["longest", "like_lengths", "none"]
+
+
+def collator_for(tokenizer: PreTrainedTokenizerBase, padding: Padding) -> Callable[[Sequence[Row]], dict[str, Any]]:
+    """What makes a batch of rows with so much padding.
+
+    Raises:
+        TokenizerError: it takes padding, and the tokenizer has no padding token.
+    """
+    if padding == "none":
+        return in_one_row
+    collator = Collator.of(tokenizer)
+    return InGroups(collator) if padding == "like_lengths" else collator

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lightning_lora.data.cache import cache_folder, load_or_build
-from lightning_lora.data.collation import Collator, in_one_row
+from lightning_lora.data.collation import Padding, collator_for
 from lightning_lora.data.encoding import check_max_length, encode
 from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
 from lightning_lora.data.loading import ResumableLoader
@@ -23,13 +23,13 @@ Batches = DataLoader[Row]
 
 
 class TextDataModule(LightningDataModule):
-    """A task's rows as batches, padded or ragged.
+    """A task's rows as batches, with as much padding as asked for.
 
     A batch is a dict of the tokenizer's outputs (int64, (rows, longest)), `labels` (int64, or float32 for regression)
-    and `idx` (int64). A ragged one has the outputs of all rows after one another, (1, tokens), and `lengths`; its rows
-    are those of the padded one. Training batches are shuffled by (seed, epoch); the last one may be smaller. Their
-    loader goes on in the midst of an epoch. Dev splits come in their own order, one loader each, in the order of
-    `task.dev_splits`.
+    and `idx` (int64). Without padding it has the outputs of all rows after one another, (1, tokens), and `lengths`;
+    with padding among like lengths `groups`, a list of dicts. The rows of a batch are always the same. Training batches
+    are shuffled by (seed, epoch); the last one may be smaller. Their loader goes on in the midst of an epoch. Dev
+    splits come in their own order, one loader each, in the order of `task.dev_splits`.
 
     After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`.
     """
@@ -47,7 +47,7 @@ class TextDataModule(LightningDataModule):
         num_workers: int = 0,
         cache_dir: str | Path | None = None,
         max_positions: int | None = None,
-        ragged: bool = False,
+        padding: Padding = "longest",
     ) -> None:
         """Reads nothing yet.
 
@@ -62,7 +62,7 @@ class TextDataModule(LightningDataModule):
             num_workers: processes that collate; 0 collates in this one. Batches are the same with any number.
             cache_dir: where tokens are kept; see `lightning_lora.data.cache.cache_folder`.
             max_positions: tokens the model takes, where its tokenizer does not know.
-            ragged: batches without padding.
+            padding: to the "longest" of the batch, among rows of "like_lengths", or "none".
 
         Raises:
             ValueError: a length, size or seed that is not possible.
@@ -75,7 +75,7 @@ class TextDataModule(LightningDataModule):
         self.task, self.tokenizer, self.path = task, tokenizer, path
         self.train_rows, self.max_length, self.batch_size = train_rows, max_length, batch_size
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
-        self.collate = in_one_row if ragged else Collator.of(tokenizer)
+        self.collate = collator_for(tokenizer, padding)
         self._sets: dict[str, TokenDataset] = {}
         self._fingerprint = ""
 

@@ -53,9 +53,7 @@ def ragged_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tenso
     layout = Layout(inputs["lengths"], _multiple(model))
     given = inputs["input_ids"].shape[1]
     if given != len(layout.positions) - layout.filler:
-        raise ValueError(
-            f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens"
-        )
+        raise ValueError(f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens")
     tokens = {name: F.pad(value, (0, layout.filler)) for name, value in inputs.items() if name != "lengths"}
     arguments: dict[str, Any] = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
     reads_last = model.config.model_type in LAST_TOKEN

@@ -1,8 +1,9 @@
-"""A batch through the model, padded or ragged."""
+"""A batch through the model, with whatever padding it has."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,13 +12,16 @@ from lightning_lora.ragged import ragged_logits
 NOT_INPUTS = ("labels", "idx")
 
 
-def batch_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Float[Tensor, "rows outputs"]:
+def batch_logits(model: nn.Module, batch: Mapping[str, Any]) -> Float[Tensor, "rows outputs"]:
     """The model's fp32 logits for a batch.
 
     Args:
         model: Called as ``model(**inputs).logits``; for a ragged batch, one that `runs_ragged`.
-        batch: Of `TextDataModule`; ``labels`` and ``idx`` are not inputs, ``lengths`` says that it is ragged.
+        batch: Of `TextDataModule`; ``labels`` and ``idx`` are not inputs. ``lengths`` says that it is one row of
+            tokens, ``groups`` holds padded batches.
     """
+    if "groups" in batch:
+        return torch.cat([batch_logits(model, group) for group in batch["groups"]])
     inputs: dict[str, Any] = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
     logits: Tensor = ragged_logits(model, inputs) if "lengths" in inputs else model(**inputs).logits
     return logits.float()

@@ -16,7 +16,7 @@ from lightning_lora.training.forward import batch_logits
 from lightning_lora.training.optimizer import OptimSettings, parameter_groups
 from lightning_lora.training.schedule import schedule_factor, warmup_steps
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class FrozenBaseInBf16(Callback):
             self._restore()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore where training ended early, and have the dev splits scored once more: so far with the rounded base."""
+        """Restore where training ended early, and have the dev splits scored once more, on the fp32 model."""
         if self.in_force:
             self._restore()
             assert isinstance(pl_module, LoRAClassifier)
