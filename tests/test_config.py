@@ -9,7 +9,8 @@ from lightning.pytorch.strategies import StrategyRegistry
 from omegaconf import OmegaConf
 
 from lightning_lora import config, settings
-from lightning_lora.config import DataConfig, LoraConfig, RunConfig, guideline_warnings, schema_settings, to_run_config
+from lightning_lora.cli.guidelines import guideline_warnings
+from lightning_lora.config import DataConfig, LoraConfig, RunConfig, schema_settings, to_run_config
 from lightning_lora.lora import LoraSpec
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS

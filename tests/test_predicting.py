@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from lightning_lora.backbone import load_backbone
-from lightning_lora.build import restore
 from lightning_lora.cli import main as command
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, RunConfig, TrainerConfig
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
 from lightning_lora.predicting import logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
+from lightning_lora.restoring import restore
 from lightning_lora.running import run
 from lightning_lora.tasks import TASKS
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         save_peft_folder,
     )
     from lightning_lora.backbone import Backbone, load_backbone
-    from lightning_lora.build import Trained, inspect, restore
+    from lightning_lora.build import inspect
     from lightning_lora.config import RunConfig
     from lightning_lora.inject import (
         CombinationReport,
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from lightning_lora.merging import merge_run
     from lightning_lora.predicting import evaluate, predict_rows
     from lightning_lora.reporting import RunRecord, SplitScores, read_predictions, read_record, records_below
+    from lightning_lora.restoring import Trained, restore
     from lightning_lora.running import run
     from lightning_lora.targets import ROLE_SETS, Role
     from lightning_lora.tasks import TASKS, Task, custom_task, score
@@ -60,7 +61,7 @@ _HOMES = {
         "save_peft_folder",
     ),
     "backbone": ("Backbone", "load_backbone"),
-    "build": ("Trained", "inspect", "restore"),
+    "build": ("inspect",),
     "config": ("RunConfig",),
     "inject": (
         "CombinationReport",
@@ -89,6 +90,7 @@ _HOMES = {
     "merging": ("merge_run",),
     "predicting": ("evaluate", "predict_rows"),
     "reporting": ("RunRecord", "SplitScores", "read_predictions", "read_record", "records_below"),
+    "restoring": ("Trained", "restore"),
     "running": ("run",),
     "targets": ("ROLE_SETS", "Role"),
     "tasks": ("TASKS", "Task", "custom_task", "score"),

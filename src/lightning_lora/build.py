@@ -6,20 +6,18 @@ name from the configuration.
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
 
-from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.backbone import Backbone, load_backbone
-from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig, run_config_of
+from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.data.collation import Padding
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
-from lightning_lora.ragged import runs_ragged
-from lightning_lora.reporting import RunRecord, read_record
+from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
 from lightning_lora.targets import Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
@@ -59,52 +57,6 @@ class Run:
     checkpoint: Path | None
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a finished run left, ready to be used.
-
-    Attributes:
-        record: The run's record.
-        task: Its task.
-        backbone: The adapted model with the adapter active, or the merged model; on the GPU where there is one.
-        max_length: Tokens at which the run cut a text.
-    """
-
-    record: RunRecord
-    task: Task
-    backbone: Backbone
-    max_length: int
-
-
-def restore(folder: Path, *, force: bool = False) -> Trained:
-    """Load the model of a run.
-
-    Args:
-        folder: The run's folder, which stands for its adapter where it has one; or ``adapter`` or ``merged`` in it.
-        force: Load the adapter also on a base model that is not the one it was trained on.
-
-    Raises:
-        ValueError: there is no finished run, it kept no model, or the base model is another one.
-    """
-    chosen = folder.name if folder.name in ("adapter", "merged") else ""
-    run_folder = folder.parent if chosen else folder
-    if not run_folder.is_dir():
-        raise ValueError(f"{run_folder}: there is no such run's folder")
-    record = read_record(run_folder)
-    config = run_config_of(record.config)
-    task = config.data.find_task()
-    chosen = chosen or ("adapter" if (run_folder / "adapter").is_dir() else "merged")
-    if not (run_folder / chosen).is_dir():
-        raise ValueError(f"{run_folder}: the run kept no {chosen} model (its status is {record.status!r})")
-    if chosen == "merged":
-        backbone = load_backbone(str(run_folder / "merged"), task)
-    else:
-        backbone = load_backbone(record.base["name"], task, record.base["revision"])
-        load_peft_folder(backbone.model, run_folder / "adapter", new=backbone.new_parameters, force=force)
-    backbone.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
-    return Trained(record, task, backbone, config.data.max_length)
-
-
 def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     """Load, adapt and wire; the same configuration gives the same weights and the same order of rows.
 
@@ -133,6 +85,8 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     callbacks += [callback for callback in (frozen_in_bf16, merge_at_end) if callback]
     loggers = _loggers(config, output_dir, resume, from_start=checkpoint is None)
     trainer = _trainer(config, callbacks, loggers, output_dir)
+    if config.lora.cache_frozen_blocks:
+        _keep_frozen_blocks(config, backbone, data, trainer)
     steps = optimizer_steps(
         _batches_per_epoch(config, data, trainer),
         config.epochs,
@@ -203,6 +157,20 @@ def _optim_settings(config: RunConfig) -> OptimSettings:
         lora_plus_ratio=optim.lora_plus_ratio,
         head_lr=optim.head_lr,
         clip_norm=optim.clip_norm,
+    )
+
+
+def _keep_frozen_blocks(config: RunConfig, backbone: Backbone, data: TextDataModule, trainer: Trainer) -> None:
+    """Training begins at the first adapted block; what the blocks below give is computed now, or was before."""
+    block = frozen_blocks(backbone.model)
+    device = trainer.strategy.root_device
+    model: Any = backbone.model.to(device).eval()
+    data.begin_at(
+        block,
+        {"base": backbone.fingerprint, "block": block},
+        model.config.hidden_size,
+        lambda batch: hidden_before(model, {name: values.to(device) for name, values in batch.items()}, block),
+        show_progress=config.trainer.progress_bar and trainer.is_global_zero,
     )
 
 

@@ -34,9 +34,6 @@ PRECISIONS = (*FROZEN_BASE_PRECISIONS, "32-true", "16-mixed", "bf16-mixed", "16-
 PROFILERS = ("simple", "advanced", "pytorch")
 WANDB_MODES = ("auto", "offline", "online", "disabled")
 
-USUAL_RANGES = "rank 4 to 64, alpha rank to 2·rank, lr 1e-4 to 1e-3, lora.dropout up to 0.1"
-"""The guideline ranges within which LoRA is usually run; outside them a run gets a warning, not an error."""
-
 
 @dataclass(kw_only=True)
 class LoraConfig:
@@ -50,12 +47,17 @@ class LoraConfig:
     scaling: str = settings.one_of("alpha_over_rank", SCALINGS, "rule for the scale of the adapter's output")
     initialisation: str = settings.one_of("kaiming", INITIALISATIONS, "how A starts; B starts at 0")
     dropout: float = settings.fraction(0.0, "dropout on the adapter's input")
+    cache_frozen_blocks: bool = settings.flag(
+        False, "compute blocks below the first adapted one once, without dropout, and keep their outputs on disk"
+    )
 
     def __post_init__(self) -> None:
         settings.check(self, "lora.")
         if self.layers is not None:
             self.layers = settings.parse_blocks(self.layers)
-        given = [name for name in ("modules", "layers", "exclude", "dropout") if getattr(self, name)]
+        given = [
+            name for name in ("modules", "layers", "exclude", "dropout", "cache_frozen_blocks") if getattr(self, name)
+        ]
         if self.method != "lora" and given:
             raise ConfigError(f"lora.{given[0]} has no effect with lora.method={self.method}; leave it out")
         if self.method == "lora" and not self.roles and not self.modules:
@@ -231,6 +233,10 @@ class RunConfig:
         settings.check(self)
         if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
             raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
+        if self.lora.cache_frozen_blocks and not self.data.ragged:
+            raise ConfigError(
+                "lora.cache_frozen_blocks=true needs batches without padding; leave out data.ragged=false"
+            )
 
 
 # In a group of its own, so that it is no option of any group that a user chooses from.
@@ -270,20 +276,6 @@ def run_config_of(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"the run's settings are not of this version: {str(error).splitlines()[0]}") from error
     assert isinstance(run, RunConfig), "merged into the schema"
     return run
-
-
-def guideline_warnings(config: RunConfig) -> list[str]:
-    """Settings outside the usual ranges of LoRA (`USUAL_RANGES`), one phrase each; a baseline gets none."""
-    if config.lora.method != "lora":
-        return []
-    alpha = 2.0 * config.rank if config.alpha is None else config.alpha
-    outside = {
-        f"rank={config.rank}": not 4 <= config.rank <= 64,
-        f"alpha={alpha:g} at rank={config.rank}": not config.rank <= alpha <= 2 * config.rank,
-        f"lr={config.lr:g}": not 1e-4 <= config.lr <= 1e-3,
-        f"lora.dropout={config.lora.dropout:g}": config.lora.dropout > 0.1,
-    }
-    return [phrase for phrase, is_outside in outside.items() if is_outside]
 
 
 @cache

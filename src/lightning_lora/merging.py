@@ -9,7 +9,6 @@ from torch import Tensor
 
 from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.backbone import load_backbone, quiet_transformers
-from lightning_lora.build import Trained, restore
 from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.validation import validate
@@ -17,6 +16,7 @@ from lightning_lora.inject import eject, merge
 from lightning_lora.lora.functional import round_once
 from lightning_lora.predicting import logits_of
 from lightning_lora.reporting import RunRecord, method_of
+from lightning_lora.restoring import Trained, restore
 from lightning_lora.training import compare_logits
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_lora.backbone import Backbone
-from lightning_lora.build import Trained
 from lightning_lora.data.collation import Collator
 from lightning_lora.data.encoding import tokenise
 from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.validation import validate
 from lightning_lora.reporting import SplitScores
+from lightning_lora.restoring import Trained
 from lightning_lora.tasks import Task, did_you_mean, score
 from lightning_lora.training.forward import batch_logits
 

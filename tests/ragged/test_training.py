@@ -1,10 +1,7 @@
 """`data.ragged=true` trains on the same rows, and without dropout to the same adapter, as the padded run."""
 
-import json
-import shutil
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -14,17 +11,6 @@ from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, ModelConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.tasks import TASKS
-
-TINY_ENCODER = Path(__file__).resolve().parents[2] / "src" / "lightning_lora" / "tiny_encoder"
-
-
-@pytest.fixture
-def without_dropout(tmp_path: Path) -> Path:
-    folder = Path(shutil.copytree(TINY_ENCODER, tmp_path / "encoder"))
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 def trained(folder: Path, encoder: Path, ragged: bool) -> RunRecord:

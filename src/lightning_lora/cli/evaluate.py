@@ -34,9 +34,9 @@ def main(words: Sequence[str]) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
-    from lightning_lora.build import restore
     from lightning_lora.predicting import evaluate
     from lightning_lora.reporting import print_scores
+    from lightning_lora.restoring import restore
 
     trained = restore(options.run)
     print_scores(trained.task.name, evaluate(trained, options.data, batch_size=options.batch_size))

@@ -3,8 +3,9 @@
 from dataclasses import Field, fields
 from typing import Any
 
+from lightning_lora.cli.guidelines import USUAL_RANGES
 from lightning_lora.cli.options import default_options, groups
-from lightning_lora.config import USUAL_RANGES, RunConfig
+from lightning_lora.config import RunConfig
 from lightning_lora.settings import shown
 
 _START = """\

@@ -23,7 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
-from lightning_lora.config import USUAL_RANGES, RunConfig, guideline_warnings, schema_settings
+from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
+from lightning_lora.config import RunConfig, schema_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
 
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")

@@ -42,9 +42,9 @@ def main(words: Sequence[str]) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
-    from lightning_lora.build import restore
     from lightning_lora.data.streams import row_writer, stream_rows
     from lightning_lora.predicting import predict_rows
+    from lightning_lora.restoring import restore
 
     trained = restore(options.run)
     rows = predict_rows(trained, _with_progress(stream_rows(options.input)), batch_size=options.batch_size)

@@ -89,16 +89,25 @@ def longest_first(rows: Sequence[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: len(row["input_ids"]), reverse=True)
 
 
-def in_one_row(rows: Sequence[Row]) -> dict[str, Tensor]:
+def in_one_row(rows: Sequence[Row], begin_at: int | None = None) -> dict[str, Any]:
     """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); `lengths`, `labels` and `idx` (rows,).
+
+    Hidden states, where rows have them, are (1, tokens, width) in their own type, and `begin_at` is the number of the
+    block that is given them.
 
     The longest rows come first, so that neighbours are of like length: attention pads those together.
     """
     rows = longest_first(rows)
-    batch = {"lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
+    batch: dict[str, Any] = {"lengths": torch.tensor([len(row["input_ids"]) for row in rows])}
     for name in rows[0]:
         values = [row[name] for row in rows]
-        batch[name] = torch.stack(values) if values[0].ndim == 0 else torch.cat(values).long()[None]
+        if values[0].ndim == 0:
+            batch[name] = torch.stack(values)
+        else:
+            joined = torch.cat(values)[None]
+            batch[name] = joined if joined.is_floating_point() else joined.long()
+    if begin_at is not None:
+        batch["begin_at"] = begin_at
     return batch
 
 

@@ -1,17 +1,23 @@
 """The Lightning door to this room."""
 
 import os
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float
 from lightning import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from lightning_lora.data.cache import cache_folder, load_or_build
-from lightning_lora.data.collation import Padding, collator_for
+from lightning_lora.data.collation import Padding, collator_for, in_one_row
 from lightning_lora.data.encoding import check_max_length, encode
 from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
+from lightning_lora.data.hidden_states import hidden_states_key, load_or_compute
 from lightning_lora.data.loading import ResumableLoader
 from lightning_lora.data.sampling import EpochOrder, random_subset
 from lightning_lora.data.sources import load_splits
@@ -77,6 +83,7 @@ class TextDataModule(LightningDataModule):
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
         self.collate = collator_for(tokenizer, padding)
         self._sets: dict[str, TokenDataset] = {}
+        self._keys: dict[str, str] = {}
         self._fingerprint = ""
 
     def prepare_data(self) -> None:
@@ -98,7 +105,8 @@ class TextDataModule(LightningDataModule):
         check_train_labels(train, self.task)
         self._fingerprint = data_fingerprint(splits)
         tokenizer = tokenizer_fingerprint(self.tokenizer)
-        self._sets = {name: self._tokenise(split, tokenizer) for name, split in splits.items()}
+        self._keys = {name: token_key(split.texts, tokenizer, self.max_length) for name, split in splits.items()}
+        self._sets = {name: self._tokenise(split, self._keys[name]) for name, split in splits.items()}
 
     @property
     def fingerprint(self) -> str:
@@ -121,10 +129,37 @@ class TextDataModule(LightningDataModule):
     def val_dataloader(self) -> list[Batches]:
         return [self._loader(DataLoader, self._sets[name]) for name in self.task.dev_splits]
 
-    def _tokenise(self, split: Split, tokenizer: str) -> TokenDataset:
+    def begin_at(
+        self,
+        block: int,
+        facts: Mapping[str, Any],
+        width: int,
+        compute: Callable[[dict[str, Tensor]], Float[Tensor, "tokens width"]],
+        show_progress: bool = False,
+    ) -> None:
+        """From now on batches have `hidden`, what a model's block is given, and its number `begin_at`.
+
+        Args:
+            block: The number.
+            facts: Everything of the model that decides the hidden states, fit for JSON.
+            width: Of the hidden states.
+            compute: Gives those of a ragged batch, where they are not on disk yet.
+            show_progress: While computing.
+
+        Raises:
+            CannotWriteError: there is no room for them.
+        """
+        folder = cache_folder(self.cache_dir)
+        for name, data in self._sets.items():
+            key = hidden_states_key(facts, self._keys[name])
+            show = f"frozen blocks, {name}" if show_progress else ""
+            data.hidden = load_or_compute(folder, key, data.tokens, width, compute, show=show)
+        self.collate = partial(in_one_row, begin_at=block)
+
+    def _tokenise(self, split: Split, key: str) -> TokenDataset:
         tokens = load_or_build(
             cache_folder(self.cache_dir),
-            token_key(split.texts, tokenizer, self.max_length),
+            key,
             len(split),
             lambda: encode(split.texts, self.tokenizer, self.max_length),
         )

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from jaxtyping import Int32, Int64, Num
+import numpy as np
+import torch
+from jaxtyping import Float32, Int32, Int64, Num
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -32,14 +34,24 @@ class Tokens:
 
 
 class TokenDataset(Dataset[Row]):
-    """Rows of a tokenised split with `labels` and `idx` (scalars)."""
+    """Rows of a tokenised split with `labels` and `idx` (scalars), and `hidden` (tokens, width) where it is given."""
 
-    def __init__(self, tokens: Tokens, labels: Num[Tensor, " rows"], idx: Int64[Tensor, " rows"]) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        labels: Num[Tensor, " rows"],
+        idx: Int64[Tensor, " rows"],
+        hidden: Float32[np.ndarray, "tokens width"] | None = None,
+    ) -> None:
         assert len(tokens) == len(labels) == len(idx)
-        self.tokens, self.labels, self.idx = tokens, labels, idx
+        self.tokens, self.labels, self.idx, self.hidden = tokens, labels, idx, hidden
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, number: int) -> Row:
-        return {**self.tokens.row(number), "labels": self.labels[number], "idx": self.idx[number]}
+        row = {**self.tokens.row(number), "labels": self.labels[number], "idx": self.idx[number]}
+        if self.hidden is not None:
+            start, end = self.tokens.offsets[number : number + 2].tolist()
+            row["hidden"] = torch.from_numpy(np.array(self.hidden[start:end]))
+        return row

@@ -1,7 +1,7 @@
 """A classifier's logits for a ragged batch: the base model on one row of tokens, the head on one token of each text."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from lightning_lora.ragged.attention import ragged_attention_in
+from lightning_lora.ragged.frozen_blocks import beginning_at, hidden_states_before
 from lightning_lora.ragged.last_block import last_block_for
 from lightning_lora.ragged.layout import Layout
 
@@ -19,6 +20,7 @@ FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert"
 LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
 """Decoders whose head, `score`, reads the last token of the text."""
 FEW_LENGTHS = 64
+"""T is made a multiple of this where a new T costs much: below fp32, oneDNN makes a kernel for every shape."""
 RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
 # Their tables of positions begin behind the padding token's number.
 _POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
@@ -37,39 +39,69 @@ def runs_ragged(model: nn.Module) -> bool:
     )
 
 
-def ragged_logits(model: nn.Module, inputs: Mapping[str, Tensor]) -> Float[Tensor, "texts outputs"]:
+def ragged_logits(model: nn.Module, inputs: Mapping[str, Any]) -> Float[Tensor, "texts outputs"]:
     """The logits that the padded model gives for the same texts, to rounding.
 
     Args:
         model: One that `runs_ragged`.
         inputs: ``input_ids`` (1, T) int64, where the model takes them ``token_type_ids`` (1, T), and ``lengths``
-            (texts,) int64.
+            (texts,) int64. Where there are ``hidden`` (1, T, width), what block number ``begin_at`` is given, the model
+            begins there.
 
     Raises:
         ValueError: the model does not run ragged, or the lengths are not those of a row of T tokens.
     """
+    known, layout, arguments = _prepared(model, inputs)
+    reads_last = known.config.model_type in LAST_TOKEN
+    wanted = layout.ends if reads_last else layout.starts
+    with ExitStack() as within:
+        within.enter_context(ragged_attention_in(known))
+        alone = within.enter_context(last_block_for(known, layout, wanted))
+        if "hidden" in inputs:
+            hidden = F.pad(inputs["hidden"], (0, 0, 0, layout.filler))
+            within.enter_context(beginning_at(known, inputs["begin_at"], hidden))
+        if reads_last:
+            last = known.base_model(**arguments).last_hidden_state[0]
+            found: Tensor = known.score(last.index_select(0, wanted))
+            return found
+        within.enter_context(_first_tokens_only(known, layout, alone))
+        logits: Tensor = known(**arguments).logits
+        return logits
+
+
+def hidden_before(model: nn.Module, inputs: Mapping[str, Any], block: int) -> Float[Tensor, "T width"]:
+    """What a block is given for the tokens of a ragged batch, without gradient.
+
+    Args:
+        model: One that `runs_ragged`, in eval mode.
+        inputs: As of `ragged_logits`.
+        block: Its number.
+
+    Raises:
+        ValueError: as `ragged_logits`.
+    """
+    known, layout, arguments = _prepared(model, inputs)
+    return hidden_states_before(known, block, layout, arguments)
+
+
+def _prepared(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[PreTrainedModel, Layout, dict[str, Any]]:
+    """The model, where the texts lie, and what the base model is called with."""
     if not isinstance(model, PreTrainedModel) or not runs_ragged(model):
         raise ValueError(f"{type(model).__name__} does not run without padding; {RUNS_RAGGED}")
     layout = Layout(inputs["lengths"], _multiple(model))
     given = inputs["input_ids"].shape[1]
     if given != len(layout.positions) - layout.filler:
         raise ValueError(f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens")
-    tokens = {name: F.pad(value, (0, layout.filler)) for name, value in inputs.items() if name != "lengths"}
-    arguments: dict[str, Any] = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
-    reads_last = model.config.model_type in LAST_TOKEN
-    wanted = layout.ends if reads_last else layout.starts
-    with ragged_attention_in(model), last_block_for(model, layout, wanted) as alone:
-        if reads_last:
-            hidden = model.base_model(**arguments, use_cache=False).last_hidden_state[0]
-            found: Tensor = model.score(hidden.index_select(0, wanted))
-            return found
-        with _first_tokens_only(model, layout, alone):
-            logits: Tensor = model(**arguments).logits
-        return logits
+    tokens = {
+        name: F.pad(inputs[name], (0, layout.filler)) for name in ("input_ids", "token_type_ids") if name in inputs
+    }
+    arguments = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
+    if model.config.model_type in LAST_TOKEN:
+        arguments["use_cache"] = False
+    return model, layout, arguments
 
 
 def _multiple(model: PreTrainedModel) -> int:
-    """Of which T is made a multiple: oneDNN makes a kernel for every shape of a product that is not in fp32."""
     return FEW_LENGTHS if model.dtype != torch.float32 else 1
 
 

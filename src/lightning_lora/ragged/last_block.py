@@ -53,6 +53,13 @@ LAST_BLOCKS = {
 }
 
 
+def blocks_of(model: PreTrainedModel) -> nn.ModuleList:
+    """The blocks of a model whose architecture is in the table."""
+    blocks = model.base_model.get_submodule(LAST_BLOCKS[model.config.model_type].blocks)
+    assert isinstance(blocks, nn.ModuleList)
+    return blocks
+
+
 @contextmanager
 def last_block_for(model: PreTrainedModel, layout: Layout, wanted: Int64[Tensor, " texts"]) -> Iterator[bool]:
     """Within the block, the model's last block computes for the wanted tokens.
@@ -69,7 +76,7 @@ def last_block_for(model: PreTrainedModel, layout: Layout, wanted: Int64[Tensor,
     if parts is None:
         yield False
         return
-    block = model.base_model.get_submodule(parts.blocks)[-1]
+    block = blocks_of(model)[-1]
     narrowed = layout.only(wanted)
 
     def with_queries(_module: nn.Module, arguments: Any, keywords: dict[str, Any]) -> Any:

@@ -1,0 +1,175 @@
+"""How far is a LoRA step from the least that any such step must compute?
+
+    python benchmarks/step_floor.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks mrpc sst2
+
+The floor is the frozen model's forward and the gradient of its input, on the same batches without padding, with the
+same dropout of the base model and the same head: what is left of training when nothing is adapted and no optimizer
+runs. A step is forward, backward, clipping and AdamW. Floor and step take turns batch by batch; the ratio is taken
+within a batch, and its median over all batches with at least `--tokens` tokens is reported. Beside it stands the share
+of a step that its products with the frozen weights would need at the machine's measured peak.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft_parity import VERSIONS, configuration
+from records import record_of, write_record
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor, nn
+
+from lightning_lora import build
+from lightning_lora.config import LoraConfig, RunConfig
+from lightning_lora.targets import ROLE_SETS
+from lightning_lora.tasks import TASKS
+from lightning_lora.training import FrozenBaseInBf16
+
+SETTINGS = ("batch_size", "train_rows", "dropout", "tokens", "rounds")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+Step = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Medians over the batches of a task.
+
+    Attributes:
+        tokens: Of a batch.
+        milliseconds: Of a step.
+        times_the_floor: Step over floor, within a batch.
+        share_of_peak: Time that forward's and backward's products with the frozen weights take at the peak, over that
+            of the step.
+    """
+
+    task: str
+    precision: str
+    adapted: str
+    batches: int
+    tokens: float
+    milliseconds: float
+    times_the_floor: float
+    share_of_peak: float
+
+
+def made_step(config: RunConfig, precision: str) -> tuple[Step, list[dict[str, Any]], int]:
+    """A step of the run that the configuration asks for, its batches, and the weights its blocks multiply with."""
+    with tempfile.TemporaryDirectory() as folder:
+        assembled = build.assemble(config, Path(folder))
+    module = assembled.module.train()
+    if precision == "bf16":
+        FrozenBaseInBf16(only_where_native=False).on_fit_start(assembled.trainer, module)
+    model: Any = module.model
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if config.lora.method == "lora":
+        optimizer = torch.optim.AdamW(trained, lr=config.lr)
+
+        def step(batch: dict[str, Any]) -> None:
+            module.loss(module.logits(batch), batch["labels"]).backward()
+            nn.utils.clip_grad_norm_(trained, config.optim.clip_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+
+    else:
+        embeddings = model.base_model.embeddings
+        embeddings.register_forward_hook(lambda _module, _given, output: _with_gradient(output))
+
+        def step(batch: dict[str, Any]) -> None:
+            module.loss(module.logits(batch), batch["labels"]).backward()
+
+    blocks = model.base_model.encoder
+    weights = sum(layer.weight.numel() for layer in blocks.modules() if isinstance(layer, nn.Linear))
+    return step, list(assembled.data.train_dataloader()), weights
+
+
+def _with_gradient(output: Tensor) -> Tensor:
+    return output.detach().requires_grad_()
+
+
+def peak(precision: str) -> float:
+    """Multiply-adds a second of a product with the best of ten tries, of square matrices."""
+    one = torch.randn(2048, 2048).to(PRECISIONS[precision])
+    times = []
+    for _ in range(10):
+        started = time.perf_counter()
+        one.mm(one)
+        times.append(time.perf_counter() - started)
+    return float(2048**3 / min(times))
+
+
+def seconds(step: Step, batch: dict[str, Any]) -> float:
+    started = time.perf_counter()
+    step(batch)
+    return time.perf_counter() - started
+
+
+def measured(options: argparse.Namespace, task: str, precision: str, roles: str) -> Measured:
+    """Floor and step in turn over the batches; the first round, which makes kernels, is not counted."""
+    config = replace(
+        configuration(options, task, seed=0),
+        lora=LoraConfig(dropout=options.dropout, roles=sorted(role.value for role in ROLE_SETS[roles])),
+    )
+    config = replace(config, data=replace(config.data, ragged=True))
+    floor, _, weights = made_step(replace(config, lora=LoraConfig(method="head")), precision)
+    step, batches, _ = made_step(config, precision)
+    batches = [batch for batch in batches if batch["input_ids"].numel() >= options.tokens]
+    times: list[tuple[int, float, float]] = []
+    for number in range(options.rounds + 1):
+        for batch in batches:
+            pair = (seconds(floor, batch), seconds(step, batch))
+            if number:
+                times.append((batch["input_ids"].numel(), *pair))
+    best = peak(precision)
+    return Measured(
+        task,
+        precision,
+        roles,
+        len(batches),
+        statistics.median(tokens for tokens, _, _ in times),
+        1000 * statistics.median(own for _, _, own in times),
+        statistics.median(own / least for _, least, own in times),
+        statistics.median(2 * tokens * weights / best / own for tokens, _, own in times),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
+    parser.add_argument("--data", required=True, help="folder with a folder of parquet files per task")
+    parser.add_argument("--tasks", nargs="+", default=["mrpc", "sst2"], choices=sorted(TASKS))
+    parser.add_argument("--lora", nargs="+", default=["qv", "all"], choices=["qv", "all"], help="projections to adapt")
+    parser.add_argument("--precision", nargs="+", default=list(PRECISIONS), choices=list(PRECISIONS))
+    parser.add_argument("--tokens", type=int, default=400, help="least tokens of a batch")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--train-rows", type=int, default=640)
+    parser.add_argument("--dropout", type=float, default=0.0, help="of LoRA")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
+    options = parser.parse_args()
+    options.lr, options.epochs = 1e-3, 1
+
+    table = Table(title="A LoRA step and the least there is to compute, medians over batches")
+    for heading in ("task", "precision", "adapted", "batches", "tokens", "ms", "times the floor", "share of peak"):
+        table.add_column(heading)
+    for task in options.tasks:
+        cases = [(precision, roles) for precision in options.precision for roles in options.lora]
+        rows = []
+        for precision, roles in track(cases, description=task, console=Console(stderr=True)):
+            rows.append(found := measured(options, task, precision, roles))
+            table.add_row(
+                *(f"{value:.2f}" if isinstance(value, float) else str(value) for value in asdict(found).values())
+            )
+        record = record_of(options, task, [asdict(row) for row in rows], settings=SETTINGS, versions=VERSIONS)
+        write_record(options.out / f"step_floor_{task}.json", record)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The blocks below the first adapted one: what they give for a text is always the same, so it need be computed once.
+
+Exact where nothing below changes: no dropout, no parameter that trains. A call then begins at the first adapted block.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lightning_lora.ragged.attention import ragged_attention_in
+from lightning_lora.ragged.last_block import LAST_BLOCKS, blocks_of
+from lightning_lora.ragged.layout import Layout
+
+
+class _ReachedError(Exception):
+    """Carries the hidden states out of a model's forward."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        self.hidden = hidden
+
+
+def frozen_blocks(model: nn.Module) -> int:
+    """How many blocks lie below the first one in which a parameter trains.
+
+    Raises:
+        ValueError: there is none, nothing above trains, the embeddings train, or the architecture is not known.
+    """
+    known = isinstance(model, PreTrainedModel) and model.config.model_type in LAST_BLOCKS
+    if not known:
+        raise ValueError(
+            f"{type(model).__name__}: frozen blocks are kept for {', '.join(sorted(LAST_BLOCKS))}; leave out "
+            "lora.cache_frozen_blocks"
+        )
+    trains = [any(parameter.requires_grad for parameter in block.parameters()) for block in blocks_of(model)]
+    embeddings = (module for module in model.modules() if isinstance(module, nn.Embedding))
+    if any(parameter.requires_grad for module in embeddings for parameter in module.parameters()):
+        raise ValueError("embeddings are adapted, so no block below is frozen; leave out lora.cache_frozen_blocks")
+    if not any(trains) or trains[0]:
+        raise ValueError(
+            f"the first of {len(trains)} blocks is adapted, so none below it is frozen; leave out "
+            f"lora.cache_frozen_blocks, or adapt upper blocks only, for example lora.layers=[{len(trains) - 1}]"
+        )
+    return trains.index(True)
+
+
+@torch.no_grad()
+def hidden_states_before(
+    model: PreTrainedModel, block: int, layout: Layout, arguments: Mapping[str, Any]
+) -> Float[Tensor, "tokens width"]:
+    """What a block is given, for every token of a row; the model should be in eval mode.
+
+    Args:
+        model: One that `runs_ragged`.
+        block: Its number.
+        layout: Of the texts in the row.
+        arguments: What the base model is called with.
+    """
+
+    def stop(_module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        raise _ReachedError(given[0] if given else keywords["hidden_states"])
+
+    handle = blocks_of(model)[block].register_forward_pre_hook(stop, with_kwargs=True)
+    try:
+        with ragged_attention_in(model):
+            model.base_model(**arguments)
+    except _ReachedError as reached:
+        found: Tensor = reached.hidden[0, : len(layout.positions) - layout.filler]
+        return found
+    finally:
+        handle.remove()
+    raise AssertionError(f"{type(model).__name__} did not call its block {block}")
+
+
+@contextmanager
+def beginning_at(model: PreTrainedModel, block: int, hidden: Float[Tensor, "1 tokens width"]) -> Iterator[None]:
+    """Within the block, the model goes from its embeddings to a block, which is given these hidden states."""
+    parts = LAST_BLOCKS[model.config.model_type]
+    parent, _, name = parts.blocks.rpartition(".")
+    owner = model.base_model.get_submodule(parent)
+    blocks = blocks_of(model)
+
+    def replace(_module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        entering = hidden.to(model.dtype)
+        return ((entering, *given[1:]), keywords) if given else (given, {**keywords, "hidden_states": entering})
+
+    handle = blocks[block].register_forward_pre_hook(replace, with_kwargs=True, prepend=True)
+    setattr(owner, name, nn.ModuleList(list(blocks)[block:]))
+    try:
+        yield
+    finally:
+        setattr(owner, name, blocks)
+        handle.remove()
