@@ -411,6 +411,22 @@ def test_half_precision_with_fp32_factors_rounds_once() -> None:
     assert (early.float() - once).abs().mean() > 1.1 * (y.float() - once).abs().mean()
 
 
+def test_factors_rounded_at_use_are_those_of_an_adapter_in_bf16() -> None:
+    """Output and the gradient of x are bit-equal; the factors' gradients are rounded once, to bf16."""
+    layer = adapted(base_type=torch.bfloat16)
+    delta_of(layer).rounds_factors = True
+    twin = copy.deepcopy(layer)
+    delta_of(twin).to(torch.bfloat16)
+    x = torch.randn(40, WIDTH).bfloat16().requires_grad_()
+    y = layer(x)
+    assert is_fused(y)
+    assert torch.equal(y, twin(x))
+    for found, expected in zip(gradients(layer, x), gradients(twin, x), strict=True):
+        assert torch.equal(found.bfloat16(), expected)
+    delta_of(layer).rounds_factors = False
+    assert not torch.equal(layer(x), y)
+
+
 def test_function_transforms_see_the_composition() -> None:
     layer, x = adapted(), rows()
     factors = {f"adapters.default.{name}": p.detach() for name, p in delta_of(layer).named_parameters()}

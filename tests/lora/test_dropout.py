@@ -4,12 +4,20 @@ import math
 
 import pytest
 import torch
-from scipy.stats import binomtest, chi2_contingency
+from scipy.stats import binomtest, chi2_contingency, chisquare
 from tiny_models import TINY
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_lora.lora import Dropout, draw_seed, drop, dropout_factors, use_cheap_dropout
+from lightning_lora.lora import (
+    Dropout,
+    draw_seed,
+    drop,
+    dropout_factors,
+    dropout_signs,
+    kept_factor,
+    use_cheap_dropout,
+)
 
 ELEMENTS = 1 << 20
 
@@ -31,12 +39,29 @@ def test_a_probability_finer_than_sixteen_bits_is_met_on_average() -> None:
     assert abs(float(counts.mean()) - 0.5) < 4 * math.sqrt(0.75 / tensors)
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 4, 64])
+@pytest.mark.parametrize("distance", [1, 2, 3, 4, 64, 384, 768, 1536])
 def test_elements_are_dropped_independently(distance: int) -> None:
-    """Also those whose bits come from one 64-bit number."""
+    """Also those whose bits come from one 32-bit number, and those above one another in rows of a usual width."""
     dropped = (dropout_factors((ELEMENTS,), 0.2, seed=3) == 0).long()
     pairs = torch.bincount(dropped[:-distance] * 2 + dropped[distance:], minlength=4).view(2, 2)
     assert chi2_contingency(pairs.numpy()).pvalue > 1e-3
+
+
+def test_every_value_of_the_upper_and_the_lower_bits_is_as_likely() -> None:
+    """Signs for every threshold together: the differences to it are the sixteen bits."""
+    bits = dropout_signs((ELEMENTS,), 0.5, seed=11).long() & 0xFFFF
+    for part in (bits & 0xFF, bits >> 8):
+        assert chisquare(torch.bincount(part, minlength=256).numpy()).pvalue > 1e-3
+    lopsided = torch.cat([bits[1:] & 0xFF, torch.zeros(4096, dtype=torch.int64)])
+    assert chisquare(torch.bincount(lopsided, minlength=256).numpy()).pvalue < 1e-3, "the test can see it"
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
+def test_signs_are_minus_where_factors_are_zero(p: float) -> None:
+    signs = dropout_signs((3, 1000), p, seed=2)
+    factors = dropout_factors((3, 1000), p, seed=2, dtype=torch.float64)
+    assert torch.equal(torch.copysign(torch.ones_like(signs), signs) < 0, factors == 0)
+    assert set(factors.unique().tolist()) <= {0.0, kept_factor(p)}
 
 
 def test_seeds_are_independent_and_the_same_seed_is_the_same_mask() -> None:

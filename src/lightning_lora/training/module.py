@@ -113,7 +113,10 @@ class LoRAClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.model, self.optim, self.new)
-        optimizer = torch.optim.AdamW(groups, lr=self.optim.lr, betas=self.optim.betas, eps=self.optim.eps)
+        # One call for all small factors. Lightning refuses to clip gradients that such an optimizer unscales itself.
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        fused = self.device.type in ("cpu", "cuda") and not scaled
+        optimizer = torch.optim.AdamW(groups, lr=self.optim.lr, betas=self.optim.betas, eps=self.optim.eps, fused=fused)
         factor = schedule_factor(
             self.optim.schedule, self.total_steps, warmup_steps(self.total_steps, self.optim.warmup_ratio)
         )

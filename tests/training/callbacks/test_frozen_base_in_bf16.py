@@ -1,5 +1,6 @@
 """The frozen base is in bf16 while training lasts, and is what it was, bit for bit, afterwards."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, TrainerConfig
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.validation import validate
+from lightning_lora.lora import LowRankDelta
 from lightning_lora.predicting import logits_of
 from lightning_lora.settings import ConfigError
 from lightning_lora.tasks import TASKS
-from lightning_lora.training import FrozenBaseInBf16
+from lightning_lora.training import FrozenBaseInBf16, LoRAClassifier
 from lightning_lora.training.callbacks import frozen_base_in_bf16
 
 
@@ -32,16 +34,21 @@ def configuration(precision: str, method: str = "lora") -> RunConfig:
 
 
 class Types(Callback):
-    """The types of parameters and of what the head is given, in the first training step."""
+    """The types of parameters and of what the head is given, in training steps, and the low-rank terms."""
 
     def __init__(self) -> None:
         self.frozen: set[torch.dtype] = set()
         self.trained: set[torch.dtype] = set()
         self.hidden: set[torch.dtype] = set()
+        self.deltas: list[LowRankDelta] = []
+        self.rounded: set[bool] = set()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: object, batch_idx: int) -> None:
         for parameter in pl_module.parameters():
             (self.trained if parameter.requires_grad else self.frozen).add(parameter.dtype)
+
+        self.deltas = [module for module in pl_module.modules() if isinstance(module, LowRankDelta)]
+        self.rounded |= {delta.rounds_factors for delta in self.deltas}
 
         def look(_module: nn.Module, _arguments: object, output: Any) -> None:
             self.hidden.add(output.last_hidden_state.dtype)
@@ -95,6 +102,27 @@ def test_what_is_recorded_is_what_the_saved_model_gives(tmp_path: Path) -> None:
     given = logits_of(trained.backbone, split.texts, max_length=trained.max_length)
     recorded = read_predictions(tmp_path / "predictions.parquet").logits
     torch.testing.assert_close(torch.from_numpy(recorded), given[: len(recorded)], atol=1e-6, rtol=1e-5)
+
+
+def test_the_last_dev_pass_is_the_only_one_of_the_fp32_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs, two passes: the first with the base that trains, the last with the one that is kept."""
+    passes: list[torch.dtype] = []
+    plain = LoRAClassifier.on_validation_epoch_end
+
+    def watched(module: LoRAClassifier) -> None:
+        passes.append(next(module.model.parameters()).dtype)
+        plain(module)
+
+    monkeypatch.setattr(LoRAClassifier, "on_validation_epoch_end", watched)
+    run(replace(configuration("bf16-frozen"), epochs=2), tmp_path)
+    assert passes == [torch.bfloat16, torch.float32]
+
+
+def test_factors_are_rounded_while_training_lasts(types: Types, tmp_path: Path) -> None:
+    run(configuration("bf16-frozen"), tmp_path)
+    assert types.deltas
+    assert types.rounded == {True}
+    assert not any(delta.rounds_factors for delta in types.deltas)
 
 
 def test_it_trains_as_fp32_does_to_rounding(tmp_path: Path) -> None:
