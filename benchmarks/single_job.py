@@ -33,7 +33,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 from torch import nn
-from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
 
 from lightning_lora import build, running
 from lightning_lora.backbone import Backbone, load_backbone
@@ -42,6 +49,7 @@ from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import TASKS, score
 from lightning_lora.training import LoRAClassifier, OptimSettings
 
+SHAPE = "roberta_base_shape"
 SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout", "lora")
 
 
@@ -242,7 +250,26 @@ def summary(rows: list[dict[str, Any]]) -> Table:
 
 def record_file(options: argparse.Namespace, task: str) -> Path:
     """Where a task's record with these settings is kept."""
-    return Path(options.out / f"single_job_{task}_{options.lora}_dropout{options.dropout:g}.json")
+    shape = f"_{SHAPE}" if options.roberta_base_shape else ""
+    return Path(options.out / f"single_job_{task}_{options.lora}_dropout{options.dropout:g}{shape}.json")
+
+
+def roberta_base_shape(tokenizer: Any, folder: Path) -> Path:
+    """A RoBERTa of 12 blocks, 768 wide, with random weights and another tokenizer: for times and memory only."""
+    config = AutoConfig.for_model(
+        "roberta",
+        vocab_size=len(tokenizer),
+        max_position_embeddings=514,
+        type_vocab_size=1,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+    )
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / SHAPE)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder / SHAPE)
+    return folder / SHAPE
 
 
 def main() -> None:
@@ -258,9 +285,19 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--train-rows", type=int, default=2048)
     parser.add_argument("--dropout", type=float, default=0.0, help="of LoRA")
+    parser.add_argument(
+        "--roberta-base-shape", action="store_true", help="a RoBERTa-base with random weights, the model's tokenizer"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.roberta_base_shape:
+            options.model = str(roberta_base_shape(AutoTokenizer.from_pretrained(options.model), Path(folder)))
+        measure(options)
 
+
+def measure(options: argparse.Namespace) -> None:
+    """All that is not in the records yet, and the table of all."""
     rows: list[dict[str, Any]] = []
     for task in options.tasks:
         rows += earlier_rows(record_file(options, task), made_record(options, task, []))
