@@ -21,7 +21,7 @@ def trained(folder: Path, encoder: Path, ragged: bool) -> RunRecord:
             data=DataConfig(
                 task="toy_entailment", train_rows=160, ragged=ragged, cache_dir=str(folder.parent / "cache")
             ),
-            trainer=TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=8),
+            trainer=TrainerConfig(accelerator="cpu", precision="32-true", progress_bar=False, limit_val_batches=8),
             logger=LoggerConfig(wandb="disabled"),
         ),
         folder,
