@@ -167,7 +167,7 @@ def _keep_frozen_blocks(config: RunConfig, backbone: Backbone, data: TextDataMod
     model: Any = backbone.model.to(device).eval()
     data.begin_at(
         block,
-        {"base": backbone.fingerprint, "block": block},
+        {"base": backbone.fingerprint, "config": model.config.to_json_string(), "block": block},
         model.config.hidden_size,
         lambda batch: hidden_before(model, {name: values.to(device) for name, values in batch.items()}, block),
         show_progress=config.trainer.progress_bar and trainer.is_global_zero,

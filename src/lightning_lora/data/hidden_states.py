@@ -66,9 +66,10 @@ def load_or_compute(
         return kept
     with atomic_file(file) as temporary:
         values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
-        with temporary.open("r+b") as stream:
+        if hasattr(os, "posix_fallocate"):  # not on macOS
             # A full disk must be an error here, not a bus error at some later write to the mapped file.
-            os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+            with temporary.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
         order = torch.argsort(tokens.offsets.diff(), descending=True, stable=True)
         with Progress(transient=True, disable=not show) as progress:
             for rows in progress.track(order.split(ROWS_AT_ONCE), description=show):

@@ -176,7 +176,7 @@ class _Attention(torch.autograd.Function):
 def _parts(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     """Scaled queries, keys and values in fp32 where they are of a narrower type.
 
-    The products are small, so narrow ones are no faster; and of narrow ones a kernel is made for every new shape.
+    oneDNN makes a kernel for every new shape of a narrow product, and the shapes here are as many as the batches.
     """
     wider = torch.promote_types(query.dtype, torch.float32)
     return query.to(wider) * scale, key.to(wider), value.to(wider)
