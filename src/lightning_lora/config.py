@@ -160,9 +160,7 @@ class TrainerConfig:
     devices: Any = settings.devices(1, "how many devices, or which")
     num_nodes: int = settings.whole(1, 1, "machines")
     strategy: str = settings.one_of("auto", STRATEGIES, "how several devices share the work")
-    precision: str = settings.one_of(
-        "auto", PRECISIONS, "number format; auto: frozen base in bf16 where native"
-    )
+    precision: str = settings.one_of("auto", PRECISIONS, "number format; auto: frozen base in bf16 where native")
     max_steps: int = settings.whole(-1, 1, "optimizer steps after which to stop", also=-1)
     accumulate_grad_batches: int = settings.whole(1, 1, "batches per optimizer step")
     limit_train_batches: Any = settings.batches(1.0, "training batches per epoch")
