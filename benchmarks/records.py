@@ -27,7 +27,7 @@ def record_of(
     """A task's rows with what is needed to repeat them; ``settings`` are names of options."""
     model = Path(options.model)
     given = {name: getattr(options, name) for name in settings}
-    words = [f"--{name.replace('_', '-')} {value}" for name, value in given.items() if value is not None]
+    words = [_as_option(name, value) for name, value in given.items() if value is not None and value is not False]
     script = f"benchmarks/{Path(sys.argv[0]).name}"
     return {
         "command": " ".join(["python", script, "--model MODEL --data GLUE --tasks", task, *words]),
@@ -37,6 +37,12 @@ def record_of(
         "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in versions},
         "rows": [row for row in rows if row["task"] == task],
     }
+
+
+def _as_option(name: str, value: Any) -> str:
+    """As it stands on the command line: a flag alone, a list word by word."""
+    words = [] if value is True else value if isinstance(value, list) else [value]
+    return " ".join([f"--{name.replace('_', '-')}", *map(str, words)])
 
 
 def write_record(file: Path, record: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import TASKS
 from lightning_lora.training import FrozenBaseInBf16
 
-SETTINGS = ("batch_size", "train_rows", "dropout", "tokens", "rounds")
+SETTINGS = ("lora", "precision", "batch_size", "train_rows", "dropout", "tokens", "rounds")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[[dict[str, Any]], None]
 
