@@ -2,14 +2,13 @@
 
 import pytest
 import torch
+from ragged_texts import adapted
 from tiny_models import PAD, TINY, VOCABULARY
 from torch import Tensor
 
 from lightning_lora.data.collation import Collator, InGroups
-from lightning_lora.inject import inject_adapter
-from lightning_lora.lora import LoraSpec, adapter_parameters
+from lightning_lora.lora import adapter_parameters
 from lightning_lora.ragged import runs_ragged
-from lightning_lora.targets import ROLE_SETS
 from lightning_lora.training.forward import batch_logits
 
 NEED_PADDING = ["deberta", "deberta-v2", "mpnet", "t5", "t5_gated"]
@@ -34,11 +33,7 @@ def test_those_that_run_without_padding_are_all_others() -> None:
 
 @pytest.mark.parametrize("architecture", NEED_PADDING)
 def test_padding_among_like_lengths_changes_no_logit_and_no_gradient(architecture: str) -> None:
-    model = TINY[architecture]().double()
-    inject_adapter(model, LoraSpec(rank=2, dtype=torch.float64), roles=ROLE_SETS["all"])
-    for _, parameter in adapter_parameters(model):
-        torch.nn.init.normal_(parameter, std=0.3)
-    model.eval()
+    model = adapted(architecture)
     padding = Collator({"input_ids": PAD}, left=False, attention_mask=True)
     texts = rows()
     whole, grouped = padding(texts), InGroups(padding)(texts)

@@ -21,7 +21,7 @@ LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt",
 """Decoders whose head, `score`, reads the last token of the text."""
 FEW_LENGTHS = 64
 """T is made a multiple of this where a new T costs much: below fp32, oneDNN makes a kernel for every shape."""
-RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
+_RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
 # Their tables of positions begin behind the padding token's number.
 _POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
 
@@ -87,7 +87,7 @@ def hidden_before(model: nn.Module, inputs: Mapping[str, Any], block: int) -> Fl
 def _prepared(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[PreTrainedModel, Layout, dict[str, Any]]:
     """The model, where the texts lie, and what the base model is called with."""
     if not isinstance(model, PreTrainedModel) or not runs_ragged(model):
-        raise ValueError(f"{type(model).__name__} does not run without padding; {RUNS_RAGGED}")
+        raise ValueError(f"{type(model).__name__} does not run without padding; {_RUNS_RAGGED}")
     layout = Layout(inputs["lengths"], _multiple(model))
     given = inputs["input_ids"].shape[1]
     if given != len(layout.positions) - layout.filler:
