@@ -1,0 +1,137 @@
+"""What a report says, as values: the options that were tried on a task, their scores, and which of them differ.
+
+`compare` makes it of records and predictions; tables and plots are made of it, and of nothing else.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 95 % interval; the ends are None where one run cannot give them."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The headline metric of one run by epoch, as its metrics.jsonl has it; scores are fractions."""
+
+    seed: int
+    epochs: tuple[float, ...]
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class OptionSummary:
+    """One option over its seeds. Scores are fractions, of the last epoch unless said otherwise.
+
+    Attributes:
+        label: The settings in words, as short as they can be: "qv, rank 8".
+        settings: Every setting that varies among the task's options, by its full name: {"lora": "qv", "rank": 8}.
+        folders: Of the finished runs, in the order of ``seeds``.
+        seeds: Of the finished runs, rising.
+        scores: In the order of ``seeds``.
+        best_epoch_scores: The same of the best epoch, which flatters.
+        mean: With a 95 % interval by Student's t over the seeds.
+        median: Over the seeds.
+        deviation: Standard deviation over the seeds; None of one.
+        relative: Quality relative to the reference option (1.0 is as good), with its interval; None where the
+            reference's score is not above 0.
+        adapter_parameters: Without the head.
+        trainable_percent: Of all parameters.
+        fit_seconds: Median over the seeds.
+        peak_memory_bytes: Median over the seeds; None where it was not measured.
+        curves: One for each seed that has a log.
+        unfinished: How many further runs of this option did not finish.
+    """
+
+    label: str
+    settings: dict[str, str | int | float | bool | None]
+    folders: tuple[Path, ...]
+    seeds: tuple[int, ...]
+    scores: tuple[float, ...]
+    best_epoch_scores: tuple[float, ...]
+    mean: Interval
+    median: float
+    deviation: float | None
+    relative: Interval | None
+    adapter_parameters: int
+    trainable_percent: float
+    fit_seconds: float
+    peak_memory_bytes: int | None
+    curves: tuple[Curve, ...]
+    unfinished: int = 0
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One option against the best one of its task, on the same dev examples. Differences are option minus best.
+
+    Attributes:
+        option: Label of the option.
+        difference: In the score, with its 95 % interval by the paired bootstrap over examples and seeds.
+        p_bootstrap: Two-sided, of the same bootstrap; not corrected.
+        p_mcnemar: Exact, over the examples of all seeds' pairs; None for a regression.
+        p_holm: ``p_bootstrap`` corrected by Holm over the task's contrasts.
+        detectable: The smallest difference that this design would have found with a power of 80 % at 5 %.
+    """
+
+    option: str
+    difference: Interval
+    p_bootstrap: float
+    p_mcnemar: float | None
+    p_holm: float
+    detectable: float
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a score: its folder, its status, and why, in one line."""
+
+    folder: Path
+    option: str
+    seed: int
+    status: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class TaskComparison:
+    """All options of one task on one base model and the same data.
+
+    Attributes:
+        task: Its name.
+        metric: Name of the headline metric.
+        base: Name of the base model.
+        dev_rows: Examples that are scored.
+        axes: Full names of the settings that vary, seed left out, in the order in which a reader expects them.
+        options: The best mean first.
+        contrasts: One for each option but the first, in the same order; empty where predictions are missing.
+        groups: For each option the letters of the groups it belongs to; two that share one cannot be told apart.
+        reference: Label of the option that ``relative`` is relative to.
+        unfinished: Runs that failed, diverged, were stopped or still run.
+        notes: What a reader has to know to read the numbers rightly, a sentence each.
+    """
+
+    task: str
+    metric: str
+    base: str
+    dev_rows: int
+    axes: tuple[str, ...]
+    options: tuple[OptionSummary, ...]
+    contrasts: tuple[Contrast, ...]
+    groups: dict[str, str]
+    reference: str
+    unfinished: tuple[Unfinished, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything a report shows, a task at a time."""
+
+    tasks: tuple[TaskComparison, ...]
