@@ -73,6 +73,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     report = adapt(config, backbone)
     data = data_module(config, task, backbone)
     data.setup()
+    task = data.task
     last = output_dir / "checkpoints" / "last.ckpt"
     checkpoint = last if resume and last.exists() else None
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
@@ -128,6 +129,7 @@ def data_module(config: RunConfig, task: Task, backbone: Backbone) -> TextDataMo
         task,
         backbone.tokenizer,
         path=config.data.path,
+        holdout=config.data.holdout,
         train_rows=config.data.train_rows,
         max_length=config.data.max_length,
         batch_size=config.batch_size,

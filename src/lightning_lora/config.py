@@ -83,6 +83,7 @@ class DataConfig:
     task: str = settings.one_of("toy_sentiment", (*TASKS, "custom"), "the task")
     path: str | None = settings.text(None, "local folder or file: parquet, csv, tsv, jsonl")
     train_rows: int | None = settings.whole(None, 1, "train on a seeded random subset of this many rows")
+    holdout: float | None = settings.share(None, "measure on this share of the training rows, not on the dev splits")
     max_length: int = settings.whole(128, 4, "tokens at which a text is cut")
     ragged: bool = settings.flag(True, "the same batches without padding, or with little where the model needs some")
     num_workers: int = settings.whole(0, 0, "processes that build batches")

@@ -120,6 +120,11 @@ def fraction(default: float, doc: str) -> Any:
     return _setting(default, Setting(doc, "a number from 0 up to, not including, 1", _is_fraction))
 
 
+def share(default: float | None, doc: str) -> Any:
+    """A number in (0, 1), or none."""
+    return _setting(default, Setting(doc, "a number between 0 and 1, or null", lambda v: _is_number(v) and 0 < v < 1))
+
+
 def fractions(default: Sequence[float], doc: str, count: int) -> Any:
     """A list of ``count`` numbers in [0, 1)."""
     allowed = f"a list of {count} numbers from 0 up to, not including, 1"

@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from lightning_lora.data.datamodule import TextDataModule
 from lightning_lora.data.files import DataError
 from lightning_lora.data.sampling import epoch_order, random_subset
-from lightning_lora.tasks import TASKS
+from lightning_lora.tasks import TASKS, custom_task
 
 GLUE = Path(__file__).resolve().parents[2].parent / "shared" / "glue"
 
@@ -193,3 +193,36 @@ def test_the_embedded_data_runs_through(make, name: str) -> None:
     batch = next(iter(data.train_dataloader()))
     assert batch["labels"].dtype == (torch.float32 if TASKS[name].is_regression else torch.int64)
     assert data.fingerprint == make(name, path=None, train_rows=64).fingerprint
+
+
+def test_rows_held_out_are_measured_on_and_never_trained_on(make) -> None:
+    whole, data = make("rte"), make("rte", holdout=0.1)
+    assert list(data.dev_sizes) == ["held_out"]
+    assert (data.train_size, data.dev_sizes["held_out"]) == (2241, 249)
+    (loader,) = data.val_dataloader()
+    held_out = torch.cat([batch["idx"] for batch in loader]).tolist()
+    trained = torch.cat([batch["idx"] for batch in data.train_dataloader()]).tolist()
+    everything = torch.cat([batch["idx"] for batch in whole.train_dataloader()]).tolist()
+    assert sorted(held_out + trained) == sorted(everything)
+    assert data.fingerprint != whole.fingerprint
+
+
+def test_the_same_rows_are_held_out_for_every_seed_and_subset(make) -> None:
+    def rows(loader) -> set[int]:
+        return set(torch.cat([batch["idx"] for batch in loader]).tolist())
+
+    first, second = make("rte", holdout=0.1, train_rows=100), make("rte", holdout=0.1, train_rows=100, seed=1)
+    assert rows(first.val_dataloader()[0]) == rows(second.val_dataloader()[0])
+    assert rows(first.train_dataloader()) != rows(second.train_dataloader())
+    assert not rows(first.train_dataloader()) & rows(first.val_dataloader()[0])
+
+
+@pytest.mark.parametrize("share", [1e-5, 0.9999])
+def test_a_share_that_leaves_one_side_without_rows_is_refused(make, share: float) -> None:
+    with pytest.raises(ValueError, match="at least one must be on each side"):
+        make("rte", holdout=share)
+
+
+def test_no_source_has_a_split_of_the_name_of_rows_held_out() -> None:
+    with pytest.raises(ValueError, match="held_out"):
+        custom_task(text_columns=["text"], labels=["no", "yes"], metrics=["accuracy"], dev_splits=["held_out"])

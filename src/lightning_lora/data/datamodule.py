@@ -19,11 +19,11 @@ from lightning_lora.data.encoding import check_max_length, encode
 from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
 from lightning_lora.data.hidden_states import hidden_states_key, load_or_compute
 from lightning_lora.data.loading import ResumableLoader
-from lightning_lora.data.sampling import EpochOrder, random_subset
+from lightning_lora.data.sampling import EpochOrder, hold_out, random_subset
 from lightning_lora.data.sources import load_splits
 from lightning_lora.data.tokens import Row, TokenDataset
 from lightning_lora.data.validation import Split, check_train_labels, validate
-from lightning_lora.tasks import Task
+from lightning_lora.tasks import HELD_OUT, Task
 
 Batches = DataLoader[Row]
 
@@ -46,6 +46,7 @@ class TextDataModule(LightningDataModule):
         tokenizer: PreTrainedTokenizerBase,
         *,
         path: str | Path | None = None,
+        holdout: float | None = None,
         train_rows: int | None = None,
         max_length: int = 128,
         batch_size: int = 32,
@@ -61,7 +62,9 @@ class TextDataModule(LightningDataModule):
             task: what to read and to predict.
             tokenizer: the model's, with a padding token.
             path: a local folder or file; None for the task's own source.
-            train_rows: size of a random subset of the training split, drawn by `seed`; None for all.
+            holdout: share of the training split that is measured on, in the place of the dev splits. The rows are the
+                same for every seed.
+            train_rows: size of a random subset of what is left to train on, drawn by `seed`; None for all.
             max_length: rows are cut to so many tokens.
             batch_size: rows per batch.
             seed: of the subset and of the shuffling.
@@ -78,7 +81,8 @@ class TextDataModule(LightningDataModule):
             if value < lowest:
                 raise ValueError(f"{name}={value} must be {lowest} or more")
         check_max_length(tokenizer, max_length, pairs=len(task.text_columns) == 2, max_positions=max_positions)
-        self.task, self.tokenizer, self.path = task, tokenizer, path
+        self.task, self.tokenizer, self.path = task if holdout is None else task.on_held_out(), tokenizer, path
+        self.holdout = holdout
         self.train_rows, self.max_length, self.batch_size = train_rows, max_length, batch_size
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
         self.collate = collator_for(tokenizer, padding)
@@ -100,6 +104,10 @@ class TextDataModule(LightningDataModule):
             return
         splits = {name: validate(raw, self.task) for name, raw in load_splits(self.task, self.path).items()}
         train = splits[self.task.train_split]
+        if self.holdout is not None:
+            kept, held_out = hold_out(len(train), self.holdout)
+            splits = {self.task.train_split: train.take(kept), HELD_OUT: train.take(held_out)}
+            train = splits[self.task.train_split]
         if self.train_rows is not None:
             splits[self.task.train_split] = train = train.take(random_subset(len(train), self.train_rows, self.seed))
         check_train_labels(train, self.task)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 # Streams keep the subset, the shuffling and the dropout of one seed unrelated.
-_SUBSET, _SHUFFLE, _BATCH = 0, 1, 2
+_SUBSET, _SHUFFLE, _BATCH, _HELD_OUT = 0, 1, 2, 3
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> Int64[Tensor, " rows"]:
@@ -28,6 +28,21 @@ def random_subset(rows: int, wanted: int, seed: int) -> Int64[Tensor, " wanted"]
             f"data.train_rows={wanted}: the training split has {rows} rows; give 1 to {rows}, or null for all"
         )
     return _permutation(rows, seed, _SUBSET, 0)[:wanted].sort().values
+
+
+def hold_out(rows: int, share: float) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held_out"]]:
+    """Row numbers to train on and to measure on, each ascending; the same whatever a run's seed.
+
+    Raises:
+        ValueError: so small a share leaves nothing to measure on, or so large a one nothing to train on.
+    """
+    wanted = round(share * rows)
+    if not 1 <= wanted < rows:
+        raise ValueError(
+            f"data.holdout={share:g} of {rows} training rows is {wanted} rows; at least one must be on each side"
+        )
+    order = _permutation(rows, 0, _HELD_OUT, 0)
+    return order[wanted:].sort().values, order[:wanted].sort().values
 
 
 def batch_seed(seed: int, epoch: int, batch: int, process: int = 0) -> int:

@@ -7,14 +7,14 @@ import pyarrow as pa
 from lightning_lora.data import toy
 from lightning_lora.data.files import READERS, DataError, RawSplit, read_file
 from lightning_lora.data.validation import IDX
-from lightning_lora.tasks import TOY_TASKS, Task
+from lightning_lora.tasks import HELD_OUT, TOY_TASKS, Task
 
 # The toy data is one fixed data set, as GLUE is: a run's seed does not change it.
 TOY_SEED = 0
 
 
 def load_splits(task: Task, path: str | Path | None = None) -> dict[str, RawSplit]:
-    """The training split and the dev splits, in that order, unchecked.
+    """The training split and the dev splits but for one held out, in that order, unchecked.
 
     With a path, only the path counts: a folder holding `<split>.parquet|csv|tsv|jsonl`, itself or in a sub-folder named
     after the task; or one file, which is the split it is named after (the training split for any other name), with the
@@ -51,7 +51,7 @@ def load_labelled(task: Task, path: str | Path | None = None) -> dict[str, RawSp
 
 
 def _splits(task: Task) -> tuple[str, ...]:
-    return (task.train_split, *task.dev_splits)
+    return (task.train_split, *(split for split in task.dev_splits if split != HELD_OUT))
 
 
 def _wanted(task: Task) -> tuple[str, ...]:

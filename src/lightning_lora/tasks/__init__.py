@@ -7,12 +7,13 @@ The tables need the standard library only, so that a command line can be checked
 from typing import TYPE_CHECKING, Any
 
 from lightning_lora.tasks.table import TASKS, TOY_TASKS, UnknownTaskError, find_task
-from lightning_lora.tasks.task import METRIC_FACTS, MetricFact, Task, custom_task, did_you_mean, metrics_for
+from lightning_lora.tasks.task import HELD_OUT, METRIC_FACTS, MetricFact, Task, custom_task, did_you_mean, metrics_for
 
 if TYPE_CHECKING:
     from lightning_lora.tasks.metrics import METRICS, MetricFunction, score
 
 __all__ = [
+    "HELD_OUT",
     "METRICS",
     "METRIC_FACTS",
     "TASKS",

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -13,6 +13,9 @@ class MetricFact:
     regression: bool
     binary_only: bool = False
 
+
+HELD_OUT = "held_out"
+"""A dev split that no source has: it is taken from the training split."""
 
 METRIC_FACTS: dict[str, MetricFact] = {
     "accuracy": MetricFact(regression=False),
@@ -70,6 +73,10 @@ class Task:
     def num_outputs(self) -> int:
         """Width of the head: 1 for regression, else one logit per label."""
         return len(self.labels) or 1
+
+    def on_held_out(self) -> "Task":
+        """The same task, scored on rows held out of its training split and on nothing else."""
+        return replace(self, dev_splits=(HELD_OUT,))
 
     def _check_columns(self) -> None:
         if not self.name:
@@ -153,6 +160,10 @@ def custom_task(
     Raises:
         ValueError: see `Task`; also a bare string where a list belongs.
     """
+    if HELD_OUT in dev_splits:
+        raise ValueError(
+            f"{HELD_OUT!r} in dev_splits is the name of rows held out of the training split, not of a split"
+        )
     lists = {"text_columns": text_columns, "labels": labels, "metrics": metrics, "dev_splits": dev_splits}
     for field, value in lists.items():
         if isinstance(value, str):
