@@ -3,11 +3,14 @@
 import importlib.metadata
 import platform
 import resource
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -17,11 +20,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
 from lightning_lora.atomic import clear_leftovers, explained
 from lightning_lora.backbone import quiet_transformers
-from lightning_lora.build import Run, assemble
+from lightning_lora.build import Fingerprints, Run, assemble, fingerprints
 from lightning_lora.config import RunConfig
 from lightning_lora.inject import merged
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.sweeping import job_id
+from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
 from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
 
 CODE_VERSION = importlib.metadata.version("lightning-lora")
@@ -47,14 +51,48 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
         Interrupted: SIGTERM or SIGINT came. The record and a checkpoint of the last step are there.
     """
     with _claimed(output_dir):
-        return _carry_out(config, output_dir, resume)
+        try:
+            return _carry_out(config, output_dir, resume)
+        finally:
+            record = earlier_record(output_dir)
+            if not _further_process() and record is not None and record.job_id:
+                print_summary(record, output_dir)
+
+
+def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
+    """`run` as a job of a sweep: what an earlier start of the same job has done is not done again.
+
+    A finished job is left alone, here or in another sweep beside this one, from where its files are copied. An
+    unfinished one goes on from its last checkpoint. What another job has left in the folder (the data, the base model
+    or this package have changed since) is set aside. Where another process is at work on the job, this one waits.
+
+    Args:
+        config: A checked configuration.
+        output_dir: The job's folder, ``SWEEPS/SWEEP/JOB``; made if it is not there.
+
+    Returns:
+        The record, and whether it was there before.
+
+    Raises:
+        ValueError, NonFiniteError, Interrupted: as `run`. The record says what failed.
+    """
+    with _claimed(output_dir, wait=True):
+        identity = _identity(config, fingerprints(config))
+        earlier = earlier_record(output_dir)
+        if earlier is not None and earlier.job_id == identity and earlier.status == "finished":
+            return earlier, True
+        if earlier is not None and earlier.job_id and earlier.job_id != identity:
+            set_aside(output_dir, earlier)
+        if (copied := take_over(output_dir, identity)) is not None:
+            return copied, True
+        return _carry_out(config, output_dir, resume=may_go_on(earlier, identity)), False
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
+def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends."""
-    if rank_zero_only.rank:  # type: ignore[attr-defined]  # set on the function
-        yield  # a further process of the same run
+    if _further_process():
+        yield
         return
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,16 +100,42 @@ def _claimed(folder: Path) -> Iterator[None]:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            raise ValueError(f"{folder}: another process is at work on this run; stop it first, or wait") from None
+            if not wait:
+                raise ValueError(f"{folder}: another process is at work on this run; stop it first, or wait") from None
+            print(f"{folder}: another process is at work on this job; waiting for it", file=sys.stderr)
+            lock.acquire()
     try:
         yield
     finally:
         lock.release()
 
 
+def failed_record(settings: Mapping[str, Any], folder: Path, error: Exception) -> RunRecord:
+    """The record of a job of a sweep that failed; written where the job has not done so itself.
+
+    Args:
+        settings: The resolved configuration as plain values, which need not be allowed ones.
+        folder: The job's. What an earlier start has finished there is set aside.
+        error: What ended the job.
+    """
+    earlier, reason = earlier_record(folder), _reason(error)
+    if earlier is not None and earlier.error == reason:
+        return earlier
+    if earlier is not None and earlier.status == "finished":
+        set_aside(folder, earlier)
+        earlier = None
+    fresh = RunRecord(job_id="", status="failed", config=dict(settings), task=settings["data"]["task"], metric="")
+    record = replace(earlier or fresh, status="failed", error=reason)
+    write_record(record, folder)
+    return record
+
+
 def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     started = time.perf_counter()
-    assembled = assemble(config, output_dir, resume)
+    if not resume and not _further_process():
+        shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
+    # A further process of the same run finds a checkpoint only where the first one goes on from it.
+    assembled = assemble(config, output_dir, resume or _further_process())
     record = _opening_record(config, assembled)
     if assembled.trainer.is_global_zero:
         clear_leftovers(output_dir)
@@ -87,15 +151,12 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         seconds["total"] = time.perf_counter() - started
         record = replace(record, status="finished", seconds=seconds)
     except BaseException as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        record = replace(
-            record, status=_status_after(error), error=reason, seconds={"total": time.perf_counter() - started}
-        )
+        seconds = {"total": time.perf_counter() - started}
+        record = replace(record, status=_status_after(error), error=_reason(error), seconds=seconds)
         raise
     finally:
         if assembled.trainer.is_global_zero:
             write_record(record, output_dir)
-            print_summary(record, output_dir)
         _close_loggers(assembled.trainer, 0 if record.status == "finished" else 1)
     return record
 
@@ -138,12 +199,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
     settings = asdict(config)
     rows = {assembled.task.train_split: data.train_size, **data.dev_sizes}
     return RunRecord(
-        job_id=job_id(
-            settings,
-            base_fingerprint=backbone.fingerprint,
-            data_fingerprint=data.fingerprint,
-            code_version=CODE_VERSION,
-        ),
+        job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint)),
         status="running",
         config=settings,
         task=assembled.task.name,
@@ -156,6 +212,10 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
         base={"name": backbone.name, "revision": backbone.revision, "fingerprint": backbone.fingerprint},
         data={"name": assembled.task.name, "fingerprint": data.fingerprint, "rows": rows},
     )
+
+
+def _identity(config: RunConfig, found: Fingerprints) -> str:
+    return job_id(asdict(config), base_fingerprint=found.base, data_fingerprint=found.data, code_version=CODE_VERSION)
 
 
 def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> RunRecord:
@@ -175,6 +235,17 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
         peak_memory_bytes=_peak_memory(trainer),
         merge_check=asdict(check) if check else None,
     )
+
+
+def _further_process() -> bool:
+    """Whether this is one of the processes that Lightning starts for further devices of a run."""
+    return bool(rank_zero_only.rank)  # type: ignore[attr-defined]  # set on the function
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, torch.OutOfMemoryError):
+        return "out of memory on the device: halve batch_size and double trainer.accumulate_grad_batches"
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _status_after(error: BaseException) -> str:

@@ -20,12 +20,14 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+import hydra_plugins.lightning_lora as plugins
 from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
 from lightning_lora.config import RunConfig, schema_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
+from lightning_lora.sweeping import sweep_name
 
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
 
@@ -38,11 +40,13 @@ class Checked:
         line: The command line taken apart.
         configs: The config of the first job, then one for each further value of each axis.
         warning: One line about values outside the usual ranges, or "".
+        sweep_folder: A word that names the folder of a sweep after what it varies; none where one was named.
     """
 
     line: CommandLine
     configs: tuple[RunConfig, ...]
     warning: str
+    sweep_folder: tuple[str, ...] = ()
 
 
 def check(words: Sequence[str]) -> Checked:
@@ -58,26 +62,45 @@ def check(words: Sequence[str]) -> Checked:
     line = arguments.parse(words)
     if not line.composes:
         return Checked(line, (), "")
+    plugins.register()
     with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
         loader = GlobalHydra.instance().config_loader()
         given = overrides.read(line.overrides, loader)
-        configs = tuple(_configs(given, line, loader))
+        base = compose_config([_word(override) for override in given if not override.is_sweep_override()])
+        axes = _axes(base, given, line, loader)
+        configs = tuple(_configs(given, base, axes))
     for config in configs:
         _check_places(config)
     _check_widths(configs)
     _check_effect(given, configs)
     phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
     warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
-    return Checked(line, configs, warning)
+    is_sweep = line.multirun or base.hydra.mode == RunMode.MULTIRUN
+    return Checked(line, configs, warning, _sweep_folder(given, axes) if is_sweep else ())
 
 
-def _configs(given: list[Override], line: CommandLine, loader: ConfigLoader) -> Iterator[RunConfig]:
-    fixed = [_word(override) for override in given if not override.is_sweep_override()]
-    base = compose_config(fixed)
+def _sweep_folder(given: list[Override], axes: dict[str, Override]) -> tuple[str, ...]:
+    if any(override.key_or_group == "hydra.sweep.dir" for override in given):
+        return ()
+    overlay = next((str(override.value()) for override in given if override.key_or_group == "sweeps"), None)
+    return (f"hydra.sweep.dir=multirun/{sweep_name(overlay, list(axes))}",)
+
+
+def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: ConfigLoader) -> dict[str, Override]:
+    """Settings with several values, from the overlay and from the command line.
+
+    Raises:
+        ConfigError: there are some, and no sweep is asked for.
+    """
     axes = {override.get_key_element(): override for override in given if override.is_sweep_override()}
     axes = _axes_of_overlay(base, given, loader) | axes
     if axes and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
         raise _needs_multirun(next(iter(axes.values())))
+    return axes
+
+
+def _configs(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> Iterator[RunConfig]:
+    fixed = [_word(override) for override in given if not override.is_sweep_override()]
     choices = {key: _choices(axis) for key, axis in axes.items()}
     first = [*fixed, *(words[0] for words in choices.values())]
     start = compose_config(first) if choices else base

@@ -10,7 +10,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from lightning_lora.cli import arguments, failure, precheck, resume
 from lightning_lora.cli.help import help_text
@@ -44,11 +44,11 @@ def main(words: Sequence[str] | None = None) -> None:
     if checked.line.runs and checked.warning and os.environ.get("LOCAL_RANK", "0") == "0":
         print(checked.warning, file=sys.stderr)
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
-    sys.argv[1:] = checked.line.words()
+    sys.argv[1:] = [*checked.line.words(), *checked.sweep_folder]
     if checked.line.runs and checked.configs[0].resume is not None:
         _go_on(checked, Path(checked.configs[0].resume).expanduser())
     else:
-        _job()
+        _start()
 
 
 def _go_on(checked: precheck.Checked, folder: Path) -> None:
@@ -57,43 +57,64 @@ def _go_on(checked: precheck.Checked, folder: Path) -> None:
         if resume.is_finished(folder):
             print(f"{folder}: the run is finished; nothing is left to do")
             return
-        _run(config, folder, sweep=False, resumed=True)
+        _run(config, folder, resumed=True)
     except Exception as error:
         if failure.is_users_mistake(error):
             failure.refuse(error)
         raise
 
 
-@hydra.main(version_base="1.3", config_path="pkg://lightning_lora.conf", config_name="train")
-def _job(config: DictConfig) -> None:
-    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+def job(config: DictConfig) -> float | None:
+    """One job, as a launcher starts it: a run of its own, or one of a sweep.
+
+    Returns:
+        The score, which a sweeper that searches goes by.
+
+    Raises:
+        JobFailed: a job of a sweep failed.
+    """
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.MULTIRUN:
+        return _job_of_sweep(config, folder)
     try:
-        _run(to_run_config(config), Path(HydraConfig.get().runtime.output_dir), sweep)
+        return _run(to_run_config(config), folder)
     except Exception as error:
-        mistake = failure.is_users_mistake(error)
-        if sweep:
-            _report(error, mistake)
-            raise JobFailed(f"job {HydraConfig.get().job.num} failed: {type(error).__name__}: {error}") from error
-        if mistake:
+        if failure.is_users_mistake(error):
             failure.refuse(error)
         raise
 
 
-def _run(config: RunConfig, output_dir: Path, sweep: bool, resumed: bool = False) -> None:
+def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
+    from lightning_lora import running
+    from lightning_lora.sweeping import progress
+
+    try:
+        settings = to_run_config(config)
+        settings.merge.save = bool(settings.merge.save)
+        settings.logger.group = settings.logger.group or folder.parent.name
+        settings.logger.name = settings.logger.name or folder.name
+        record, was_there = running.run_once(settings, folder)
+    except Exception as error:
+        if not failure.is_users_mistake(error):
+            # Hydra shows the first failure only, and only after the last job.
+            traceback.print_exception(error)
+        progress.ended(running.failed_record(OmegaConf.to_container(config), folder, error), folder)
+        raise JobFailed(f"{folder.name}: {type(error).__name__}: {error}") from error
+    progress.ended(record, folder, was_there)
+    return record.score
+
+
+def _run(config: RunConfig, output_dir: Path, resumed: bool = False) -> float | None:
     # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
     from lightning_lora import running
 
     if config.merge.save is None:
-        config.merge.save = config.merge.at_end and not sweep
-    running.run(config, output_dir, resumed)
+        config.merge.save = config.merge.at_end
+    return running.run(config, output_dir, resumed).score
 
 
-def _report(error: Exception, mistake: bool) -> None:
-    """Print a job's failure when it happens: Hydra shows the first one only, and only after the last job."""
-    if mistake:
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        traceback.print_exception(error)
+_start = hydra.main(version_base="1.3", config_path="pkg://lightning_lora.conf", config_name="train")(job)
 
 
 if __name__ == "__main__":

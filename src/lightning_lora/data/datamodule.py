@@ -19,11 +19,11 @@ from lightning_lora.data.encoding import check_max_length, encode
 from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
 from lightning_lora.data.hidden_states import hidden_states_key, load_or_compute
 from lightning_lora.data.loading import ResumableLoader
-from lightning_lora.data.sampling import EpochOrder, hold_out, random_subset
-from lightning_lora.data.sources import load_splits
+from lightning_lora.data.sampling import EpochOrder
+from lightning_lora.data.splits import read_splits, task_of
 from lightning_lora.data.tokens import Row, TokenDataset
-from lightning_lora.data.validation import Split, check_train_labels, validate
-from lightning_lora.tasks import HELD_OUT, Task
+from lightning_lora.data.validation import Split
+from lightning_lora.tasks import Task
 
 Batches = DataLoader[Row]
 
@@ -81,7 +81,7 @@ class TextDataModule(LightningDataModule):
             if value < lowest:
                 raise ValueError(f"{name}={value} must be {lowest} or more")
         check_max_length(tokenizer, max_length, pairs=len(task.text_columns) == 2, max_positions=max_positions)
-        self.task, self.tokenizer, self.path = task if holdout is None else task.on_held_out(), tokenizer, path
+        self.task, self.tokenizer, self.path = task_of(task, holdout), tokenizer, path
         self.holdout = holdout
         self.train_rows, self.max_length, self.batch_size = train_rows, max_length, batch_size
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
@@ -98,19 +98,11 @@ class TextDataModule(LightningDataModule):
         """Reads, checks and tokenises all splits, once.
 
         Raises:
-            DataError, TokenizerError: see `load_splits`, `validate`, `encode`; all are `ValueError`.
+            DataError, TokenizerError: see `read_splits`, `encode`; all are `ValueError`.
         """
         if self._sets:
             return
-        splits = {name: validate(raw, self.task) for name, raw in load_splits(self.task, self.path).items()}
-        train = splits[self.task.train_split]
-        if self.holdout is not None:
-            kept, held_out = hold_out(len(train), self.holdout)
-            splits = {self.task.train_split: train.take(kept), HELD_OUT: train.take(held_out)}
-            train = splits[self.task.train_split]
-        if self.train_rows is not None:
-            splits[self.task.train_split] = train = train.take(random_subset(len(train), self.train_rows, self.seed))
-        check_train_labels(train, self.task)
+        splits = read_splits(self.task, self.path, self.holdout, self.train_rows, self.seed)
         self._fingerprint = data_fingerprint(splits)
         tokenizer = tokenizer_fingerprint(self.tokenizer)
         self._keys = {name: token_key(split.texts, tokenizer, self.max_length) for name, split in splits.items()}

@@ -8,32 +8,30 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
+from lightning_lora.targets import adapted_label
 
 LONGEST_LINE = 400
 """Characters of a line in a file or a pipe."""
 
 
 def records_below(folder: Path) -> dict[Path, RunRecord]:
-    """Every record in the folder or below it by its run's folder, in order of the folders' names.
+    """Every record in the folder or below it by its run's folder, in order of the folders' names, hidden ones left out.
 
     Raises:
         ValueError: one of them cannot be read.
     """
-    return {path.parent: read_record(path) for path in sorted(folder.rglob(FILE_NAME))}
+    found = sorted(path for path in folder.rglob(FILE_NAME) if not _is_hidden(path.relative_to(folder)))
+    return {path.parent: read_record(path) for path in found}
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def method_of(record: RunRecord) -> str:
-    """What was trained, as ``lora=`` had it: the baseline, "all", "mlp", or the roles' initials; "named" for names."""
+    """What was trained, as ``lora=`` had it; see `adapted_label`."""
     lora = record.config["lora"]
-    if lora["method"] != "lora":
-        return str(lora["method"])
-    if lora["modules"]:
-        return "named"
-    roles = set(lora["roles"])
-    attention = "".join(role[0] for role in ("query", "key", "value", "output") if role in roles)
-    if not roles & {"up", "gate", "down"}:
-        return attention
-    return "all" if attention == "qkvo" else f"{attention}+mlp".removeprefix("+")
+    return adapted_label(lora["method"], lora["roles"], lora["modules"])
 
 
 def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:

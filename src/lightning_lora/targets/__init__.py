@@ -17,7 +17,7 @@ from lightning_lora.targets.modernbert import MODERNBERT
 from lightning_lora.targets.mpnet import MPNET
 from lightning_lora.targets.opt import OPT
 from lightning_lora.targets.projection import Match, Projection, match
-from lightning_lora.targets.roles import ROLE_SETS, Role
+from lightning_lora.targets.roles import ROLE_SETS, Role, adapted_label
 from lightning_lora.targets.t5 import T5
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Projection",
     "Role",
     "UnknownArchitecture",
+    "adapted_label",
     "match",
     "projections_for",
 ]

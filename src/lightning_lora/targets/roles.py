@@ -1,5 +1,6 @@
 """What a linear layer of a transformer block does, and the named choices of layers to adapt."""
 
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 
@@ -47,3 +48,25 @@ ROLE_SETS: dict[str, frozenset[Role]] = {
 | `o`    | output of the attention                    | 5 at r=8                                           |
 | `qk`   | query, key                                 | 5 at r=4                                           |
 """
+
+
+def adapted_label(method: str, roles: Iterable[str], modules: Sequence[str] | None) -> str:
+    """What settings of ``lora`` train, in a word.
+
+    Args:
+        method: "lora", or a baseline, which is its own word.
+        roles: Values of `Role`.
+        modules: Layers by name, which stand for the roles where there are some.
+
+    Returns:
+        "all", "mlp", or the initials of the attention's roles as in "qv"; "named" for layers by name.
+    """
+    if method != "lora":
+        return method
+    if modules:
+        return "named"
+    chosen = set(roles)
+    attention = "".join(role[0] for role in ("query", "key", "value", "output") if role in chosen)
+    if not chosen & {"up", "gate", "down"}:
+        return attention
+    return "all" if attention == "qkvo" else f"{attention}+mlp".removeprefix("+")

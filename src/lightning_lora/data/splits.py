@@ -1,0 +1,41 @@
+"""The rows of a run: read, checked, some of them held out, some of them chosen. Nothing is tokenised here."""
+
+from pathlib import Path
+
+from lightning_lora.data.sampling import hold_out, random_subset
+from lightning_lora.data.sources import load_splits
+from lightning_lora.data.validation import Split, check_train_labels, validate
+from lightning_lora.tasks import HELD_OUT, Task
+
+
+def task_of(task: Task, holdout: float | None) -> Task:
+    """The task as it is scored: on rows held out where there is a share of them, else as it stands."""
+    return task if holdout is None else task.on_held_out()
+
+
+def read_splits(
+    task: Task, path: str | Path | None, holdout: float | None, train_rows: int | None, seed: int
+) -> dict[str, Split]:
+    """The training split, then those that are scored.
+
+    Args:
+        task: What to read.
+        path: A local folder or file; None for the task's own source.
+        holdout: Share of the training split that is scored in the place of the dev splits, the same for every seed.
+        train_rows: Size of a random subset of what is left to train on, drawn by ``seed``; None for all.
+        seed: Of the subset.
+
+    Raises:
+        ValueError: see `load_splits`, `validate`, `hold_out`, `random_subset`, `check_train_labels`.
+    """
+    task = task_of(task, holdout)
+    splits = {name: validate(raw, task) for name, raw in load_splits(task, path).items()}
+    if holdout is not None:
+        train = splits[task.train_split]
+        kept, held_out = hold_out(len(train), holdout)
+        splits = {task.train_split: train.take(kept), HELD_OUT: train.take(held_out)}
+    if train_rows is not None:
+        train = splits[task.train_split]
+        splits[task.train_split] = train.take(random_subset(len(train), train_rows, seed))
+    check_train_labels(splits[task.train_split], task)
+    return splits

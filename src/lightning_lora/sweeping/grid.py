@@ -1,0 +1,65 @@
+"""Hydra's sweep over a grid, which ends with the table of its jobs whether or not all of them did."""
+
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+
+class Grid(Sweeper):
+    """Every combination of the values, in the order of the command line, the last setting's values fastest.
+
+    Hydra's own sweeper raises the first failure after the last job, and says nothing of the rest.
+    """
+
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        """Keep the settings to vary, by their names, each with its values as on a command line."""
+        self.params = dict(params or {})
+        self.launcher: Launcher | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Run all jobs, print their table, and end with status 1 if one of them failed.
+
+        Raises:
+            SystemExit: status 1 where a job failed, 130 and 143 where SIGINT and SIGTERM stopped the sweep.
+        """
+        # Hydra imports this module before every command; what reads records takes a second to import.
+        from lightning_lora.sweeping import closing, progress
+
+        assert self.launcher is not None, "setup comes first"
+        jobs = self._jobs(arguments)
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
+            results = list(self.launcher.launch(jobs, initial_job_idx=0))
+        closing.close(folder, [folder_of(result) for result in results])
+        if any(result.status == JobStatus.FAILED for result in results):
+            raise SystemExit(1)
+        return results
+
+    def _jobs(self, arguments: list[str]) -> list[list[str]]:
+        # Hydra runs this file once more when it looks for plugins, so a class of it is not to be held on to.
+        from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        words = [f"{key}={values}" for key, values in self.params.items()]
+        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*words, *arguments]), None)
+        return jobs
+
+
+def folder_of(result: JobReturn) -> Path:
+    """The folder of a job that a launcher has run."""
+    assert result.hydra_cfg is not None, "the launcher has composed it"
+    return Path(result.hydra_cfg.hydra.runtime.output_dir)

@@ -1,0 +1,79 @@
+"""What a job finds of earlier work: its own folder as an earlier start left it, or the same job in another sweep."""
+
+import shutil
+from pathlib import Path
+
+from lightning_lora.atomic import atomic_file, atomic_folder, explained
+from lightning_lora.reporting import RunRecord, read_record
+from lightning_lora.reporting.record import FILE_NAME
+
+OUTDATED = ".outdated"
+"""Folder of a sweep, which no report looks into, for jobs whose data, base model or code is no longer what it was."""
+_COPIED = ("adapter", "merged", "metrics.jsonl", FILE_NAME)
+_OF_THIS_START = (".lock", ".hydra", "job.log")
+
+
+def earlier_record(folder: Path) -> RunRecord | None:
+    """The record that a job's folder holds; None where there is none, or one that cannot be read."""
+    try:
+        return read_record(folder)
+    except ValueError:
+        return None
+
+
+def may_go_on(record: RunRecord | None, job_id: str) -> bool:
+    """Whether a start may go on from what an earlier one of the same job left.
+
+    Not where a loss was not finite: the same steps would come to it again.
+    """
+    return record is not None and record.job_id == job_id and record.status not in ("finished", "diverged")
+
+
+def set_aside(folder: Path, record: RunRecord) -> None:
+    """Move what another job has left in this folder to the sweep's `OUTDATED`, where it is not lost.
+
+    Raises:
+        CannotWriteError: the file system refuses.
+    """
+    with explained(folder):
+        away = folder.parent / OUTDATED / f"{folder.name}-{record.job_id}"
+        away.mkdir(parents=True, exist_ok=True)
+        for entry in folder.iterdir():
+            if entry.name not in _OF_THIS_START:
+                target = away / entry.name
+                shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
+                entry.rename(target)
+
+
+def take_over(folder: Path, job_id: str) -> RunRecord | None:
+    """Copy the same job from another sweep beside this one, if it is finished there.
+
+    Args:
+        folder: The job's folder, ``SWEEPS/SWEEP/JOB``; others are looked for at ``SWEEPS/*/JOB``.
+        job_id: Identity of the job.
+
+    Returns:
+        Its record, which stands in ``folder`` now; None where no other sweep has it.
+
+    Raises:
+        CannotWriteError: the file system refuses.
+    """
+    for other in sorted(folder.parent.parent.glob(f"*/{folder.name}")):
+        record = earlier_record(other) if other != folder else None
+        if record is None or record.job_id != job_id or record.status != "finished":
+            continue
+        # The record last: until it is there, the job is not done.
+        for entry in sorted(other.iterdir(), key=lambda entry: entry.name == FILE_NAME):
+            if entry.name in _COPIED or entry.name.startswith("predictions"):
+                _copy(entry, folder / entry.name)
+        return record
+    return None
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        with atomic_folder(target) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
+    else:
+        with atomic_file(target) as temporary:
+            shutil.copyfile(source, temporary)
