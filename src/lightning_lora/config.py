@@ -19,7 +19,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lightning_lora import settings
 from lightning_lora.settings import ConfigError
-from lightning_lora.sweeping import job_name
 from lightning_lora.targets import Role
 from lightning_lora.tasks import METRIC_FACTS, TASKS, Task, custom_task, find_task
 
@@ -241,16 +240,6 @@ class RunConfig:
             )
 
 
-def _job_name_of(*, _root_: DictConfig) -> str:
-    root = copy.deepcopy(_root_)
-    with read_write(root), open_dict(root):
-        root.pop("hydra", None)
-    settings: Any = OmegaConf.to_container(root, resolve=True)
-    return job_name(settings)
-
-
-# ${job_name:} is the name of a job's folder within its sweep.
-OmegaConf.register_new_resolver("job_name", _job_name_of, replace=True)
 # In a group of its own, so that it is no option of any group that a user chooses from.
 ConfigStore.instance().store(group="schema", name="run", node=RunConfig, package="_global_")
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -110,26 +109,6 @@ def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
-def failed_record(settings: Mapping[str, Any], folder: Path, error: Exception) -> RunRecord:
-    """The record of a job of a sweep that failed; written where the job has not done so itself.
-
-    Args:
-        settings: The resolved configuration as plain values, which need not be allowed ones.
-        folder: The job's. What an earlier start has finished there is set aside.
-        error: What ended the job.
-    """
-    earlier, reason = earlier_record(folder), _reason(error)
-    if earlier is not None and earlier.error == reason:
-        return earlier
-    if earlier is not None and earlier.status == "finished":
-        set_aside(folder, earlier)
-        earlier = None
-    fresh = RunRecord(job_id="", status="failed", config=dict(settings), task=settings["data"]["task"], metric="")
-    record = replace(earlier or fresh, status="failed", error=reason)
-    write_record(record, folder)
-    return record
-
-
 def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     started = time.perf_counter()
     if not resume and not _further_process():
@@ -152,7 +131,7 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         record = replace(record, status="finished", seconds=seconds)
     except BaseException as error:
         seconds = {"total": time.perf_counter() - started}
-        record = replace(record, status=_status_after(error), error=_reason(error), seconds=seconds)
+        record = replace(record, status=_status_after(error), error=reason_of(error), seconds=seconds)
         raise
     finally:
         if assembled.trainer.is_global_zero:
@@ -242,7 +221,8 @@ def _further_process() -> bool:
     return bool(rank_zero_only.rank)  # type: ignore[attr-defined]  # set on the function
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why a run ended, in one line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory on the device: halve batch_size and double trainer.accumulate_grad_batches"
     return (str(error) or type(error).__name__).splitlines()[0]

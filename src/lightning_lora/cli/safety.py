@@ -24,6 +24,7 @@ TARGETS = frozenset(
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         "hydra_plugins.lightning_lora.GridSweeper",
+        "hydra_plugins.lightning_lora.LocalLauncher",
     }
 )
 """Every class that a config may have instantiated. Our own rooms build theirs in Python, so none of them is here."""

@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -88,6 +89,7 @@ def job(config: DictConfig) -> float | None:
 def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
     from lightning_lora import running
     from lightning_lora.sweeping import progress
+    from lightning_lora.sweeping.reuse import record_failure
 
     try:
         settings = to_run_config(config)
@@ -96,10 +98,11 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
         settings.logger.name = settings.logger.name or folder.name
         record, was_there = running.run_once(settings, folder)
     except Exception as error:
-        if not failure.is_users_mistake(error):
-            # Hydra shows the first failure only, and only after the last job.
+        # Hydra shows the first failure only, and only after the last job.
+        if not isinstance(error, running.NonFiniteError) and not failure.is_users_mistake(error):
             traceback.print_exception(error)
-        progress.ended(running.failed_record(OmegaConf.to_container(config), folder, error), folder)
+        values: Any = OmegaConf.to_container(config, resolve=True)
+        progress.ended(record_failure(folder, values, running.reason_of(error)), folder)
         raise JobFailed(f"{folder.name}: {type(error).__name__}: {error}") from error
     progress.ended(record, folder, was_there)
     return record.score

@@ -2,14 +2,16 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from lightning_lora.reporting import RunRecord, print_runs
-from lightning_lora.sweeping.reuse import earlier_record
+from lightning_lora.sweeping import progress
+from lightning_lora.sweeping.reuse import earlier_record, record_failure
 
 
 def close(sweep: Path, folders: Sequence[Path]) -> dict[Path, RunRecord]:
@@ -30,6 +32,22 @@ def close(sweep: Path, folders: Sequence[Path]) -> dict[Path, RunRecord]:
     print_runs(records, sweep.absolute(), console)
     console.print(f"lightning-lora report {shlex.quote(str(sweep))}", soft_wrap=True, markup=False)
     return records
+
+
+def tell_end(folder: Path, settings: Mapping[str, Any], why: str) -> RunRecord:
+    """Tell the terminal that a job's process ended, and see to it that its record says why.
+
+    Args:
+        folder: The job's.
+        settings: Its resolved configuration as plain values.
+        why: How the process ended where it failed, else "". A reason that the job itself has recorded goes before.
+    """
+    record = earlier_record(folder)
+    if why and (record is None or record.status not in ("failed", "diverged")):
+        record = record_failure(folder, settings, why)
+    assert record is not None, "a job that ends well leaves one"
+    progress.ended(record, folder)
+    return record
 
 
 @contextmanager

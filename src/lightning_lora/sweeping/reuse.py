@@ -1,10 +1,13 @@
 """What a job finds of earlier work: its own folder as an earlier start left it, or the same job in another sweep."""
 
 import shutil
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lightning_lora.atomic import atomic_file, atomic_folder, explained
-from lightning_lora.reporting import RunRecord, read_record
+from lightning_lora.reporting import RunRecord, read_record, write_record
 from lightning_lora.reporting.record import FILE_NAME
 
 OUTDATED = ".outdated"
@@ -43,6 +46,29 @@ def set_aside(folder: Path, record: RunRecord) -> None:
                 target = away / entry.name
                 shutil.rmtree(target, ignore_errors=True) if target.is_dir() else target.unlink(missing_ok=True)
                 entry.rename(target)
+
+
+def record_failure(folder: Path, settings: Mapping[str, Any], reason: str) -> RunRecord:
+    """The record of a job that failed; written where the job has not done so itself.
+
+    Args:
+        folder: The job's. What an earlier start has finished there is set aside.
+        settings: The resolved configuration as plain values, which need not be allowed ones.
+        reason: What ended the job, in one line.
+
+    Raises:
+        CannotWriteError: the file system refuses.
+    """
+    earlier = earlier_record(folder)
+    if earlier is not None and earlier.error == reason:
+        return earlier
+    if earlier is not None and earlier.status == "finished":
+        set_aside(folder, earlier)
+        earlier = None
+    fresh = RunRecord(job_id="", status="failed", config=dict(settings), task=settings["data"]["task"], metric="")
+    record = replace(earlier or fresh, status="failed", error=reason)
+    write_record(record, folder)
+    return record
 
 
 def take_over(folder: Path, job_id: str) -> RunRecord | None:

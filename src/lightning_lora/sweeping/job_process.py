@@ -1,0 +1,116 @@
+"""One job of a sweep in a process of its own: how it is started, what goes on in it, and how it is stopped."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+from hydra import version
+from hydra.core.utils import JobStatus, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+LOG = "job.log"
+"""File in a job's folder with everything that it has printed, tracebacks included."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that is composed, to be started for the ``attempt``-th time."""
+
+    overrides: Sequence[str]
+    config: DictConfig
+    folder: Path
+    attempt: int = 1
+
+
+@dataclass
+class Running:
+    """A job and its process.
+
+    Attributes:
+        gpu: Number of the one it has to itself; None on a CPU.
+        held: While this end is open, the process that started the job is alive.
+        started: By `time.monotonic`.
+        stopped: Whether it has been asked to stop.
+    """
+
+    job: Job
+    process: ForkServerProcess
+    gpu: int | None
+    held: connection.Connection
+    started: float
+    stopped: bool = False
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Ask it once to save and stop; asked twice, it would stop without saving."""
+        if not self.stopped and self.process.is_alive():
+            self.stopped = True
+            os.kill(self.process.pid or 0, number)
+
+    def minutes(self) -> float:
+        """For how long it has been running."""
+        return (time.monotonic() - self.started) / 60
+
+
+def start(
+    context: ForkServerContext, job: Job, task: TaskFunction, hydra: HydraContext, gpu: int | None, threads: int
+) -> Running:
+    """Start a job's process.
+
+    Args:
+        context: Forks it.
+        job: What to run.
+        task: The function that carries a job out.
+        hydra: Handed on to Hydra.
+        gpu: The only GPU it will see; None leaves all.
+        threads: Which it computes with on a CPU.
+    """
+    held, watched = context.Pipe()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    process = context.Process(target=_carry_out, args=(job, task, hydra, gpu, threads, watched))
+    process.start()
+    watched.close()
+    return Running(job, process, gpu, held, time.monotonic())
+
+
+def _carry_out(
+    job: Job, task: TaskFunction, hydra: HydraContext, gpu: int | None, threads: int, watched: connection.Connection
+) -> None:
+    """What goes on in the job's process."""
+    os.setsid()  # Ctrl-C reaches the sweep, which passes it on
+    with (job.folder / LOG).open("a", buffering=1) as log:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(log.fileno(), stream.fileno())
+    threading.Thread(target=_stop_with_sweep, args=(watched,), daemon=True).start()
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+    if "OMP_NUM_THREADS" not in os.environ:
+        import torch
+
+        torch.set_num_threads(threads)
+    setup_globals()
+    version.setbase("1.3")
+    result = run_job(
+        task_function=task,
+        config=job.config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+        hydra_context=hydra,
+    )
+    sys.exit(0 if result.status == JobStatus.COMPLETED else 1)
+
+
+def _stop_with_sweep(watched: connection.Connection) -> None:
+    """Where the sweep is killed, its jobs save and stop, instead of going on unseen."""
+    try:
+        watched.recv()
+    except EOFError:
+        os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,175 @@
+"""A launcher for one machine: a process for each job, so that no job can end or slow another one.
+
+Jobs are forked from a server that has imported torch once; a job of a few seconds would otherwise spend as long on
+imports. Whatever ends a job (an error, `sys.exit`, kill -9, the kernel for want of memory), the others go on.
+"""
+
+import glob
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from lightning_lora.sweeping.job_process import LOG, Job, Running, start
+
+# What a job imports first. Named, not imported: it stands above this room, and takes seconds.
+_PRELOADED = "lightning_lora.running"
+# Seconds between looks at the clock, and minutes that a job has for saving before it is killed.
+_LOOK, _GRACE = 0.5, 1.0
+
+
+class JobProcessError(RuntimeError):
+    """A job's process ended without a result; the message says how, and where its log lies."""
+
+
+class Local(Launcher):
+    """Runs the jobs of a sweep side by side, each in a process with a log of its own."""
+
+    def __init__(
+        self,
+        n_parallel: int | None = None,
+        gpus: Sequence[int] | None = None,
+        retries: int = 0,
+        time_limit_minutes: float | None = None,
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            n_parallel: Jobs at a time; None is one for each GPU, or one where there is none.
+            gpus: Numbers of the GPUs to use, one for each job that runs; None is all that are there.
+            retries: How often a job whose process was killed is started again; it goes on from its last checkpoint.
+            time_limit_minutes: After which a job is asked to save and stop, and counts as failed.
+
+        Raises:
+            ValueError: a number is too small, or more jobs are to run at a time than there are GPUs named for them.
+        """
+        lowest = (("n_parallel", n_parallel, 1), ("retries", retries, 0), ("time_limit_minutes", time_limit_minutes, 0))
+        for name, value, low in lowest:
+            if value is not None and value < low:
+                raise ValueError(f"hydra.launcher.{name}={value} must be {low} or more")
+        self.gpus = list(_gpus() if gpus is None else gpus)
+        self.n_parallel = n_parallel or len(self.gpus) or 1
+        if gpus is not None and self.n_parallel > len(gpus):
+            raise ValueError(f"hydra.launcher.n_parallel={n_parallel} must be at most {len(gpus)}, the GPUs named")
+        self.retries, self.time_limit = retries, time_limit_minutes
+        self._signal: int | None = None
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run the jobs; returns when all have ended.
+
+        Raises:
+            SystemExit: SIGTERM or SIGINT came; the jobs that ran have saved.
+        """
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([_PRELOADED, self.task_function.__module__])
+        jobs = [self._composed(words, initial_job_idx + number) for number, words in enumerate(job_overrides)]
+        threads = max(1, (os.cpu_count() or 1) // self.n_parallel)
+        results: dict[Path, JobReturn] = {}
+        waiting, running = list(jobs), list[Running]()
+        with self._signals_passed_on(running):
+            while running or (waiting and self._signal is None):
+                while waiting and len(running) < self.n_parallel and self._signal is None:
+                    gpu = next((gpu for gpu in self.gpus if gpu not in {one.gpu for one in running}), None)
+                    job = waiting.pop(0)
+                    running.append(start(context, job, self.task_function, self.hydra_context, gpu, threads))
+                connection.wait([one.process.sentinel for one in running], timeout=_LOOK)
+                for one in list(running):
+                    if self._goes_on(one):
+                        continue
+                    running.remove(one)
+                    if self._is_started_again(one):
+                        waiting.insert(0, replace(one.job, attempt=one.job.attempt + 1))
+                    else:
+                        results[one.job.folder] = self._result(one)
+        if self._signal is not None:
+            raise SystemExit(128 + self._signal)
+        return [results[job.folder] for job in jobs]
+
+    def _composed(self, words: Sequence[str], number: int) -> Job:
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)
+        folder = Path(self.config.hydra.sweep.dir, str(OmegaConf.select(config, "hydra.sweep.subdir"))).absolute()
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.runtime.output_dir = str(folder)
+        return Job(tuple(words), config, folder)
+
+    def _goes_on(self, one: Running) -> bool:
+        if not one.process.is_alive():
+            return False
+        over = one.minutes() - self.time_limit if self.time_limit is not None else 0.0
+        if over > 0:
+            one.stop()
+        if over > _GRACE:
+            one.process.kill()
+        return True
+
+    def _is_started_again(self, one: Running) -> bool:
+        was_killed = (one.process.exitcode or 0) < 0 and not one.stopped
+        return was_killed and one.job.attempt <= self.retries
+
+    def _result(self, one: Running) -> JobReturn:
+        one.process.join()
+        one.held.close()
+        job, code = one.job, one.process.exitcode
+        settings = OmegaConf.masked_copy(job.config, [key for key in job.config if key != "hydra"])
+        hydra = OmegaConf.masked_copy(job.config, "hydra")
+        result = JobReturn(overrides=job.overrides, cfg=settings, hydra_cfg=hydra)
+        result.status = JobStatus.FAILED if code else JobStatus.COMPLETED
+        why = "" if not code else self._why(one, code)
+        # Reads records, which takes a second to import; Hydra imports this module before every command.
+        from lightning_lora.sweeping.closing import tell_end
+
+        record = tell_end(job.folder, OmegaConf.to_container(settings, resolve=True), why)
+        result.return_value = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}") if code else record.score
+        return result
+
+    def _why(self, one: Running, code: int) -> str:
+        if one.stopped and self._signal is None:
+            return f"stopped after hydra.launcher.time_limit_minutes={self.time_limit:g}"
+        if code < 0:
+            name = signal.Signals(-code).name
+            return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+        return f"ended with status {code}"
+
+    @contextmanager
+    def _signals_passed_on(self, running: list[Running]) -> Iterator[None]:
+        """Within the block, SIGTERM and SIGINT are passed on to the jobs that run, and no further one is started."""
+
+        def answer(number: int, frame: FrameType | None) -> None:
+            self._signal = number
+            for one in running:
+                one.stop(number)
+
+        before: dict[int, Any] = {number: signal.signal(number, answer) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _gpus() -> list[int]:
+    """Those that processes of this one may use, counted without torch: asking CUDA would keep forked jobs from it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [int(number) for number in visible.split(",") if number.strip().isdecimal()]
+    return list(range(len(glob.glob("/dev/nvidia[0-9]*"))))
