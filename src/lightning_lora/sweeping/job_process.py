@@ -5,15 +5,16 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 from hydra import version
 from hydra.core.utils import JobStatus, run_job, setup_globals
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 LOG = "job.log"
@@ -60,7 +61,7 @@ class Running:
 
 
 def start(
-    context: ForkServerContext, job: Job, task: TaskFunction, hydra: HydraContext, gpu: int | None, threads: int
+    context: ForkServerContext, job: Job, task: Callable[[Any], Any], hydra: HydraContext, gpu: int | None, threads: int
 ) -> Running:
     """Start a job's process.
 
@@ -81,7 +82,12 @@ def start(
 
 
 def _carry_out(
-    job: Job, task: TaskFunction, hydra: HydraContext, gpu: int | None, threads: int, watched: connection.Connection
+    job: Job,
+    task: Callable[[Any], Any],
+    hydra: HydraContext,
+    gpu: int | None,
+    threads: int,
+    watched: connection.Connection,
 ) -> None:
     """What goes on in the job's process."""
     os.setsid()  # Ctrl-C reaches the sweep, which passes it on

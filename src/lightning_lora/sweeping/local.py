@@ -8,7 +8,7 @@ import glob
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import connection
@@ -19,7 +19,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from lightning_lora.sweeping.job_process import LOG, Job, Running, start
@@ -66,7 +66,7 @@ class Local(Launcher):
         self.retries, self.time_limit = retries, time_limit_minutes
         self._signal: int | None = None
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
@@ -94,6 +94,10 @@ class Local(Launcher):
                     if self._goes_on(one):
                         continue
                     running.remove(one)
+                    one.process.join()
+                    one.held.close()
+                    if self._signal is not None:
+                        continue
                     if self._is_started_again(one):
                         waiting.insert(0, replace(one.job, attempt=one.job.attempt + 1))
                     else:
@@ -127,8 +131,6 @@ class Local(Launcher):
         return was_killed and one.job.attempt <= self.retries
 
     def _result(self, one: Running) -> JobReturn:
-        one.process.join()
-        one.held.close()
         job, code = one.job, one.process.exitcode
         settings = OmegaConf.masked_copy(job.config, [key for key in job.config if key != "hydra"])
         hydra = OmegaConf.masked_copy(job.config, "hydra")
@@ -139,7 +141,9 @@ class Local(Launcher):
         from lightning_lora.sweeping.closing import tell_end
 
         record = tell_end(job.folder, OmegaConf.to_container(settings, resolve=True), why)
-        result.return_value = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}") if code else record.score
+        result.return_value = record.score
+        if code:
+            result.return_value = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}")
         return result
 
     def _why(self, one: Running, code: int) -> str:

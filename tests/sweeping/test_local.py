@@ -1,0 +1,108 @@
+"""The launcher for one machine, with real processes."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import launched_jobs
+import pytest
+from hydra import initialize_config_module
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.types import HydraContext, RunMode
+from launched_jobs import EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES
+
+import hydra_plugins.lightning_lora as plugins
+from lightning_lora.reporting import read_record
+from lightning_lora.sweeping.local import Local
+
+Launch = Callable[..., dict[int, JobReturn]]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    """Launch a job for each seed, and give what became of them by seed."""
+
+    def run(*seeds: int, **settings) -> dict[int, JobReturn]:
+        plugins.register()
+        launcher = Local(**settings)
+        with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
+            loader = GlobalHydra.instance().config_loader()
+            words = [f"hydra.sweep.dir={tmp_path}", "hydra.hydra_logging.root.level=ERROR"]
+            config = loader.load_configuration("train", words, run_mode=RunMode.MULTIRUN)
+            context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
+            launcher.setup(hydra_context=context, task_function=launched_jobs.job, config=config)
+            results = launcher.launch([[f"seed={seed}"] for seed in seeds], initial_job_idx=0)
+        return dict(zip(seeds, results, strict=True))
+
+    return run
+
+
+def folder_of(result: JobReturn) -> Path:
+    return Path(result.hydra_cfg.hydra.runtime.output_dir)
+
+
+def test_however_jobs_end_the_others_go_on(launch: Launch) -> None:
+    results = launch(RAISES, KILLED, EXITS, HANGS, FINE, n_parallel=5, time_limit_minutes=0.05)
+    assert {seed for seed, result in results.items() if result.status == JobStatus.COMPLETED} == {FINE}
+    assert results[FINE].return_value == 0.5
+    records = {seed: read_record(folder_of(result)) for seed, result in results.items()}
+    assert {seed: record.status for seed, record in records.items()} == {
+        FINE: "finished",
+        RAISES: "failed",
+        KILLED: "failed",
+        EXITS: "failed",
+        HANGS: "failed",
+    }
+    assert "SIGKILL" in (records[KILLED].error or "")
+    assert "status 3" in (records[EXITS].error or "")
+    assert "time_limit_minutes=0.05" in (records[HANGS].error or "")
+    logs = {seed: (folder_of(result) / "job.log").read_text() for seed, result in results.items()}
+    assert all(f"seed {seed} speaking" in log for seed, log in logs.items())
+
+
+def test_a_job_that_was_killed_is_started_again_as_often_as_asked(launch: Launch) -> None:
+    results = launch(KILLED_ONCE, KILLED, n_parallel=2, retries=1)
+    assert results[KILLED_ONCE].status == JobStatus.COMPLETED
+    assert results[KILLED].status == JobStatus.FAILED
+    logs = {seed: (folder_of(result) / "job.log").read_text() for seed, result in results.items()}
+    assert logs[KILLED_ONCE].count("speaking") == logs[KILLED].count("speaking") == 2
+
+
+def test_each_job_that_runs_has_a_gpu_to_itself(launch: Launch) -> None:
+    results = launch(10, 11, 12, gpus=[4, 7])
+    seen = [(folder_of(result) / "job.log").read_text().split()[-1] for result in results.values()]
+    assert set(seen[:2]) == {"4", "7"}
+    assert seen[2] in {"4", "7"}
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_reaches_the_jobs_and_stops_the_sweep(
+    number: int, status: int, launch: Launch, tmp_path: Path
+) -> None:
+    def stop() -> None:
+        while not any("speaking" in log.read_text() for log in tmp_path.rglob("job.log")):
+            time.sleep(0.1)
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(SystemExit) as stopped:
+        launch(HANGS, FINE, n_parallel=1)
+    assert stopped.value.code == status
+    # The job that ran is gone, and the other one never started.
+    assert [read_record(path).config["seed"] for path in tmp_path.rglob("result.json")] == [HANGS]
+
+
+@pytest.mark.parametrize("settings", [{"n_parallel": 0}, {"retries": -1}, {"time_limit_minutes": -1.0}])
+def test_numbers_that_are_too_small_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"hydra\.launcher\..* must be"):
+        Local(**settings)
+
+
+def test_more_jobs_than_gpus_that_are_named_are_refused() -> None:
+    with pytest.raises(ValueError, match="at most 1"):
+        Local(n_parallel=2, gpus=[0])
