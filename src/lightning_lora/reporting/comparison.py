@@ -114,7 +114,8 @@ class TaskComparison:
         axes: Full names of the settings that vary, seed left out, in the order in which a reader expects them.
         options: The best mean first.
         contrasts: One for each option but the first, in the same order.
-        groups: For each option the letters of the groups it belongs to; two that share one cannot be told apart.
+        groups: For each option the letters of the groups it belongs to; two that share one cannot be told apart (where
+            there are too many groups, see `inference.groups`).
         reference: Label of the option that ``relative`` is relative to.
         unfinished: Runs that failed, diverged, were stopped or still run, and those that are "unusable" because their
             predictions are missing, or are of other examples.

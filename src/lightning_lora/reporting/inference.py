@@ -13,13 +13,14 @@ The chance with which one run gets one example right is part of every d_i, so it
 i = j out of the second keeps it from being counted twice. Drawing rows and columns anew together and reading off
 percentiles (the pigeonhole bootstrap; Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1) counts it
 three times, and yet covers too little with few seeds, since n drawn of n seeds vary by (n - 1) / n too little and
-percentiles know no degrees of freedom.
+percentiles know no degrees of freedom. Variances are not pooled over options, nor drawn towards one another, which
+would make more of few seeds: an option whose seeds vary more than the others' would then be judged by the others'.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from string import ascii_letters
+from string import ascii_lowercase
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ from scipy import optimize, special, stats
 
 from lightning_lora.reporting.comparison import Interval
 from lightning_lora.reporting.resampling import Floats
+
+Booleans = NDArray[np.bool_]
 
 LEVEL = 0.05
 POWER = 0.8
@@ -220,7 +223,7 @@ def relative_to(one: Runs, reference: Runs, covariance: Floats) -> Interval | No
     return Interval(ratio, ratio + around.low / below, ratio + around.high / below)
 
 
-def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+def mcnemar(one: Booleans, other: Booleans) -> float:
     """Two-sided exact test whether two options get equally many examples right, the runs being given.
 
     With a run each it is McNemar's exact test. With several, an example goes to the option of which more runs get it
@@ -250,11 +253,12 @@ def groups(options: int, different: Sequence[tuple[int, int]]) -> list[str]:
     """The letters of each option: two share one exactly where they are not different.
 
     By insertion and absorption (Piepho 2004, "An algorithm for a letter-based representation of all-pairwise
-    comparisons", Journal of Computational and Graphical Statistics 13).
+    comparisons", Journal of Computational and Graphical Statistics 13). Where that takes more letters than there are,
+    "a" marks the options that are not different from the first, and the others have none.
 
     Args:
         options: How many there are, the best first; "a" is a group of the first.
-        different: Pairs of positions.
+        different: Pairs of positions, the lower first.
     """
     sets = [frozenset(range(options))]
     for first, second in different:
@@ -262,6 +266,7 @@ def groups(options: int, different: Sequence[tuple[int, int]]) -> list[str]:
         parts = [group - {gone} for group in both for gone in (first, second)]
         sets = list(dict.fromkeys([*(group for group in sets if group not in both), *parts]))
         sets = [group for group in sets if not any(group < larger for larger in sets)]
-    ordered = sorted(sets, key=sorted)
-    names = [ascii_letters[i] if i < len(ascii_letters) else f"({i + 1})" for i in range(len(ordered))]
-    return ["".join(name for name, group in zip(names, ordered, strict=True) if i in group) for i in range(options)]
+        if len(sets) > len(ascii_lowercase):
+            return ["" if (0, i) in different else "a" for i in range(options)]
+    named = list(zip(ascii_lowercase, sorted(sets, key=sorted), strict=False))
+    return ["".join(letter for letter, group in named if i in group) for i in range(options)]

@@ -15,6 +15,7 @@ _COUNTS_AT_ONCE = 4_000_000
 _CONSTANT = 1e-12  # relative; what is left of the variance of equal numbers after rounding is a ten-thousandth of it
 
 Floats = NDArray[np.float64]
+METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 
 
 def example_covariance(metric: str, labels: NDArray[np.generic], predictions: NDArray[np.generic], seed: int) -> Floats:
@@ -49,7 +50,7 @@ def resampled_scores(
     """The metric of every run on every resample.
 
     Args:
-        metric: accuracy, f1, matthews, pearson or spearman.
+        metric: One of `METRICS`.
         labels: (rows,) class numbers, or numbers for a regression.
         predictions: (runs, rows) of the same kind.
         counts: (resamples, rows), how often a resample holds a row; one row of ones is the whole split.
@@ -58,7 +59,7 @@ def resampled_scores(
         (resamples, runs) fractions, never nan.
     """
     if metric == "accuracy":
-        return (counts @ (predictions == labels).T) / counts.sum(axis=1, keepdims=True)
+        return _ratio(counts @ (predictions == labels).T, counts.sum(axis=1, keepdims=True))
     if metric == "f1":
         return _f1(labels == 1, predictions == 1, counts)
     if metric == "matthews":
@@ -69,7 +70,7 @@ def resampled_scores(
     if metric == "spearman":
         ranked = _mean_ranks(truth, counts)
         return np.stack([_pearson(ranked, _mean_ranks(run, counts), counts) for run in guesses], axis=1)
-    raise ValueError(f"no metric {metric!r} in a report; there are accuracy, f1, matthews, pearson and spearman")
+    raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
 
 
 def _f1(labels: NDArray[np.bool_], predictions: NDArray[np.bool_], counts: Floats) -> Floats:
@@ -97,10 +98,10 @@ def _pearson(one: Floats, other: Floats, counts: Floats) -> Floats:
     one, other = one - one.mean(), other - other.mean()  # small numbers lose less in the differences of squares
 
     def mean(values: Floats) -> Floats:
-        return np.einsum("br,br->b", counts, np.broadcast_to(values, counts.shape)) / total
+        return _ratio(np.einsum("br,br->b", counts, np.broadcast_to(values, counts.shape)), total)
 
     products = mean(one * other) - mean(one) * mean(other)
-    spread = 1.0
+    spread = np.ones(len(counts))
     for values in (one, other):
         square = mean(values**2)
         variance = square - mean(values) ** 2
@@ -114,9 +115,11 @@ def _mean_ranks(values: Floats, counts: Floats) -> Floats:
     order = np.argsort(which, kind="stable")
     ends = np.cumsum(np.bincount(which))
     upto = np.concatenate([np.zeros((len(counts), 1)), np.cumsum(counts[:, order], axis=1)[:, ends - 1]], axis=1)
-    return ((upto[:, :-1] + upto[:, 1:] + 1) / 2)[:, which]
+    ranks: Floats = ((upto[:, :-1] + upto[:, 1:] + 1) / 2)[:, which]
+    return ranks
 
 
 def _ratio(above: Floats, below: Floats) -> Floats:
     """0.0 where there is nothing to divide by."""
-    return np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
+    quotient: Floats = np.divide(above, below, out=np.zeros(np.broadcast(above, below).shape), where=below > 0)
+    return quotient

@@ -1,0 +1,37 @@
+"""Finding the runs that a report is about."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
+
+
+@dataclass
+class Collected:
+    """What was found.
+
+    Attributes:
+        records: By their runs' folders.
+        unreadable: What cannot be read, with the reason.
+    """
+
+    records: dict[Path, RunRecord] = field(default_factory=dict)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+
+
+def collect(folders: Iterable[Path]) -> Collected:
+    """Every record in the folders or below them, in order of their names; hidden folders are left out.
+
+    A record that is damaged does not hide the others.
+    """
+    found = Collected()
+    for folder in folders:
+        for path in sorted(folder.rglob(FILE_NAME)):
+            if any(part.startswith(".") for part in path.relative_to(folder).parts):
+                continue
+            try:
+                found.records[path.parent] = read_record(path)
+            except ValueError as error:
+                found.unreadable[path.parent] = str(error)
+    return found
