@@ -13,6 +13,8 @@ from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, 
 from lightning_lora.reporting.listing import LONGEST_LINE
 
 NOTHING = "–"
+# How the headings begin of the columns that a narrow terminal goes without, the first of them first.
+_SPARE = ("median", "p\n(McNemar)", "training", "best", "sd", "detectable", "trainable", "% of", "95 %")
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,18 @@ class Grid:
     """A table of text.
 
     Attributes:
-        headings: One for each column; the first column is text, the others are numbers or letters.
+        headings: One for each column, some in two lines; the first column is text, the others are numbers or letters.
         rows: As long as ``headings``, the best option first.
     """
 
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+    def without(self, column: int) -> "Grid":
+        """The table without one of its columns."""
+        rows = (self.headings, *self.rows)
+        headings, *rest = (row[:column] + row[column + 1 :] for row in rows)
+        return Grid(headings, tuple(rest))
 
 
 @dataclass(frozen=True)
@@ -54,22 +62,22 @@ def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
         "option": lambda line: line.option.label,
         "seeds": lambda line: str(len(line.option.seeds)),
         "mean": lambda line: _points(line.option.mean.value),
-        f"95 % over {'examples' if alone else 'seeds'}": lambda line: _ends(
+        f"95 % over\n{'examples' if alone else 'seeds'}": lambda line: _ends(
             line.option.over_examples if alone else line.option.mean
         ),
         "median": lambda line: _points(line.option.median),
         "sd": lambda line: _points(line.option.deviation),
-        "best epoch": lambda line: _points(mean(line.option.best_epoch_scores)),
-        f"% of {task.reference}": lambda line: _with_ends(line.option.relative),
-        "minus best": lambda line: _with_ends(line.contrast.difference, signed=True) if line.contrast else NOTHING,
-        "p (Holm)": lambda line: _p(line.contrast.p_holm if line.contrast else None),
-        "p (McNemar)": lambda line: _p(line.contrast.p_mcnemar if line.contrast else None),
+        "best\nepoch": lambda line: _points(mean(line.option.best_epoch_scores)),
+        f"% of\n{task.reference}": lambda line: _with_ends(line.option.relative),
+        "minus\nbest": lambda line: _with_ends(line.contrast.difference, signed=True) if line.contrast else NOTHING,
+        "p\n(Holm)": lambda line: _p(line.contrast.p_holm if line.contrast else None),
+        "p\n(McNemar)": lambda line: _p(line.contrast.p_mcnemar if line.contrast else None),
         "detectable": lambda line: _points(line.contrast.detectable if line.contrast else None),
         "group": lambda line: line.group,
-        "trainable %": lambda line: f"{line.option.trainable_percent:.2f}",
+        "trainable\n%": lambda line: f"{line.option.trainable_percent:.2f}",
     }
     if timings:
-        columns["training s"] = lambda line: f"{line.option.fit_seconds:.0f}"
+        columns["training\ns"] = lambda line: f"{line.option.fit_seconds:.0f}"
     lines = _lines(task)
     return Grid(tuple(columns), tuple(tuple(cell(line) for cell in columns.values()) for line in lines))
 
@@ -92,7 +100,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None, *, 
 
     Args:
         comparison: What `compare` made.
-        console: Where to; None is standard output. Where that is no terminal, a row is one line however long it is.
+        console: Where to; None is standard output. Where that is no terminal, a row is one line however long it is;
+            a terminal that is too narrow goes without some columns, and says so.
         timings: Whether to show what depends on the clock.
     """
     console = console or Console(highlight=False)
@@ -100,7 +109,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None, *, 
         console.width = LONGEST_LINE
     for task in comparison.tasks:
         if task.options:
-            console.print(_rich_table(grid_of(task, timings=timings), title_of(task)))
+            _print_grid(grid_of(task, timings=timings), title_of(task), console)
         else:
             console.print(f"{escape(title_of(task))}: no run to compare", soft_wrap=True)
         for line in [*unfinished_lines(task), *task.notes]:
@@ -115,8 +124,26 @@ def _lines(task: TaskComparison) -> list[_Line]:
     return [_Line(option, contrasts.get(option.label), task.groups[option.label]) for option in task.options]
 
 
-def _rich_table(grid: Grid, title: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, title=escape(title), title_justify="left", padding=(0, 1))
+def _print_grid(grid: Grid, title: str, console: Console) -> None:
+    left_out = []
+    for spare in _SPARE:
+        if (
+            console.measure(_rich_table(grid), options=console.options.update(width=LONGEST_LINE)).maximum
+            <= console.width
+        ):
+            break
+        column = next((i for i, heading in enumerate(grid.headings) if heading.startswith(spare)), None)
+        if column is not None:
+            left_out.append(grid.headings[column].replace("\n", " "))
+            grid = grid.without(column)
+    console.print(escape(title), soft_wrap=True)
+    console.print(_rich_table(grid))
+    if left_out:
+        console.print(f"  left out, since the terminal is narrow: {escape(', '.join(left_out))}", soft_wrap=True)
+
+
+def _rich_table(grid: Grid) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for position, heading in enumerate(grid.headings):
         table.add_column(escape(heading), justify="right" if position else "left")
     for row in grid.rows:
