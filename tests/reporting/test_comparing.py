@@ -12,7 +12,9 @@ import pytest
 from scipy import stats
 from synthetic_runs import ROWS, configuration, write_run, write_sweep
 
-from lightning_lora.reporting import Comparison, read_record, write_record
+from lightning_lora import RunConfig, run
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, TrainerConfig
+from lightning_lora.reporting import Comparison, PredictionTable, read_record, write_predictions, write_record
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
 from lightning_lora.reporting.comparison import TaskComparison
@@ -202,6 +204,69 @@ def test_a_log_that_was_cut_or_written_twice(tmp_path: Path) -> None:
     assert curve.scores[1] == 0.5
     (tmp_path / "qv-0" / "metrics.jsonl").unlink()
     assert the_task(tmp_path).options[0].curves == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"data": {}}, "has no data.fingerprint"),
+        ({"seconds": {}}, "has no seconds.fit"),
+        ({"config": {"lora": {}}}, "has no config.data"),
+        ({"data": {"fingerprint": "x", "rows": {"train": 8}}}, "names no dev split"),
+    ],
+)
+def test_a_record_that_lacks_something_hides_no_other(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_sweep(tmp_path, {"qv": 0.75})
+    write_record(replace(read_record(tmp_path / "qv-0"), **fields), tmp_path / "qv-0")
+    comparison = compared(tmp_path)
+    ((folder, reason),) = comparison.unreadable
+    assert folder == tmp_path / "qv-0"
+    assert said in reason
+    assert comparison.tasks[0].options[0].seeds == (1, 2)
+
+
+def test_a_regression_has_no_right_and_wrong(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.random(ROWS).astype(np.float32) * 5
+    for lora, noise in (("qv", 0.5), ("head", 2.0)):
+        for seed in range(3):
+            folder = tmp_path / f"{lora}-{seed}"
+            found = (labels + generator.normal(0, noise, ROWS)).astype(np.float32)
+            fields = {"metric": "pearson", "score": float(stats.pearsonr(labels, found.astype(float)).statistic)}
+            write_run(folder, np.ones(ROWS, dtype=bool), config=configuration(lora, seed=seed), **fields)
+            write_predictions({"validation": PredictionTable(np.arange(ROWS), labels, found[:, None])}, folder)
+    (contrast,) = the_task(tmp_path).contrasts
+    assert contrast.option == "head"
+    assert contrast.p_mcnemar is None
+    assert contrast.p_holm == contrast.p_bootstrap < 0.05
+
+
+def test_of_two_dev_splits_the_first_is_what_the_score_is_of(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {"qv": 0.75}, seeds=1)
+    folder = tmp_path / "qv-0"
+    rows = {"train": 800, "matched": ROWS, "mismatched": 50}
+    write_record(replace(read_record(folder), data={"fingerprint": "x", "rows": rows}), folder)
+    (folder / "predictions.parquet").rename(folder / "predictions_matched.parquet")
+    assert len(the_task(tmp_path).options) == 1
+
+
+def test_runs_that_ran(tmp_path: Path) -> None:
+    for method in ("lora", "head"):
+        config = RunConfig(
+            epochs=1,
+            lora=LoraConfig(method=method),
+            data=DataConfig(train_rows=64, cache_dir=str(tmp_path / "cache")),
+            trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
+            logger=LoggerConfig(wandb="disabled"),
+            merge=MergeConfig(at_end=False),
+        )
+        run(config, tmp_path / method)
+    task = the_task(tmp_path)
+    assert not task.unfinished
+    assert {option.label for option in task.options} == {"qv", "head"}
+    for option in task.options:
+        assert option.scores == (read_record(option.folders[0]).score,)
+        assert [curve.scores for curve in option.curves] == [option.scores]
 
 
 def test_two_hundred_runs_without_torch(tmp_path: Path) -> None:

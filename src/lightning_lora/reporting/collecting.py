@@ -6,6 +6,14 @@ from pathlib import Path
 
 from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
 
+_NEEDED = {
+    "config": ("lora", "data", "trainer", "seed", "rank", "alpha"),
+    "base": ("name", "fingerprint"),
+    "data": ("fingerprint", "rows"),
+    "versions": ("lightning-lora",),
+}
+_NEEDED_OF_FINISHED = {"parameters": ("adapter", "trainable_percent"), "seconds": ("fit",)}
+
 
 @dataclass
 class Collected:
@@ -31,7 +39,23 @@ def collect(folders: Iterable[Path]) -> Collected:
             if any(part.startswith(".") for part in path.relative_to(folder).parts):
                 continue
             try:
-                found.records[path.parent] = read_record(path)
+                found.records[path.parent] = _complete(read_record(path), path)
             except ValueError as error:
                 found.unreadable[path.parent] = str(error)
     return found
+
+
+def _complete(record: RunRecord, path: Path) -> RunRecord:
+    """The record, which has all that a report reads.
+
+    Raises:
+        ValueError: it lacks something.
+    """
+    needed = _NEEDED | (_NEEDED_OF_FINISHED if record.status == "finished" else {})
+    for section, keys in needed.items():
+        for key in keys:
+            if key not in getattr(record, section):
+                raise ValueError(f"{path} has no {section}.{key}, which every run writes")
+    if len(record.data["rows"]) < 2:
+        raise ValueError(f"{path} names no dev split in data.rows")
+    return record
