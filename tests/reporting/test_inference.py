@@ -92,6 +92,14 @@ def test_seeds_that_agree_by_coincidence_are_no_proof() -> None:
     assert difference(runs(one), runs(one, 2), nothing(4)).p_value() == 1.0
 
 
+def test_runs_that_predict_alike_do_not_differ_whatever_is_rounded() -> None:
+    covariance = np.full((2, 2), 0.1)
+    covariance[0, 1] = covariance[1, 0] = 0.1 + 1e-17
+    for scores in (ONE[:1], ONE[:1] + 1e-16):
+        assert difference(runs(ONE[:1]), runs(scores, 1), covariance + 1e-18).p_value() == 1.0
+    assert difference(runs(ONE[:1]), runs(OTHER[:1], 1), np.array([[0.1, 0.2], [0.2, 0.1]])).over_examples == 0.0
+
+
 @given(st.floats(1e-6, 1), st.floats(0, 1), st.sampled_from([1.0, 2.0, 4.0]), st.floats(0.01, 0.99))
 def test_the_p_value_is_the_level_at_which_the_interval_ends_at_zero(
     seeds: float, examples: float, freedom: float, level: float

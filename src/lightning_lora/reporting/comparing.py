@@ -98,7 +98,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     options.sort(key=lambda option: -option.of_chance.scores.mean())
     reference = _reference(options, wanted)
     contrasts, letters = _contrasts(options, covariance, regression=first.metric in ("pearson", "spearman"))
-    left_out = [label for label, _ in unfinished]
+    left_out = [run.option for run in unfinished]
     summaries = tuple(_summary(option, reference, covariance, axes, left_out.count(option.label)) for option in options)
     counted = Counted(len(runs) - len(once), repeated)
     return TaskComparison(
@@ -111,7 +111,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         contrasts=contrasts,
         groups=letters,
         reference=reference.label if reference else "",
-        unfinished=tuple(run for _, run in unfinished),
+        unfinished=tuple(unfinished),
         notes=notes_on(summaries, letters, [run.settings for run in once], axes, counted),
     )
 
@@ -124,9 +124,7 @@ def _each_job_once(runs: Sequence[_Run]) -> list[_Run]:
     return [min(same, key=lambda run: run.record.status != "finished") for same in by_job.values()]
 
 
-def _sorted_out(
-    runs: Sequence[_Run], labels: Mapping[Path, str]
-) -> tuple[dict[Path, Scored], list[tuple[str, Unfinished]]]:
+def _sorted_out(runs: Sequence[_Run], labels: Mapping[Path, str]) -> tuple[dict[Path, Scored], list[Unfinished]]:
     """Predictions of the runs that can be compared, and the others with what is wrong with them."""
     scored: dict[Path, Scored] = {}
     wrong: dict[Path, tuple[str, str | None]] = {}
@@ -143,9 +141,7 @@ def _sorted_out(
         del scored[folder]
         wrong[folder] = "unusable", "it was scored on other dev examples than the other runs"
     unfinished = [
-        (labels[run.folder], Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder]))
-        for run in runs
-        if run.folder in wrong
+        Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder]) for run in runs if run.folder in wrong
     ]
     return scored, unfinished
 

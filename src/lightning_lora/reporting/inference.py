@@ -99,8 +99,8 @@ class Estimate:
 
     def p_value(self) -> float:
         """Two-sided: the level at which the interval just reaches 0; 1.0 where nothing differs and nothing varies."""
-        if self.error == 0:
-            return 1.0 if self.value == 0 else 0.0
+        if self.error < _ROUNDING:
+            return 1.0 if abs(self.value) < _ROUNDING else 0.0
         wanted, low, high = abs(self.value) / self.error, 0.0, 1.0
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
@@ -143,22 +143,30 @@ def difference(one: Runs, other: Runs, covariance: Floats, weight: float = 1.0) 
         covariance: (all runs, all runs), `example_covariance`.
         weight: Of the other.
     """
-    common = sorted({*one.seeds} & {*other.seeds})
-    if len(common) >= 2:
-        one, other = one.of(common), other.of(common)
+    one, other, paired = _paired(one, other)
+    over_seeds: float | None
+    if paired:
         over_seeds, freedom = _variance_of_mean(one.scores - weight * other.scores)
     elif min(len(one.seeds), len(other.seeds)) >= 2:
         over_seeds, freedom = _welch(one.scores, weight * other.scores)
     else:
         over_seeds, freedom = None, np.inf
     value = float(one.scores.mean() - weight * other.scores.mean())
-    shared, all_of_it = _over_examples(one, other, covariance, weight, paired=len(common) >= 2)
+    shared, all_of_it = _over_examples(one, other, covariance, weight, paired=paired)
     if over_seeds is None:
-        return Estimate(value, None, all_of_it, freedom)
+        return Estimate(value, None, max(all_of_it, 0.0), freedom)
     if over_seeds < _ROUNDING**2:
         # Scores have few values; that all seeds agree is such a coincidence where examples make them differ.
         over_seeds = all_of_it - shared
     return Estimate(value, max(over_seeds, 0.0), max(shared, 0.0), freedom)
+
+
+def _paired(one: Runs, other: Runs) -> tuple[Runs, Runs, bool]:
+    """The runs of the seeds that both have, and whether those are two or more; else all runs."""
+    common = sorted({*one.seeds} & {*other.seeds})
+    if len(common) < 2:
+        return one, other, False
+    return one.of(common), other.of(common), True
 
 
 def _variance_of_mean(values: Floats) -> tuple[float, float]:
@@ -210,9 +218,7 @@ def mean_over_examples(runs: Runs, covariance: Floats) -> Interval:
 
 def relative_to(one: Runs, reference: Runs, covariance: Floats) -> Interval | None:
     """One option's mean over the reference's, by the delta method; None where the reference's is not above 0."""
-    common = sorted({*one.seeds} & {*reference.seeds})
-    if len(common) >= 2:
-        one, reference = one.of(common), reference.of(common)
+    one, reference, _ = _paired(one, reference)
     below = float(reference.scores.mean())
     if below <= 0:
         return None
