@@ -1,0 +1,100 @@
+"""How often the report's intervals cover and its tests err, over simulated sweeps in which no option is better.
+
+    python experiments/coverage/run.py --out experiments/coverage/results.json
+
+Beside the report's own interval stand the two that it is made from or in the place of: Student's t over the seeds'
+differences alone, and percentiles of seeds and examples drawn anew together (the pigeonhole bootstrap).
+"""
+
+import argparse
+import json
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from lightning_lora.reporting.inference import Runs, difference, holm
+
+ROWS, LEVEL, DRAWS = 200, 0.05, 400
+# What options make of single examples, what seeds make of runs; the noise of one answer is 0.7.
+CHANCES = {"the same options": (0.0, 0.2), "options that differ by example": (0.5, 0.1)}
+
+
+def sweep(
+    generator: np.random.Generator, options: int, seeds: int, by_example: float, by_seed: float
+) -> NDArray[np.bool_]:
+    """(options, seeds, rows), which examples are right; on average over examples and seeds all options are equal."""
+    difficulty = generator.normal(0.7, 1, ROWS)
+    of_option = generator.normal(0, by_example, (options, 1, ROWS))
+    of_seed = generator.normal(0, by_seed, (options, seeds, 1))
+    return difficulty + of_option + of_seed + generator.normal(0, 0.7, (options, seeds, ROWS)) > 0
+
+
+def p_values(right: NDArray[np.bool_]) -> list[float]:
+    """Of all pairs of options; the covariance of accuracies over examples has a closed form."""
+    options, seeds, rows = right.shape
+    covariance = np.cov(right.reshape(options * seeds, rows), bias=True) / rows
+    places, scores = np.arange(options * seeds).reshape(options, seeds), right.mean(axis=2)
+    runs = [Runs(tuple(range(seeds)), scores[k], places[k]) for k in range(options)]
+    return [difference(runs[i], runs[j], covariance).p_value() for i, j in combinations(range(options), 2)]
+
+
+def in_percentiles(generator: np.random.Generator, right: NDArray[np.bool_]) -> bool:
+    """Whether 0 is in the percentile interval of the two options' difference, seeds and examples drawn together."""
+    one, other = right.astype(float)
+    seeds, rows = one.shape
+    of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS)
+    of_rows = generator.multinomial(rows, np.full(rows, 1 / rows), DRAWS)
+    drawn = np.einsum("ds,sr,dr->d", of_seeds, one - other, of_rows, optimize=True)
+    low, high = np.quantile(drawn, [LEVEL / 2, 1 - LEVEL / 2])
+    return bool(low <= 0 <= high)
+
+
+def coverage(seeds: int, chances: tuple[float, float], sweeps: int) -> dict[str, float]:
+    """Percent of intervals that hold the true difference of two options, 0."""
+    generator, inside = np.random.default_rng(seeds), []
+    for _ in range(sweeps):
+        right = sweep(generator, 2, seeds, *chances)
+        one, other = right.mean(axis=2)
+        over_seeds = stats.ttest_rel(one, other).pvalue >= LEVEL
+        inside.append([p_values(right)[0] >= LEVEL, over_seeds, in_percentiles(generator, right)])
+    ours, students, percentiles = (100 * np.mean(inside, axis=0)).tolist()
+    return {"report": ours, "t over seeds": students, "percentiles": percentiles}
+
+
+def false_positives(options: int, seeds: int, sweeps: int) -> dict[str, float]:
+    """Percent of sweeps of equal options in which a difference is found."""
+    generator, found = np.random.default_rng(options), []
+    pairs = list(combinations(range(options), 2))
+    for _ in range(sweeps):
+        right = sweep(generator, options, seeds, *CHANCES["the same options"])
+        values, best = p_values(right), int(right.mean(axis=(1, 2)).argmax())
+        with_best = [value for value, pair in zip(values, pairs, strict=True) if best in pair]
+        found.append([holm(values).min() < LEVEL, holm(with_best).min() < LEVEL, min(with_best) < LEVEL])
+    all_pairs, contrasts, uncorrected = (100 * np.mean(found, axis=0)).tolist()
+    return {"all pairs": all_pairs, "contrasts with the best": contrasts, "uncorrected": uncorrected}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where the figures go, as JSON")
+    options = parser.parse_args()
+    covered = {
+        f"{what}, {seeds} seeds": coverage(seeds, chances, 2000)
+        for what, chances in CHANCES.items()
+        for seeds in (2, 3, 5, 10)
+    }
+    erred = {
+        f"{count} options, {seeds} seeds": false_positives(count, seeds, 1000)
+        for count, seeds in ((2, 5), (3, 3), (6, 5), (12, 5))
+    }
+    figures = {"coverage_percent": covered, "false_positive_percent": erred}
+    for line, row in (covered | erred).items():
+        print(line, {name: round(value, 1) for name, value in row.items()})
+    options.out.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""`lightning-lora report`: what was tried, compared with honest statistics."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lightning_lora.cli import failure
+from lightning_lora.cli.parser import CommandParser
+from lightning_lora.settings import ConfigError
+
+if TYPE_CHECKING:
+    from lightning_lora.reporting import Comparison
+
+# `exports.FORMS` has the same keys; tests/cli/test_report.py compares them.
+SUFFIXES = {"terminal": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".tex"}
+
+_HELP = """\
+Compare the runs below one or several folders: a table for each task, a row for each option, over its seeds.
+
+  lightning-lora report multirun/layer_choice
+  lightning-lora report multirun/rank runs/full --reference "full"
+  lightning-lora report multirun/rank --format csv --out rank.csv
+  lightning-lora report multirun/rank --format latex --no-timings
+
+An option is what varies between the runs of a task, but for the seed. Runs of different base models, or that were
+scored on different examples, are never put together; a job that is there twice counts once.
+
+  95 % over seeds   Student's t: where the mean of other seeds would be, on the same examples
+  minus best        against the best option, with a 95 % interval for other seeds and other examples
+  p (Holm)          whether that is chance, corrected for all pairs of options
+  p (McNemar)       whether these very models differ in how many examples they get right; says nothing of other seeds
+  detectable        the smallest difference that so many seeds and examples would have shown, four times in five
+  group             options that share a letter cannot be told apart
+  best epoch        the mean of the best epochs, which flatters; all else is of the last epoch
+
+Runs that did not finish, or whose predictions are missing, are listed under the table with the reason."""
+
+
+def main(words: Sequence[str]) -> None:
+    """Report.
+
+    Args:
+        words: What stands after the command's name.
+
+    Raises:
+        SystemExit: status 2 where there is no such folder, no run in it, or no option with the reference's label.
+    """
+    parser = CommandParser("report", _HELP)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="a folder with runs somewhere below it")
+    parser.add_argument("--reference", metavar="LABEL", help='quality is relative to this option ("all", or the best)')
+    parser.add_argument("--format", choices=SUFFIXES, help="by the ending of --out, else terminal")
+    parser.add_argument("--out", type=Path, metavar="FILE_OR_FOLDER", help="where it goes, instead of the terminal")
+    parser.add_argument(
+        "--timings", action=argparse.BooleanOptionalAction, default=True, help="show what depends on the clock (yes)"
+    )
+    options = parser.parse_args(words)
+    with failure.one_line_for_mistakes():
+        _report(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    # SciPy and Arrow take most of a second to import; the help and a refused argument do not wait for them.
+    from lightning_lora.reporting.collecting import collect
+    from lightning_lora.reporting.comparing import compare
+    from lightning_lora.sweeping import determines_result
+
+    for folder in options.folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such folder")
+    found = collect(options.folders)
+    if not found.records and not found.unreadable:
+        named = ", ".join(map(str, options.folders))
+        raise ConfigError(f"{named}: no run in it or below it; a run's folder holds a result.json")
+    comparison = compare(
+        found.records,
+        determines_result=determines_result,
+        reference=options.reference,
+        unreadable=found.unreadable,
+    )
+    _write(comparison, options)
+
+
+def _write(comparison: "Comparison", options: argparse.Namespace) -> None:
+    """Put the report where it was asked for, in the form that was asked for."""
+    from lightning_lora.atomic import atomic_file
+    from lightning_lora.reporting import exports, print_comparison
+
+    form = options.format or _form_of(options.out)
+    if form == "terminal" and options.out is None:
+        print_comparison(comparison, timings=options.timings)
+        return
+    text = exports.FORMS[form](comparison, timings=options.timings)
+    if options.out is None:
+        print(text, end="")
+        return
+    path = options.out / f"report{SUFFIXES[form]}" if options.out.is_dir() else options.out
+    with atomic_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(path)
+
+
+def _form_of(out: Path | None) -> str:
+    """The form that a file's ending asks for."""
+    return next((form for form, suffix in SUFFIXES.items() if out and out.suffix == suffix), "terminal")

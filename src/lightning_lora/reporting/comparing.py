@@ -1,0 +1,244 @@
+"""From the records of runs to the comparison of what was tried."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from lightning_lora.reporting import inference
+from lightning_lora.reporting.comparison import (
+    Comparison,
+    Contrast,
+    Interval,
+    OptionSummary,
+    TaskComparison,
+    Unfinished,
+)
+from lightning_lora.reporting.inference import Runs
+from lightning_lora.reporting.notes import Counted, notes_on
+from lightning_lora.reporting.options import LORA, Settings, axes_of, label_of, settings_of
+from lightning_lora.reporting.record import RunRecord
+from lightning_lora.reporting.resampling import Floats, example_covariance
+from lightning_lora.reporting.scored import Scored, dev_split_of, most_common_examples, read_curve, read_scored
+from lightning_lora.settings import ConfigError, did_you_mean
+
+SEED = 0
+"""Of the bootstrap, so that the same records give the same report."""
+
+
+def compare(
+    records: Mapping[Path, RunRecord],
+    *,
+    determines_result: Callable[[str], bool],
+    reference: str | None = None,
+    unreadable: Mapping[Path, str] | None = None,
+) -> Comparison:
+    """Compare the options that were tried on each task.
+
+    A task's options are compared on one base model (by its fingerprint) and on the same dev examples. A job that is
+    there twice counts once. Besides the records, predictions and logs are read from the runs' folders. The same records
+    give the same comparison, to the bit.
+
+    Args:
+        records: By their runs' folders.
+        determines_result: Whether a key of the configuration, by its full name, tells two options apart.
+        reference: Label of the option that others' quality is relative to; None is the best one that adapts
+            everything ("all"), or else the best.
+        unreadable: What to say of records that could not be read.
+
+    Raises:
+        ConfigError: no task has an option with that label.
+    """
+    groups: dict[tuple[Any, ...], list[_Run]] = {}
+    for folder, record in records.items():
+        run = _Run(folder, record, settings_of(record, determines_result))
+        key = record.task, record.metric, record.base["fingerprint"], dev_split_of(record)
+        groups.setdefault(key, []).append(run)
+    tasks = tuple(_compare_task(runs, reference) for runs in groups.values())
+    labels = [option.label for task in tasks for option in task.options]
+    if reference is not None and reference not in labels:
+        hint = did_you_mean(reference, labels) or f"; there are {'; '.join(dict.fromkeys(labels)) or 'none'}"
+        raise ConfigError(f"no option is labelled {reference!r}{hint}")
+    return Comparison(tasks, tuple((unreadable or {}).items()))
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    record: RunRecord
+    settings: Settings
+
+    @property
+    def seed(self) -> int:
+        return int(self.record.config["seed"])
+
+
+@dataclass(frozen=True)
+class _Option:
+    """The finished runs of an option by rising seed, and their place among all of the task's."""
+
+    label: str
+    runs: tuple[_Run, ...]
+    scored: tuple[Scored, ...]
+    of_chance: Runs
+
+
+def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
+    once = _each_job_once(runs)
+    axes = axes_of([run.settings for run in once])
+    labels = {run.folder: label_of(run.settings, axes) for run in once}
+    scored, unfinished = _sorted_out(once, labels)
+    options, repeated = _options(once, scored, labels)
+    first = once[0].record
+    covariance = _covariance(first.metric, options)
+    options.sort(key=lambda option: -option.of_chance.scores.mean())
+    reference = _reference(options, wanted)
+    contrasts, letters = _contrasts(options, covariance, regression=first.metric in ("pearson", "spearman"))
+    left_out = [run.option for run in unfinished]
+    summaries = tuple(_summary(option, reference, covariance, axes, left_out.count(option.label)) for option in options)
+    counted = Counted(len(runs) - len(once), repeated)
+    return TaskComparison(
+        task=first.task,
+        metric=first.metric,
+        base=str(first.base["name"]),
+        dev_rows=dev_split_of(first)[1],
+        axes=axes,
+        options=summaries,
+        contrasts=contrasts,
+        groups=letters,
+        reference=reference.label if reference else "",
+        unfinished=tuple(unfinished),
+        notes=notes_on(summaries, letters, [run.settings for run in once], axes, counted),
+    )
+
+
+def _each_job_once(runs: Sequence[_Run]) -> list[_Run]:
+    """The first run of each job, a finished one where there is one."""
+    by_job: dict[str, list[_Run]] = {}
+    for run in runs:
+        by_job.setdefault(run.record.job_id, []).append(run)
+    return [min(same, key=lambda run: run.record.status != "finished") for same in by_job.values()]
+
+
+def _sorted_out(runs: Sequence[_Run], labels: Mapping[Path, str]) -> tuple[dict[Path, Scored], list[Unfinished]]:
+    """Predictions of the runs that can be compared, and the others with what is wrong with them."""
+    scored: dict[Path, Scored] = {}
+    wrong: dict[Path, tuple[str, str | None]] = {}
+    for run in runs:
+        if run.record.status != "finished":
+            wrong[run.folder] = run.record.status, run.record.error
+            continue
+        try:
+            scored[run.folder] = read_scored(run.folder, run.record)
+        except ValueError as error:
+            wrong[run.folder] = "unusable", str(error)
+    examples = most_common_examples(list(scored.values()))
+    for folder in [folder for folder, found in scored.items() if found.examples != examples]:
+        del scored[folder]
+        wrong[folder] = "unusable", "it was scored on other dev examples than the other runs"
+    unfinished = [
+        Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder]) for run in runs if run.folder in wrong
+    ]
+    return scored, unfinished
+
+
+def _options(
+    runs: Sequence[_Run], scored: Mapping[Path, Scored], labels: Mapping[Path, str]
+) -> tuple[list[_Option], int]:
+    """The options in order of their names, and how many runs repeat a seed of theirs and are left out."""
+    by_label: dict[str, dict[int, _Run]] = {}
+    usable = [run for run in runs if run.folder in scored]
+    for run in usable:
+        by_label.setdefault(labels[run.folder], {}).setdefault(run.seed, run)
+    options, position = [], 0
+    for label, by_seed in sorted(by_label.items()):
+        kept = tuple(by_seed[seed] for seed in sorted(by_seed))
+        tables = tuple(scored[run.folder] for run in kept)
+        scores = np.array([run.record.score for run in kept], dtype=np.float64)
+        places = np.arange(position, position + len(kept))
+        options.append(_Option(label, kept, tables, Runs(tuple(run.seed for run in kept), scores, places)))
+        position += len(kept)
+    return options, len(usable) - position
+
+
+def _covariance(metric: str, options: Sequence[_Option]) -> Floats:
+    tables = [table for option in options for table in option.scored]
+    if not tables:
+        return np.zeros((0, 0))
+    return example_covariance(metric, tables[0].labels, np.stack([table.predictions for table in tables]), SEED)
+
+
+def _reference(options: Sequence[_Option], wanted: str | None) -> _Option | None:
+    named = [option for option in options if option.label == wanted]
+    everything = [option for option in options if option.runs[0].settings[LORA] == "all"]
+    return next(iter([*named, *everything, *options]), None)
+
+
+def _contrasts(
+    options: Sequence[_Option], covariance: Floats, *, regression: bool
+) -> tuple[tuple[Contrast, ...], dict[str, str]]:
+    """Each option against the first, and the letters of all."""
+    pairs = list(combinations(range(len(options)), 2))
+    estimates = [
+        inference.difference(options[other].of_chance, options[one].of_chance, covariance) for one, other in pairs
+    ]
+    p_values = [estimate.p_value() for estimate in estimates]
+    corrected = inference.holm(p_values)
+    different = [pair for pair, p in zip(pairs, corrected, strict=True) if p < inference.LEVEL]
+    letters = inference.groups(len(options), different)
+    contrasts = [
+        Contrast(
+            option=options[other].label,
+            difference=estimate.interval(),
+            p_bootstrap=p_value,
+            p_mcnemar=None if regression else inference.mcnemar(_right(options[other]), _right(options[one])),
+            p_holm=float(p_corrected),
+            detectable=estimate.detectable(),
+        )
+        for (one, other), estimate, p_value, p_corrected in zip(pairs, estimates, p_values, corrected, strict=True)
+        if one == 0
+    ]
+    return tuple(contrasts), {option.label: letter for option, letter in zip(options, letters, strict=True)}
+
+
+def _right(option: _Option) -> inference.Booleans:
+    return np.stack([table.predictions == table.labels for table in option.scored])
+
+
+def _summary(
+    option: _Option, reference: _Option | None, covariance: Floats, axes: Sequence[str], unfinished: int
+) -> OptionSummary:
+    records = [run.record for run in option.runs]
+    scores = option.of_chance.scores
+    best = tuple(record.score if record.best_score is None else record.best_score for record in records)
+    memory = [record.peak_memory_bytes for record in records if record.peak_memory_bytes is not None]
+    curves = (read_curve(run.folder, run.seed) for run in option.runs)
+    return OptionSummary(
+        label=option.label,
+        settings={axis: option.runs[0].settings.get(axis) for axis in axes},
+        folders=tuple(run.folder for run in option.runs),
+        seeds=option.of_chance.seeds,
+        scores=tuple(scores.tolist()),
+        best_epoch_scores=tuple(float(score) for score in best if score is not None),
+        mean=inference.mean_over_seeds(scores),
+        median=median(scores.tolist()),
+        deviation=float(scores.std(ddof=1)) if len(scores) > 1 else None,
+        relative=_relative(option, reference, covariance),
+        adapter_parameters=int(records[0].parameters["adapter"]),
+        trainable_percent=float(records[0].parameters["trainable_percent"]),
+        fit_seconds=median(record.seconds["fit"] for record in records),
+        peak_memory_bytes=int(median(memory)) if memory else None,
+        curves=tuple(curve for curve in curves if curve is not None),
+        unfinished=unfinished,
+        over_examples=inference.mean_over_examples(option.of_chance, covariance),
+    )
+
+
+def _relative(option: _Option, reference: _Option | None, covariance: Floats) -> Interval | None:
+    if option is reference:
+        return Interval(1.0) if option.of_chance.scores.mean() > 0 else None
+    return inference.relative_to(option.of_chance, reference.of_chance, covariance) if reference else None

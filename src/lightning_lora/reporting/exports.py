@@ -1,0 +1,142 @@
+"""A comparison as Markdown, CSV and LaTeX."""
+
+import csv
+import io
+from collections.abc import Callable
+from dataclasses import astuple
+from statistics import mean
+from typing import Any
+
+from rich.console import Console
+
+from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
+from lightning_lora.reporting.tables import grid_of, print_comparison, title_of, unfinished_lines, unreadable_lines
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "–": "--",
+}
+
+
+def markdown(comparison: Comparison, *, timings: bool = True) -> str:
+    """A section with a table for each task, then the runs without a score and the notes."""
+    parts = []
+    for task in comparison.tasks:
+        parts.append(f"## {_in_markdown(title_of(task))}")
+        if task.options:
+            grid = grid_of(task, timings=timings)
+            rule = ["---"] + ["---:"] * (len(grid.headings) - 1)
+            rows = [[_in_markdown(cell) for cell in row] for row in (grid.headings, *grid.rows)]
+            parts.append("\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]]))
+        parts.append("\n".join(f"- {_in_markdown(line)}" for line in [*unfinished_lines(task), *task.notes]))
+    if lines := unreadable_lines(comparison):
+        parts.append("## Not read")
+        parts.append("\n".join(f"- {_in_markdown(line)}" for line in lines))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def latex(comparison: Comparison, *, timings: bool = True) -> str:
+    """A table for each task, for a document that loads booktabs; notes stand under it in small print."""
+    parts = []
+    for task in comparison.tasks:
+        grid = grid_of(task, timings=timings)
+        rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (grid.headings, *grid.rows)]
+        tabular = [
+            rf"\begin{{tabular}}{{l{'r' * (len(grid.headings) - 1)}}}",
+            *(r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"),
+        ]
+        small = [rf"\par\footnotesize {_in_latex(line)}" for line in [*unfinished_lines(task), *task.notes]]
+        caption = rf"\caption{{{_in_latex(title_of(task))}}}"
+        body = tabular if task.options else [r"\par no run to compare"]
+        parts.append("\n".join([r"\begin{table}", r"\centering", caption, *body, *small, r"\end{table}"]))
+    parts += [rf"\par not read: {_in_latex(line)}" for line in unreadable_lines(comparison)]
+    return "\n\n".join(parts) + "\n"
+
+
+def csv_rows(comparison: Comparison, *, timings: bool = True) -> str:
+    """One row for each option, with a column for each setting that varies in some task; scores are fractions."""
+    axes = list(dict.fromkeys(axis for task in comparison.tasks for axis in task.axes))
+    rows = []
+    for task in comparison.tasks:
+        contrasts = {contrast.option: contrast for contrast in task.contrasts}
+        for option in task.options:
+            settings = {f"setting.{axis}": option.settings.get(axis) for axis in axes}
+            row = _of_option(task, option) | _of_contrast(contrasts.get(option.label))
+            row["group"] = task.groups[option.label]
+            if timings:
+                row |= {"fit_seconds": option.fit_seconds, "peak_memory_bytes": option.peak_memory_bytes}
+            rows.append(row | settings)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if rows:
+        writer.writerow(rows[0])
+    writer.writerows([_plain(value) for value in row.values()] for row in rows)
+    return text.getvalue()
+
+
+def text(comparison: Comparison, *, timings: bool = True) -> str:
+    """What `print_comparison` prints where there is no terminal."""
+    written = io.StringIO()
+    print_comparison(comparison, Console(file=written, highlight=False), timings=timings)
+    return written.getvalue()
+
+
+FORMS: dict[str, Callable[..., str]] = {"terminal": text, "markdown": markdown, "csv": csv_rows, "latex": latex}
+"""What a report may be written as: functions of a comparison and of ``timings``, as `print_comparison`."""
+
+
+def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
+    return {
+        "task": task.task,
+        "base": task.base,
+        "metric": task.metric,
+        "dev_rows": task.dev_rows,
+        "option": option.label,
+        "seeds": len(option.seeds),
+        "unfinished": option.unfinished,
+        **_of_interval("mean", option.mean),
+        "median": option.median,
+        "deviation": option.deviation,
+        **_of_interval("over_examples", option.over_examples),
+        "best_epoch_mean": mean(option.best_epoch_scores),
+        "reference": task.reference,
+        **_of_interval("relative", option.relative),
+        "adapter_parameters": option.adapter_parameters,
+        "trainable_percent": option.trainable_percent,
+    }
+
+
+def _of_contrast(contrast: Contrast | None) -> dict[str, Any]:
+    return {
+        **_of_interval("difference", contrast.difference if contrast else None),
+        "p": contrast.p_bootstrap if contrast else None,
+        "p_holm": contrast.p_holm if contrast else None,
+        "p_mcnemar": contrast.p_mcnemar if contrast else None,
+        "detectable": contrast.detectable if contrast else None,
+    }
+
+
+def _of_interval(name: str, interval: Interval | None) -> dict[str, float | None]:
+    value, low, high = astuple(interval) if interval else (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _in_markdown(text: str) -> str:
+    for letter in "\\|<>*_`[]":
+        text = text.replace(letter, f"\\{letter}")
+    return text.replace("\n", " ")
+
+
+def _in_latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text.replace("\n", " "))

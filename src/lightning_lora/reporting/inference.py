@@ -1,0 +1,278 @@
+"""Which differences between options are more than chance: intervals, tests and groups, as formulas on arrays.
+
+Two things are left to chance in a score: the seed a run was trained with, and the examples it is scored on. All
+options are scored on the same examples, so that these are shared, within an option and between options. The error of a
+difference D of mean scores, as an estimate for other seeds and other examples, is in the crossed design (runs by
+examples) a sum of two parts, which are estimated apart:
+
+    Var(D) = Var over seeds + Var over examples
+    seeds     S^2 / n, S^2 the sample variance of the n paired differences d_i of runs with the same seed
+    examples  mean of Cov(d_i, d_j) over i != j, where examples are drawn anew (bootstrap) and the runs stay
+
+The chance with which one run gets one example right is part of every d_i, so it is in the first part already; leaving
+i = j out of the second keeps it from being counted twice. Drawing rows and columns anew together and reading off
+percentiles (the pigeonhole bootstrap; Owen 2007, "The pigeonhole bootstrap", Annals of Applied Statistics 1) counts it
+three times, and yet covers too little with few seeds, since n drawn of n seeds vary by (n - 1) / n too little and
+percentiles know no degrees of freedom. Variances are not pooled over options, nor drawn towards one another, which
+would make more of few seeds: an option whose seeds vary more than the others' would then be judged by the others'.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from string import ascii_lowercase
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, special, stats
+
+from lightning_lora.reporting.comparison import Interval
+from lightning_lora.reporting.resampling import Floats
+
+Booleans = NDArray[np.bool_]
+
+LEVEL = 0.05
+POWER = 0.8
+_HALVINGS = 60
+_NORMAL = 1e4  # degrees of freedom from which t is normal to four digits
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs of one option.
+
+    Attributes:
+        seeds: Rising, each once.
+        scores: (runs,) in their order.
+        positions: (runs,) of the runs in the covariance over examples.
+    """
+
+    seeds: tuple[int, ...]
+    scores: Floats
+    positions: NDArray[np.intp]
+
+    def of(self, seeds: Sequence[int]) -> "Runs":
+        """Those of some seeds."""
+        kept = [self.seeds.index(seed) for seed in seeds]
+        return Runs(tuple(seeds), self.scores[kept], self.positions[kept])
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A difference with the two parts of its error.
+
+    Attributes:
+        value: The difference.
+        over_seeds: Its variance over seeds; None where one seed cannot tell.
+        over_examples: Its variance over examples, from 0.
+        freedom: Degrees of freedom of ``over_seeds``; infinite without it.
+    """
+
+    value: float
+    over_seeds: float | None
+    over_examples: float
+    freedom: float
+
+    @property
+    def error(self) -> float:
+        """Standard error."""
+        return float(np.sqrt((self.over_seeds or 0.0) + self.over_examples))
+
+    def interval(self) -> Interval:
+        """At 95 %, with `quantile`."""
+        half = float(self.quantile(LEVEL)) * self.error
+        return Interval(self.value, self.value - half, self.value + half)
+
+    def quantile(self, level: float) -> float:
+        """How many standard errors a difference exceeds by chance, up or down, in a share ``level`` of the cases.
+
+        The mean of Student's quantile and the normal one, weighted with the two variances (Cochran and Cox 1957,
+        "Experimental Designs", section 4.14). Exact where only one part is there, else a little too wide; Welch's
+        degrees of freedom are too narrow with two or three seeds.
+        """
+        normal = float(special.ndtri(1 - level / 2))
+        if not self.over_seeds:
+            return normal
+        share = self.over_seeds / (self.over_seeds + self.over_examples)
+        return share * float(special.stdtrit(self.freedom, 1 - level / 2)) + (1 - share) * normal
+
+    def p_value(self) -> float:
+        """Two-sided: the level at which the interval just reaches 0; 1.0 where nothing differs and nothing varies."""
+        if self.error < _ROUNDING:
+            return 1.0 if abs(self.value) < _ROUNDING else 0.0
+        wanted, low, high = abs(self.value) / self.error, 0.0, 1.0
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.quantile(middle) > wanted else (low, middle)
+        return high
+
+    def detectable(self) -> float:
+        """The smallest true difference that is found at 5 % with a power of 80 %, the errors being what they are.
+
+        By the noncentral t distribution, with Satterthwaite's degrees of freedom where both parts are there.
+        """
+        critical = self.quantile(LEVEL)
+        share = (self.over_seeds or 0.0) / (self.error**2 or 1.0)
+        freedom = self.freedom / share**2 if share else np.inf
+        return float(_noncentrality(round(freedom, 6), round(critical, 9))) * self.error
+
+
+@cache
+def _noncentrality(freedom: float, critical: float) -> float:
+    """How far from 0 a noncentral t must lie to be beyond ``critical``, up or down, with a power of 80 %."""
+    if freedom > _NORMAL:
+        return critical + float(special.ndtri(POWER))
+
+    def lacking(shift: float) -> float:
+        return float(stats.nct.sf(critical, freedom, shift)) - POWER
+
+    return float(optimize.brentq(lacking, 0.0, 3 * critical + 3, xtol=1e-6))
+
+
+def difference(one: Runs, other: Runs, covariance: Floats, weight: float = 1.0) -> Estimate:
+    """Mean score of one option less ``weight`` times that of another, with its error.
+
+    Seeds that both have are paired, and the others left out, where there are at least two such pairs. Else the seeds
+    of two options are taken as drawn apart; where an option has one run only, nothing is known about seeds and the
+    error is that over examples.
+
+    Args:
+        one: Runs of an option.
+        other: Runs of another.
+        covariance: (all runs, all runs), `example_covariance`.
+        weight: Of the other.
+    """
+    one, other, paired = _paired(one, other)
+    over_seeds: float | None
+    if paired:
+        over_seeds, freedom = _variance_of_mean(one.scores - weight * other.scores)
+    elif min(len(one.seeds), len(other.seeds)) >= 2:
+        over_seeds, freedom = _welch(one.scores, weight * other.scores)
+    else:
+        over_seeds, freedom = None, np.inf
+    value = float(one.scores.mean() - weight * other.scores.mean())
+    shared, all_of_it = _over_examples(one, other, covariance, weight, paired=paired)
+    if over_seeds is None:
+        return Estimate(value, None, max(all_of_it, 0.0), freedom)
+    if over_seeds < _ROUNDING**2:
+        # Scores have few values; that all seeds agree is such a coincidence where examples make them differ.
+        over_seeds = all_of_it - shared
+    return Estimate(value, max(over_seeds, 0.0), max(shared, 0.0), freedom)
+
+
+def _paired(one: Runs, other: Runs) -> tuple[Runs, Runs, bool]:
+    """The runs of the seeds that both have, and whether those are two or more; else all runs."""
+    common = sorted({*one.seeds} & {*other.seeds})
+    if len(common) < 2:
+        return one, other, False
+    return one.of(common), other.of(common), True
+
+
+def _variance_of_mean(values: Floats) -> tuple[float, float]:
+    return float(values.var(ddof=1)) / len(values), len(values) - 1.0
+
+
+def _welch(one: Floats, other: Floats) -> tuple[float, float]:
+    """Variance of the difference of two means, and Welch's degrees of freedom."""
+    (first, less), (second, lesser) = _variance_of_mean(one), _variance_of_mean(other)
+    total = first + second
+    parts = first**2 / less + second**2 / lesser
+    return total, total**2 / parts if parts else less + lesser
+
+
+def _over_examples(one: Runs, other: Runs, covariance: Floats, weight: float, *, paired: bool) -> tuple[float, float]:
+    """Variance of the difference over examples: what does not depend on the runs, and all of it."""
+    block = covariance[np.ix_([*one.positions, *other.positions], [*one.positions, *other.positions])]
+    n, m = len(one.seeds), len(other.seeds)
+    share = np.concatenate([np.full(n, 1 / n), np.full(m, -weight / m)])
+    products = block * np.outer(share, share)
+    all_of_it = float(products.sum())
+    if min(n, m) < 2:
+        return all_of_it, all_of_it
+    if paired:
+        own = sum(products[i, j] for i in range(2 * n) for j in range(2 * n) if i % n == j % n)
+        return (all_of_it - own) * n / (n - 1), all_of_it
+    within = 0.0
+    for part, size in ((products[:n, :n], n), (products[n:, n:], m)):
+        within += (part.sum() - np.trace(part)) * size / (size - 1)
+    return float(within + 2 * products[:n, n:].sum()), all_of_it
+
+
+def mean_over_seeds(scores: Floats) -> Interval:
+    """The mean with its 95 % interval by Student's t, for other seeds on the same examples; without one of one seed."""
+    mean = float(scores.mean())
+    if len(scores) < 2:
+        return Interval(mean)
+    half = float(special.stdtrit(len(scores) - 1, 1 - LEVEL / 2)) * float(scores.std(ddof=1)) / len(scores) ** 0.5
+    return Interval(mean, mean - half, mean + half)
+
+
+def mean_over_examples(runs: Runs, covariance: Floats) -> Interval:
+    """The mean with its 95 % interval by the bootstrap's standard error, for these runs on other examples."""
+    variance = float(covariance[np.ix_(runs.positions, runs.positions)].mean())
+    mean = float(runs.scores.mean())
+    half = float(special.ndtri(1 - LEVEL / 2)) * variance**0.5
+    return Interval(mean, mean - half, mean + half)
+
+
+def relative_to(one: Runs, reference: Runs, covariance: Floats) -> Interval | None:
+    """One option's mean over the reference's, by the delta method; None where the reference's is not above 0."""
+    one, reference, _ = _paired(one, reference)
+    below = float(reference.scores.mean())
+    if below <= 0:
+        return None
+    ratio = float(one.scores.mean()) / below
+    around = difference(one, reference, covariance, weight=ratio).interval()
+    assert around.low is not None
+    assert around.high is not None
+    return Interval(ratio, ratio + around.low / below, ratio + around.high / below)
+
+
+def mcnemar(one: Booleans, other: Booleans) -> float:
+    """Two-sided exact test whether two options get equally many examples right, the runs being given.
+
+    With a run each it is McNemar's exact test. With several, an example goes to the option of which more runs get it
+    right: counting it once for each seed would make one observation into many. Seeds that were not run have no say
+    in it.
+
+    Args:
+        one: (runs, rows), whether an example is right.
+        other: (runs, rows).
+    """
+    leaning = one.mean(axis=0) - other.mean(axis=0)
+    better, worse = int((leaning > _ROUNDING).sum()), int((leaning < -_ROUNDING).sum())
+    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+
+
+def holm(p_values: Sequence[float]) -> Floats:
+    """Corrected for how many they are (Holm 1979, "A simple sequentially rejective multiple test procedure")."""
+    values = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    raised = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    corrected = np.empty_like(values)
+    corrected[order] = np.minimum(raised, 1.0)
+    return corrected
+
+
+def groups(options: int, different: Sequence[tuple[int, int]]) -> list[str]:
+    """The letters of each option: two share one exactly where they are not different.
+
+    By insertion and absorption (Piepho 2004, "An algorithm for a letter-based representation of all-pairwise
+    comparisons", Journal of Computational and Graphical Statistics 13). Where that takes more letters than there are,
+    "a" marks the options that are not different from the first, and the others have none.
+
+    Args:
+        options: How many there are, the best first; "a" is a group of the first.
+        different: Pairs of positions, the lower first.
+    """
+    sets = [frozenset(range(options))]
+    for first, second in different:
+        both = [group for group in sets if first in group and second in group]
+        parts = [group - {gone} for group in both for gone in (first, second)]
+        sets = list(dict.fromkeys([*(group for group in sets if group not in both), *parts]))
+        sets = [group for group in sets if not any(group < larger for larger in sets)]
+        if len(sets) > len(ascii_lowercase):
+            return ["" if (0, i) in different else "a" for i in range(options)]
+    named = list(zip(ascii_lowercase, sorted(sets, key=sorted), strict=False))
+    return ["".join(letter for letter, group in named if i in group) for i in range(options)]

@@ -1,0 +1,100 @@
+"""What a reader has to know to read a task's numbers rightly, a sentence each."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import mean
+
+from scipy import special
+
+from lightning_lora.reporting.comparison import OptionSummary
+from lightning_lora.reporting.inference import LEVEL
+from lightning_lora.reporting.options import Settings, each_at_its_own
+
+ENOUGH_SEEDS = 5
+MANY_OPTIONS = 10
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Runs that are left out.
+
+    Attributes:
+        repeated_jobs: Of a job that is there already.
+        repeated_seeds: Of an option that has this seed already, by a job that differs in nothing that is told apart.
+    """
+
+    repeated_jobs: int
+    repeated_seeds: int
+
+
+def notes_on(
+    options: Sequence[OptionSummary],
+    groups: Mapping[str, str],
+    runs: Sequence[Settings],
+    axes: Sequence[str],
+    counted: Counted,
+) -> tuple[str, ...]:
+    """The notes on a task.
+
+    Args:
+        options: The best mean first.
+        groups: Their letters.
+        runs: Settings of all runs.
+        axes: The settings that vary.
+        counted: Runs that are left out.
+    """
+    notes = [*_on_seeds(options), *_on_choosing(options)]
+    if "" in groups.values():
+        notes.append("Too many groups for letters: a marks the options that cannot be told apart from the best.")
+    if each_at_its_own("lr", runs, axes):
+        notes.append("The learning rates differ: each option ran at its own, which its label tells.")
+    if counted.repeated_jobs:
+        notes.append(f"Jobs that were there more than once count once: {counted.repeated_jobs} left out.")
+    if counted.repeated_seeds:
+        notes.append(f"Runs that repeat a seed of their option are left out: {counted.repeated_seeds}.")
+    return tuple(notes)
+
+
+def _on_seeds(options: Sequence[OptionSummary]) -> list[str]:
+    counts = sorted({len(option.seeds) for option in options})
+    notes = []
+    if counts and counts[0] == 1:
+        whose = "One seed an option" if counts == [1] else "Options with one seed"
+        notes.append(
+            f"{whose}: intervals and tests are over dev examples alone, as if every seed gave the same; "
+            "how much seeds differ is not known."
+        )
+    for count in (n for n in counts if 1 < n < ENOUGH_SEEDS):
+        errors = special.stdtrit(count - 1, 1 - LEVEL / 2)
+        five = special.stdtrit(ENOUGH_SEEDS - 1, 1 - LEVEL / 2)
+        notes.append(
+            f"With {count} seeds a 95 % interval over seeds reaches {errors:.1f} standard errors to either side, "
+            f"with {ENOUGH_SEEDS} it is {five:.1f}."
+        )
+    if len({option.seeds for option in options}) > 1:
+        notes.append(
+            "Not all options ran with the same seeds: two of them are compared on the seeds that both have, if at "
+            "least two."
+        )
+    return notes
+
+
+def _on_choosing(options: Sequence[OptionSummary]) -> list[str]:
+    notes = []
+    gains = [
+        best - last for option in options for best, last in zip(option.best_epoch_scores, option.scores, strict=True)
+    ]
+    if gains:
+        notes.append(
+            f"Scores are of the last epoch. The best epoch is picked on the dev examples, which flatters: here by "
+            f"{100 * mean(gains):.1f} points on average."
+        )
+    if len(options) > 2:
+        pairs = len(options) * (len(options) - 1) // 2
+        notes.append(
+            f"p (Holm) and the groups are corrected for all {pairs} pairs of options, since which is best was read off "
+            "the same scores."
+        )
+    if len(options) > MANY_OPTIONS:
+        notes.append("So many options hide all but large differences: run the few best again, with more new seeds.")
+    return notes

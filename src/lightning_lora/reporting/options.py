@@ -1,0 +1,91 @@
+"""Which settings tell the options of a task apart, and what each option is called."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lightning_lora.reporting.listing import method_of
+from lightning_lora.reporting.record import RunRecord
+from lightning_lora.settings import shown
+
+Value = str | int | float | bool | None
+Settings = dict[str, Value]
+
+LORA = "lora"
+# One word says these three; seeds are what options are averaged over; the task is what they are compared on.
+_SAID_OTHERWISE = frozenset({"lora.method", "lora.roles", "lora.modules", "seed", "data.task", "trainer.precision"})
+_OF_ADAPTERS_ONLY = ("rank", "alpha", "lora.", "optim.lora_plus_ratio")
+
+
+def settings_of(record: RunRecord, determines_result: Callable[[str], bool]) -> Settings:
+    """What may tell a run's option from others: settings by their full names, and what stood behind them.
+
+    ``lora`` is the word for what was trained. Settings of adapters are left out for a baseline, where they have no
+    effect. ``alpha`` is the number in force. ``precision`` is the one that was used, ``data`` is of what was trained on
+    (not of a random subset, which every seed has another of), ``version`` is of this package.
+
+    Args:
+        record: Of the run.
+        determines_result: Whether a key of the configuration, by its full name, belongs to a job's identity.
+    """
+    lora = record.config["lora"]
+    adapted = lora["method"] == "lora"
+    kept: Settings = {LORA: shown(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
+    for key, value in _flat(record.config).items():
+        if key not in _SAID_OTHERWISE and determines_result(key) and (adapted or not key.startswith(_OF_ADAPTERS_ONLY)):
+            kept[key] = shown(value) if isinstance(value, list | dict) else value
+    if adapted and kept["alpha"] is None:
+        kept["alpha"] = 2.0 * record.config["rank"]
+    precision = record.config["trainer"]["precision"]
+    if record.status == "finished" or precision != "auto":
+        kept["precision"] = record.precision if record.status == "finished" else precision
+    if record.config["data"].get("train_rows") is None:
+        kept["data"] = str(record.data["fingerprint"])[:6]
+    kept["version"] = record.versions["lightning-lora"]
+    return kept
+
+
+def axes_of(runs: Sequence[Settings]) -> tuple[str, ...]:
+    """The settings that have several values, what was trained and its size first.
+
+    ``alpha`` is not one of them where it is twice the rank throughout, as it is unless it is set.
+    """
+    order = dict.fromkeys([LORA, "rank", "alpha", "lr", *(key for run in runs for key in run)])
+    values = {key: {run[key] for run in runs if key in run} for key in order}
+    if all(run["alpha"] == 2 * _number(run["rank"]) for run in runs if "alpha" in run):
+        values["alpha"] = set()
+    return tuple(key for key in order if len(values[key]) > 1)
+
+
+def label_of(settings: Mapping[str, Value], axes: Sequence[str]) -> str:
+    """An option in words: ``qv, rank 8, alpha 16``.
+
+    Args:
+        settings: Of a run of the option.
+        axes: What to say of them; where nothing varies, what was trained.
+    """
+    last = [axis.rpartition(".")[2] for axis in axes]
+    names = {axis: axis if last.count(name) > 1 else name for axis, name in zip(axes, last, strict=True)}
+    said = [f"{names[axis]} {shown(settings[axis])}" for axis in axes if axis in settings and axis != LORA]
+    return ", ".join([str(settings[LORA]), *said] if LORA in axes or not said else said)
+
+
+def each_at_its_own(axis: str, runs: Sequence[Settings], axes: Sequence[str]) -> bool:
+    """Whether a setting varies between options but not within one that the others make, as one that was tuned does."""
+    others = [other for other in axes if other != axis]
+    values: dict[tuple[Value, ...], set[Value]] = {}
+    for run in runs:
+        values.setdefault(tuple(run.get(other) for other in others), set()).add(run.get(axis))
+    return axis in axes and all(len(found) == 1 for found in values.values())
+
+
+def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keys of sections by their full names."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= {f"{key}.{inner}": item for inner, item in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _number(value: Value) -> float:
+    assert isinstance(value, int | float)
+    return float(value)

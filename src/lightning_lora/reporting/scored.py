@@ -1,0 +1,92 @@
+"""What a finished run said about its dev examples, checked against what its record says of it."""
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_lora.reporting.comparison import Curve
+from lightning_lora.reporting.predictions import prediction_files, read_predictions
+from lightning_lora.reporting.record import RunRecord
+from lightning_lora.reporting.resampling import METRICS, resampled_scores
+
+_ROUNDING = 1e-5  # scores are computed in float32
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Predictions on the first dev split.
+
+    Attributes:
+        idx: (rows,) of the examples in their split.
+        labels: (rows,) class numbers, or numbers for a regression.
+        predictions: (rows,) of the same kind.
+    """
+
+    idx: NDArray[np.int64]
+    labels: NDArray[Any]
+    predictions: NDArray[Any]
+
+    @property
+    def examples(self) -> bytes:
+        """Equal for two runs that were scored on the same examples."""
+        return self.idx.tobytes() + self.labels.tobytes()
+
+
+def dev_split_of(record: RunRecord) -> tuple[str, int]:
+    """Name and rows of the split that the score is of."""
+    _, first, *_ = record.data["rows"].items()
+    return str(first[0]), int(first[1])
+
+
+def read_scored(folder: Path, record: RunRecord) -> Scored:
+    """Read the predictions that a run's score was computed from.
+
+    Raises:
+        ValueError: they are missing, damaged, or not those that the score was computed from.
+    """
+    splits = list(record.data["rows"])[1:]
+    table = read_predictions(folder / prediction_files(splits)[dev_split_of(record)[0]])
+    if record.metric not in METRICS:
+        raise ValueError(f"no metric {record.metric!r}; there are {', '.join(METRICS)}")
+    if not len(table.idx) or table.logits.ndim != 2 or not np.isfinite(table.logits).all():
+        raise ValueError("the predictions have no rows, or rows without a finite logit for each output")
+    regression = record.metric in ("pearson", "spearman")
+    predictions = table.logits[:, 0].astype(np.float64) if regression else table.logits.argmax(axis=1)
+    whole = np.ones((1, len(table.idx)))
+    score = float(resampled_scores(record.metric, table.labels, predictions[None], whole)[0, 0])
+    if record.score is None or abs(score - record.score) > _ROUNDING:
+        raise ValueError(f"the predictions give {record.metric} {score:.4f}, the record {record.score}")
+    return Scored(table.idx, table.labels, predictions)
+
+
+def most_common_examples(scored: list[Scored]) -> bytes:
+    """The examples that most runs were scored on, the first of equally common ones."""
+    return Counter(run.examples for run in scored).most_common(1)[0][0] if scored else b""
+
+
+def read_curve(folder: Path, seed: int) -> Curve | None:
+    """The headline metric by epoch out of ``metrics.jsonl``; None without a log that has one.
+
+    A row that cannot be read is left out. Where an epoch was scored twice, because the run was resumed, the later
+    score stands.
+    """
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    scores: dict[float, float] = {}
+    for line in lines:
+        if '"dev/score"' not in line:
+            continue
+        try:
+            row = json.loads(line)
+            scores[float(row["epoch"]) + 1] = float(row["dev/score"])
+        except (ValueError, KeyError, TypeError):
+            continue
+    epochs = sorted(scores)
+    return Curve(seed, tuple(epochs), tuple(scores[epoch] for epoch in epochs)) if scores else None

@@ -1,0 +1,81 @@
+"""Which settings tell options apart, and what options are called."""
+
+from typing import Any
+
+import pytest
+from synthetic_runs import configuration
+
+from lightning_lora.reporting import RunRecord
+from lightning_lora.reporting.options import Settings, axes_of, each_at_its_own, label_of, settings_of
+from lightning_lora.sweeping import determines_result
+
+
+def settings(lora: str = "qv", *, fields: dict[str, Any] | None = None, **changed: Any) -> Settings:
+    known: dict[str, Any] = {
+        "status": "finished",
+        "precision": "32-true",
+        "versions": {"lightning-lora": "0.1.0"},
+        "data": {"fingerprint": "0123456789"},
+    }
+    config = configuration(lora, **changed)
+    record = RunRecord(job_id="ab", config=config, task="toy_sentiment", metric="accuracy", **(known | (fields or {})))
+    return settings_of(record, determines_result)
+
+
+def labels(*runs: Settings) -> list[str]:
+    return [label_of(run, axes_of(runs)) for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([{"rank": 4}, {"rank": 8}], ["rank 4", "rank 8"]),
+        ([{"lora": "q"}, {"lora": "all"}, {"lora": "full"}], ["q", "all", "full"]),
+        ([{"lora": "q", "rank": 4}, {"lora": "all", "rank": 8}], ["q, rank 4", "all, rank 8"]),
+        ([{"rank": 8, "alpha": 16.0}, {"rank": 4, "alpha": None}], ["rank 8", "rank 4"]),
+        ([{"rank": 8, "alpha": 8.0}, {"rank": 8, "alpha": None}], ["alpha 8", "alpha 16"]),
+        ([{"rank": 8}, {"lora": "head", "rank": 4}], ["qv", "head"]),
+        ([{"rank": 8}, {"rank": 4}, {"lora": "head"}], ["qv, rank 8", "qv, rank 4", "head"]),
+        ([{"lora__dropout": 0.1}, {"lora__dropout": 0.0}], ["dropout 0.1", "dropout 0"]),
+        ([{"lora__layers": [0, 1]}, {}], ["layers [0,1]", "layers null"]),
+        ([{"lora__modules": ["a", "b"]}, {"lora__modules": ["a"]}], ["[a,b]", "[a]"]),
+        ([{"seed": 1}, {"seed": 2}], ["qv", "qv"]),
+        ([{"model__name": "here"}, {"trainer__accelerator": "cpu", "logger__group": "g"}], ["qv", "qv"]),
+        ([{"fields": {"precision": "bf16-frozen"}}, {}], ["precision bf16-frozen", "precision 32-true"]),
+        ([{"fields": {"data": {"fingerprint": "9876543210"}}}, {}], ["data 987654", "data 012345"]),
+        ([{"fields": {"versions": {"lightning-lora": "0.2.0"}}}, {}], ["version 0.2.0", "version 0.1.0"]),
+    ],
+)
+def test_labels_say_what_varies_and_no_more(runs: list[dict[str, Any]], expected: list[str]) -> None:
+    assert labels(*(settings(**run) for run in runs)) == expected
+
+
+def test_a_random_subset_is_another_for_every_seed_and_no_setting() -> None:
+    of_seeds = [
+        settings(seed=seed, data__train_rows=100, fields={"data": {"fingerprint": f"{seed}" * 8}}) for seed in (1, 2)
+    ]
+    assert axes_of(of_seeds) == ()
+
+
+def test_an_unfinished_run_does_not_know_the_precision_that_auto_is() -> None:
+    running = settings(fields={"status": "running"})
+    assert axes_of([running, settings(fields={"precision": "bf16-frozen"})]) == ()
+
+
+def test_two_settings_of_one_name_are_called_by_their_full_names() -> None:
+    runs = [settings(trainer__max_steps=1, fields={"precision": p}) | {"optim.max_steps": p} for p in ("a", "b")]
+    runs[0]["trainer.max_steps"] = 2
+    assert label_of(runs[0], ("optim.max_steps", "trainer.max_steps")) == "optim.max_steps a, trainer.max_steps 2"
+
+
+def test_what_a_reader_expects_first_stands_first() -> None:
+    runs = [settings("q", lr=1e-3, rank=4, epochs=1, alpha=1.0), settings("all", lr=1e-4, rank=8, epochs=2, alpha=2.0)]
+    assert axes_of(runs) == ("lora", "rank", "alpha", "lr", "epochs")
+
+
+def test_a_tuned_learning_rate_is_told_from_one_that_is_swept() -> None:
+    tuned = [settings("q", lr=1e-3), settings("all", lr=1e-4)]
+    swept = [*tuned, settings("all", lr=1e-3)]
+    alone = [settings("q", lr=1e-3), settings("q", lr=1e-4)]
+    assert labels(*tuned) == ["q, lr 0.001", "all, lr 0.0001"]
+    assert [each_at_its_own("lr", runs, axes_of(runs)) for runs in (tuned, swept, alone)] == [True, False, False]

@@ -1,0 +1,146 @@
+"""A comparison as text: the numbers in it are the comparison's, whatever the labels are made of."""
+
+import csv
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from synthetic_runs import write_sweep
+
+from lightning_lora.reporting import Comparison, print_comparison
+from lightning_lora.reporting.collecting import collect
+from lightning_lora.reporting.comparing import compare
+from lightning_lora.reporting.comparison import Unfinished
+from lightning_lora.reporting.exports import FORMS, csv_rows, latex, markdown, text
+from lightning_lora.reporting.tables import grid_of
+from lightning_lora.sweeping import determines_result
+
+ODD = r"50% of a_b & [red]c[/red] | <d> {e} \f #1 $2 ~ ^"
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("sweep")
+    write_sweep(folder, {"qv": 0.75, "all": 0.9, "head": 0.6})
+    found = compare(collect([folder]).records, determines_result=determines_result)
+    (task,) = found.tasks
+    lost = Unfinished(Path("runs/lost"), "qv", 7, "failed", ODD)
+    return replace(found, tasks=(replace(task, unfinished=(lost,)),), unreadable=((Path("runs/torn"), "is torn"),))
+
+
+def odd(comparison: Comparison) -> Comparison:
+    """The same with an option whose label no format takes as it is."""
+    (task,) = comparison.tasks
+    best, *others = task.options
+    groups = {ODD if label == best.label else label: letters for label, letters in task.groups.items()}
+    return Comparison((replace(task, options=(replace(best, label=ODD), *others), groups=groups, reference=ODD),))
+
+
+def test_a_row_by_hand(comparison: Comparison) -> None:
+    (task,) = comparison.tasks
+    grid = grid_of(task)
+    best, second, _ = (dict(zip(grid.headings, row, strict=True)) for row in grid.rows)
+    option, contrast = task.options[1], task.contrasts[0]
+    assert second["option"] == "qv"
+    assert second["mean"] == f"{100 * option.mean.value:.1f}"
+    assert option.mean.low is not None
+    assert option.mean.high is not None
+    assert second["95 % over\nseeds"] == f"{100 * option.mean.low:.1f} to {100 * option.mean.high:.1f}"
+    assert second["minus\nbest"].startswith(f"{100 * contrast.difference.value:+.1f} (")
+    assert second["p\n(Holm)"] == f"{contrast.p_holm:.3f}"
+    assert second["p\n(McNemar)"] == "<0.001"
+    assert (best["minus\nbest"], best["p\n(Holm)"], best["% of\nall"]) == ("–", "–", "100.0")
+    assert second["training\ns"] == "10"
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_timings_nothing_hangs_on_the_clock(form: str, comparison: Comparison) -> None:
+    (task,) = comparison.tasks
+    slower = [replace(option, fit_seconds=77.25, peak_memory_bytes=771) for option in task.options]
+    changed = replace(comparison, tasks=(replace(task, options=tuple(slower)),))
+    assert FORMS[form](changed, timings=False) == FORMS[form](comparison, timings=False)
+    assert FORMS[form](changed) != FORMS[form](comparison)
+
+
+@pytest.mark.parametrize("form", [text, markdown, latex])
+def test_runs_without_a_score_and_notes_stand_under_the_table(form: object, comparison: Comparison) -> None:
+    assert callable(form)
+    written = form(comparison)
+    for said in ("runs/lost (qv, seed 7): failed: 50", "last epoch", "4.3 standard", "torn"):
+        assert said in written
+
+
+def test_markdown_has_as_many_cells_in_every_row(comparison: Comparison) -> None:
+    for found in (comparison, odd(comparison)):
+        rows = [line for line in markdown(found).splitlines() if line.startswith("|")]
+        assert len(rows) == 5
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {16}
+    assert r"a\_b" in markdown(odd(comparison))
+
+
+def test_latex_escapes_what_it_would_read_as_its_own(comparison: Comparison) -> None:
+    written = latex(odd(comparison))
+    rows = [line for line in written.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {14}
+    assert r"50\% of a\_b \& [red]c[/red]" in written
+    assert r"\{e\} \textbackslash{}f \#1 \$2 \textasciitilde{} \textasciicircum{}" in written
+    assert r"\textless{}0.001" in written
+    assert all(f"\\{rule}rule" in written for rule in ("top", "mid", "bottom"))
+    assert not re.search(r"(?<!\\)[%#$]", written)
+
+
+def test_csv_is_one_row_for_each_option_with_all_digits(comparison: Comparison) -> None:
+    (task,) = comparison.tasks
+    rows = list(csv.DictReader(io.StringIO(csv_rows(comparison))))
+    assert [row["option"] for row in rows] == [option.label for option in task.options]
+    for row, option in zip(rows, task.options, strict=True):
+        assert float(row["mean"]) == pytest.approx(option.mean.value, rel=1e-5)
+        assert float(row["trainable_percent"]) == 9.8
+        assert row["setting.lora"] == option.label
+    assert rows[0]["difference"] == rows[0]["p_holm"] == ""
+    assert float(rows[1]["p_holm"]) == pytest.approx(task.contrasts[0].p_holm, rel=1e-5)
+    assert next(csv.DictReader(io.StringIO(csv_rows(odd(comparison)))))["option"] == ODD
+
+
+def test_tasks_with_other_settings_share_a_csv(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "one", {"qv": 0.75, "all": 0.9})
+    write_sweep(tmp_path / "other", {"qv": 0.75}, rows=100, rank=4)
+    write_sweep(tmp_path / "more", {"qv": 0.75}, rows=100, rank=8)
+    found = compare(collect([tmp_path]).records, determines_result=determines_result)
+    rows = list(csv.DictReader(io.StringIO(csv_rows(found))))
+    assert sorted((row["dev_rows"], row["setting.lora"], row["setting.rank"]) for row in rows) == [
+        ("100", "", "4"),
+        ("100", "", "8"),
+        ("200", "all", ""),
+        ("200", "qv", ""),
+    ]
+
+
+def test_a_terminal_shows_what_it_has_room_for(comparison: Comparison) -> None:
+    shown, columns = {}, ("median", "sd", "seeds", "mean", "group")
+    for width in (60, 150, 250):
+        file = io.StringIO()
+        print_comparison(comparison, Console(file=file, width=width, force_terminal=True, color_system=None))
+        lines = file.getvalue().splitlines()
+        heading = next(line for line in lines if "seeds" in line and "group" in line)
+        shown[width] = [name for name in columns if re.search(rf"\b{name}\b", heading)]
+        table = lines[1 : next(i for i, line in enumerate(lines) if "head" in line) + 1]
+        assert max(map(len, table)) <= width
+        said = [line for line in lines if line.startswith("  left out, since the terminal is narrow: median")]
+        assert len(said) == (width < 250)
+    assert shown == {60: ["seeds", "mean", "group"], 150: ["sd", "seeds", "mean", "group"], 250: [*columns]}
+
+
+def test_labels_are_shown_as_they_are(comparison: Comparison) -> None:
+    assert ODD in text(odd(comparison))
+
+
+def test_nothing_to_compare_is_said(comparison: Comparison) -> None:
+    (task,) = comparison.tasks
+    empty = Comparison((replace(task, options=(), contrasts=(), groups={}, reference="", notes=()),))
+    for form in (text, markdown, latex):
+        assert "runs/lost" in form(empty)
+    assert csv_rows(empty) == ""
