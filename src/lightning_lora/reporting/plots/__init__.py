@@ -5,6 +5,5 @@ from lightning_lora.reporting.plots.catalogue import Plot as Plot
 from lightning_lora.reporting.plots.catalogue import plots_of as plots_of
 from lightning_lora.reporting.plots.catalogue import save_plots as save_plots
 from lightning_lora.reporting.plots.scores import ALPHA as ALPHA
-from lightning_lora.reporting.plots.scores import MOST_OPTIONS as MOST_OPTIONS
 from lightning_lora.reporting.plots.style import THEME as THEME
 from lightning_lora.reporting.plots.style import rendered as rendered

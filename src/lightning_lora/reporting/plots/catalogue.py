@@ -1,7 +1,7 @@
 """Which plots there are, where each of them says something, and how they become files."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,14 +21,22 @@ class Plot:
         name: Its file's name, without the end.
         title: What it shows, in a few words.
         caption: How to read it.
+        description: What is seen, for those who do not see it.
         says_something: Whether what it shows varies within the task.
+        parts: What it shows one by one, the best first.
+        part: What one of them is called, in the plural.
+        most: How many of them it shows.
         figure: Draws it; within `styled`.
     """
 
     name: str
     title: str
     caption: str
+    description: str
     says_something: Callable[[TaskComparison], bool]
+    parts: Callable[[TaskComparison], Sequence[object]]
+    part: str
+    most: int
     figure: Callable[[TaskComparison], Figure]
 
     def draw(self, task: TaskComparison) -> Figure:
@@ -36,60 +44,87 @@ class Plot:
         with styled():
             return self.figure(task)
 
-
-def _sizes_vary(task: TaskComparison) -> bool:
-    sizes = {option.trainable_percent for option in task.options[: scores.MOST_OPTIONS]}
-    return len(sizes) > 1 and min(sizes) > 0
-
-
-def _scores_move(task: TaskComparison) -> bool:
-    return any(len(curve.epochs) > 1 for option in task.options for curve in option.curves)
+    def caption_of(self, task: TaskComparison) -> str:
+        """How to read it, and what it leaves out of a task."""
+        count = len(self.parts(task))
+        return (
+            f"{self.caption} Shown: the best {self.most} of {count} {self.part}." if count > self.most else self.caption
+        )
 
 
 PLOTS = (
     Plot(
-        "score_by_size",
-        "Score and trainable parameters",
-        "Mean over the seeds with its 95 % interval. Filled: cannot be told apart from the best. "
-        "Marks that would cover one another stand side by side; an interval that reaches the frame goes on beyond it.",
-        _sizes_vary,
-        scores.score_by_size,
+        name="score_by_size",
+        title="Score and trainable parameters",
+        caption="Mean over the seeds with its 95 % interval. Filled: cannot be told apart from the best. "
+        "Marks of like size stand side by side; an interval that reaches the frame goes on beyond it.",
+        description="A mark for each option: across the share of trainable parameters, up the mean score with its "
+        "interval. The numbers are in the table of options.",
+        says_something=lambda task: len({option.trainable_percent for option in scores.sized(task)}) > 1,
+        parts=scores.sized,
+        part="options",
+        most=scores.MOST_OPTIONS,
+        figure=scores.score_by_size,
     ),
     Plot(
-        "differences",
-        "Differences from the best",
-        "Each option minus the best one on the same examples, with the 95 % interval of the paired bootstrap. "
-        f"Filled: p < {scores.ALPHA} after Holm's correction.",
-        lambda task: bool(task.contrasts),
-        scores.differences,
+        name="differences",
+        title="Differences from the best",
+        caption="Each option minus the best one on the same examples, with the 95 % interval of the paired bootstrap. "
+        f"Filled: p < {scores.ALPHA} after Holm’s correction.",
+        description="A line for each option but the best: the interval of its difference from the best, with a mark at "
+        "the value. The numbers are in the table of differences.",
+        says_something=lambda task: bool(task.contrasts),
+        parts=lambda task: task.contrasts,
+        part="differences",
+        most=scores.MOST_OPTIONS,
+        figure=scores.differences,
     ),
     Plot(
-        "rank_by_alpha",
-        "Rank and alpha",
-        "Mean score × 100 over n seeds; the darker, the better. A cell that is not there was not tried.",
-        lambda task: bool(sweeps.maps(task)),
-        sweeps.rank_by_alpha,
+        name="rank_by_alpha",
+        title="Rank and alpha",
+        caption="Mean score × 100 over n seeds; the darker, the better. A cell that is not there was not tried.",
+        description="A grid of mean scores: across alpha, up the rank. The numbers are in the table of options.",
+        says_something=lambda task: bool(sweeps.maps(task)),
+        parts=sweeps.maps,
+        part="maps",
+        most=sweeps.MOST_MAPS,
+        figure=sweeps.rank_by_alpha,
     ),
     Plot(
-        "learning_rate",
-        "Sensitivity to the learning rate",
-        "Mean over the seeds. In panels of their own, the dotted line is the one with the best option.",
-        lambda task: bool(sweeps.lines(task)),
-        sweeps.by_learning_rate,
+        name="learning_rate",
+        title="Sensitivity to the learning rate",
+        caption="Mean over the seeds with its 95 % interval; an interval that reaches the frame goes on beyond it. "
+        "Where each line has a panel, the dotted one is that of the best option.",
+        description="A line for each option without its learning rate: across the learning rate, up the mean score. "
+        "The numbers are in the table of options.",
+        says_something=lambda task: bool(sweeps.lines(task)),
+        parts=sweeps.lines,
+        part="lines",
+        most=sweeps.MOST_LINES,
+        figure=sweeps.by_learning_rate,
     ),
     Plot(
-        "learning_curves",
-        "Learning curves",
-        "Thin: the seeds. Bold: their mean. Dotted: the mean of the best option.",
-        _scores_move,
-        runs.learning_curves,
+        name="learning_curves",
+        title="Learning curves",
+        caption="Thin: the seeds. Bold: their mean. Dotted: the mean of the best option.",
+        description="A panel for each option: across the epochs, up the score. The scores of the last and the best "
+        "epoch are in the table of runs.",
+        says_something=lambda task: any(len(curve.epochs) > 1 for option in task.options for curve in option.curves),
+        parts=runs.logged,
+        part="options",
+        most=scores.MOST_OPTIONS,
+        figure=runs.learning_curves,
     ),
     Plot(
-        "cost",
-        "Time and memory",
-        "Medians over the seeds. They compare options only where all ran on the same, otherwise idle machine.",
-        lambda task: len(task.options) > 1,
-        runs.cost,
+        name="cost",
+        title="Time and memory",
+        caption="Medians over the seeds. They compare options only where all ran on the same, otherwise idle machine.",
+        description="Two bars for each option: training time and peak memory. The numbers are in the table of options.",
+        says_something=lambda task: len(task.options) > 1,
+        parts=lambda task: task.options,
+        part="options",
+        most=scores.MOST_OPTIONS,
+        figure=runs.cost,
     ),
 )
 

@@ -15,7 +15,7 @@ GIB = 2**30
 
 def learning_curves(task: TaskComparison) -> Figure:
     """Score by epoch, a panel per option: thin lines for the seeds, bold for their mean, dotted for the best option."""
-    shown = [option for option in task.options if option.curves][:MOST_OPTIONS]
+    shown = logged(task)[:MOST_OPTIONS]
     figure, grid = new_panels([option.label for option in shown], 1.25 if len(shown) > 4 else 2.4)
     best = mean_curve(shown[0].curves)
     for axes, option in zip(grid, shown, strict=True):
@@ -29,6 +29,11 @@ def learning_curves(task: TaskComparison) -> Figure:
     return figure
 
 
+def logged(task: TaskComparison) -> list[OptionSummary]:
+    """The options of which a run has a log."""
+    return [option for option in task.options if option.curves]
+
+
 def mean_curve(curves: Sequence[Curve]) -> tuple[list[float], list[float]]:
     """Epochs that all the curves have, and the mean score × 100 at each."""
     by_epoch = [dict(zip(curve.epochs, curve.scores, strict=True)) for curve in curves]
@@ -39,21 +44,22 @@ def mean_curve(curves: Sequence[Curve]) -> tuple[list[float], list[float]]:
 def cost(task: TaskComparison) -> Figure:
     """Bars of the training time of each option, and of its peak memory where that was measured."""
     options = task.options[:MOST_OPTIONS]
-    memory = [(option, option.peak_memory_bytes / GIB) for option in options if option.peak_memory_bytes is not None]
+    sizes = [option.peak_memory_bytes for option in options]
+    memory = [None if size is None else size / GIB for size in sizes]
+    measured = any(size is not None for size in sizes)
     figure = new_figure(0.7 + 0.2 * len(options))
-    panels = figure.subplots(1, 2 if memory else 1, sharey=True, squeeze=False)[0]
-    _bars(panels[0], options, [option.fit_seconds for option in options], "training time (s)")
-    if memory:
-        measured = dict((option.label, size) for option, size in memory)
-        _bars(panels[1], options, [measured.get(option.label) for option in options], "peak memory (GiB)")
+    panels = figure.subplots(1, 2 if measured else 1, sharey=True, squeeze=False)[0]
+    _bars(panels[0], [option.fit_seconds for option in options], "training time (s)")
+    if measured:
+        _bars(panels[1], memory, "peak memory (GiB)")
     panels[0].set_yticks(range(len(options)), [shorten(option.label, 36) for option in options])
     panels[0].set_ylim(len(options) - 0.4, -0.6)
     return figure
 
 
-def _bars(axes: Axes, options: Sequence[OptionSummary], lengths: Sequence[float | None], name: str) -> None:
+def _bars(axes: Axes, lengths: Sequence[float | None], name: str) -> None:
     """A bar for each option with its length written at its end."""
-    axes.barh(range(len(options)), [length or 0.0 for length in lengths], height=0.62, color=SERIES[0])
+    axes.barh(range(len(lengths)), [length or 0.0 for length in lengths], height=0.62, color=SERIES[0])
     for row, length in enumerate(lengths):
         told = "not measured" if length is None else f"{length:,.0f}" if length >= 100 else f"{length:.3g}"
         axes.annotate(told, (length or 0.0, row), (3, 0), textcoords="offset points", va="center", fontsize=8)

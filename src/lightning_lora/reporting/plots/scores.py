@@ -28,7 +28,7 @@ def score_by_size(task: TaskComparison) -> Figure:
 
     Its label stands beside each mark, or where they do not all find room, its number in it and a key below.
     """
-    options = task.options[:MOST_OPTIONS]
+    options = sized(task)[:MOST_OPTIONS]
     figure, axes = _size_axes(task, options)
     if _name_marks(axes, options, _draw_marks(axes, task, options, _MARK)):
         return figure
@@ -40,15 +40,20 @@ def score_by_size(task: TaskComparison) -> Figure:
     return figure
 
 
+def sized(task: TaskComparison) -> list[OptionSummary]:
+    """The options that train anything, and so have a place on a logarithmic axis."""
+    return [option for option in task.options if option.trainable_percent > 0]
+
+
 def differences(task: TaskComparison) -> Figure:
     """Each option minus the best one, with its 95 % interval; hollow marks where the difference may be nothing."""
-    contrasts = task.contrasts[: MOST_OPTIONS - 1]
+    contrasts = task.contrasts[:MOST_OPTIONS]
     figure = new_figure(0.75 + 0.21 * len(contrasts))
     axes = figure.subplots()
     axes.axvline(0.0, color=INK, linewidth=1.0)
     for row, contrast in enumerate(contrasts):
         differs = contrast.p_holm < ALPHA
-        _interval(axes, contrast.difference, row, across=True)
+        draw_interval(axes, contrast.difference, row, across=True)
         axes.plot(
             100 * contrast.difference.value,
             row,
@@ -76,6 +81,14 @@ def limits_of(scores: Sequence[Interval]) -> tuple[float, float]:
     return low - 0.06 * (high - low), high + 0.06 * (high - low)
 
 
+def draw_interval(axes: Axes, score: Interval, at: float, *, colour: str = SERIES[0], across: bool = False) -> None:
+    """The line of an interval in points, where there is one; it lies under the marks."""
+    if score.low is None or score.high is None:
+        return
+    draw = axes.hlines if across else axes.vlines
+    draw(at, 100 * score.low, 100 * score.high, color=colour, linewidth=1.3, zorder=1.5)
+
+
 def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines: int = 0) -> tuple[Figure, Axes]:
     """The empty axes, their place in the figure settled, over a key of so many lines."""
     key_height = 0.16 * key_lines
@@ -95,7 +108,12 @@ def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines
         lower.set_axis_off()
         for place, option in enumerate(options):
             x, y = place // key_lines / _KEY_COLUMNS, 1 - place % key_lines / key_lines
-            style = {"fontsize": 8.0, "transform": lower.transAxes, "verticalalignment": "top", "in_layout": False}
+            style: dict[str, Any] = {
+                "fontsize": 8.0,
+                "transform": lower.transAxes,
+                "verticalalignment": "top",
+                "in_layout": False,
+            }
             lower.text(x + 0.02, y, str(place + 1), horizontalalignment="right", **style)
             lower.text(x + 0.03, y, shorten(option.label, 34), **style)
     figure.draw_without_rendering()
@@ -111,7 +129,7 @@ def _draw_marks(
     at = axes.transData.transform([(option.trainable_percent, 100 * option.mean.value) for option in options])
     across = set_side_by_side(at[:, 0].tolist(), width + 1.0, area.x0, area.x1)
     for option, x in zip(options, axes.transData.inverted().transform([(x, 0.0) for x in across])[:, 0], strict=True):
-        _interval(axes, option.mean, x, across=False)
+        draw_interval(axes, option.mean, x)
         fill = SERIES[0] if _like_the_best(task, option) else PAPER
         axes.plot(x, 100 * option.mean.value, "o", markersize=width, color=SERIES[0], markerfacecolor=fill)
     return list(zip(across, at[:, 1].tolist(), strict=True))
@@ -144,11 +162,3 @@ def _name_marks(axes: Axes, options: Sequence[OptionSummary], marks: Sequence[tu
             line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
             axes.annotate("", (x, y), nearest, textcoords="figure points", arrowprops=line, **_ON_FIGURE)
     return True
-
-
-def _interval(axes: Axes, score: Interval, at: float, *, across: bool) -> None:
-    """The line of an interval in points, where there is one; it lies under the marks."""
-    if score.low is None or score.high is None:
-        return
-    draw = axes.hlines if across else axes.vlines
-    draw(at, 100 * score.low, 100 * score.high, color=SERIES[0], linewidth=1.3, zorder=1.5)

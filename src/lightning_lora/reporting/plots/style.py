@@ -1,14 +1,15 @@
 """How every plot looks: one style and few colours, and the same to the byte at every drawing.
 
-A plot is told apart by the shape of its marks and lines first and by colour second. The colours are those of the page on
-a light ground; the page replaces each by the CSS variable named in `THEME`, and so has them in the dark as well.
+Things are told apart by the shape of marks and lines first and by colour second. The colours are those of the page on a
+light ground; the page replaces each by the CSS variable named in `THEME`, and so has others on a dark one.
 """
 
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Literal
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 INK, MUTED, RULE, PAPER = "#16191d", "#59636e", "#c6cdd4", "#fefefe"
-# Of the hues that people with a colour deficiency tell apart (Okabe and Ito, 2008), dark enough for thin lines on white.
+# The hues of Okabe and Ito (2008), which are told apart with a colour deficiency too, dark enough for thin lines.
 SERIES = ("#0b62a8", "#c24d00", "#00785a", "#a6407d")
 
 THEME = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"} | {
@@ -27,12 +28,13 @@ THEME = {INK: "--ink", MUTED: "--muted", RULE: "--rule", PAPER: "--paper"} | {
 WIDTH = 7.6
 """Inches of every figure; 730 CSS pixels."""
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "figure.dpi": 72.0,  # a pixel is a point, as in SVG
     "font.size": 9.0,
     "axes.labelsize": 9.0,
     "axes.titlesize": 9.0,
     "axes.titlelocation": "left",
+    "axes.facecolor": "none",  # the ground is the page's
     "axes.edgecolor": MUTED,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -56,7 +58,6 @@ _STYLE = {
     "ytick.labelsize": 8.5,
     "lines.linewidth": 1.6,
     "lines.markersize": 5.5,
-    "savefig.facecolor": "none",
     "svg.fonttype": "none",
     "svg.hashsalt": "lightning-lora",
 }
@@ -84,10 +85,13 @@ def new_panels(titles: Sequence[str], panel_height: float) -> tuple[Figure, list
     """A figure with one titled panel for each title, up to four abreast, on common axes; heights in inches."""
     columns = min(len(titles), 4)
     rows = -(-len(titles) // columns)
-    figure = new_figure(rows * panel_height + 0.35)
+    letters = 104 // columns  # in a line over a panel
+    titles = [textwrap.fill(shorten(title, 2 * letters - 4), letters) for title in titles]
+    lines = max(title.count("\n") for title in titles)
+    figure = new_figure(rows * (panel_height + 0.15 * lines) + 0.35)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, title in zip(grid, titles, strict=False):
-        axes.set_title(shorten(title, 96 // columns), fontsize=8.5)
+        axes.set_title(title, fontsize=8.5)
     for spare in grid[len(titles) :]:
         spare.remove()
     for axes in grid[max(len(titles) - columns, 0) : len(titles)]:

@@ -13,13 +13,20 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lightning_lora.reporting.comparison import OptionSummary, TaskComparison
-from lightning_lora.reporting.plots.scores import limits_of
+from lightning_lora.reporting.plots.scores import draw_interval, limits_of
 from lightning_lora.reporting.plots.style import INK, MUTED, PAPER, SERIES, new_figure, new_panels, shorten
 
 MOST_MAPS = 12
 MOST_LINES = 40
 
-_LOOKS = tuple(zip((*SERIES, INK, MUTED), "os^DvX", ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)))))
+_LOOKS: tuple[tuple[str, str, Any], ...] = (
+    (SERIES[0], "o", "-"),
+    (SERIES[1], "s", "--"),
+    (SERIES[2], "^", "-."),
+    (SERIES[3], "D", ":"),
+    (INK, "v", (0, (5, 1, 1, 1, 1, 1))),
+    (MUTED, "X", (0, (8, 3))),
+)
 """Colour, marker and dash of each line, where lines share their axes."""
 
 
@@ -78,18 +85,9 @@ def rank_by_alpha(task: TaskComparison) -> Figure:
 
 
 def by_learning_rate(task: TaskComparison) -> Figure:
-    """Mean score by learning rate, a line for everything else that varies; each in its own panel where they are many."""
+    """Mean score by learning rate, a line for all else that varies; where they are many, each in its own panel."""
     shown = lines(task)[:MOST_LINES]
-    if len(shown) > len(_LOOKS):
-        figure = _line_panels(shown)
-    else:
-        figure = new_figure(3.4)
-        axes = figure.subplots()
-        for part, (colour, marker, dash) in zip(shown, _LOOKS, strict=False):
-            rates, scores = _by_rate(part)
-            axes.plot(rates, scores, color=colour, marker=marker, linestyle=dash, label=shorten(part.shared, 60))
-        if len(shown) > 1:
-            figure.legend(loc="outside upper left", ncols=min(len(shown), 3), frameon=False, handlelength=3.5)
+    figure = _line_panels(shown) if len(shown) > len(_LOOKS) else _lines_together(shown)
     _rate_axis(figure.axes, shown)
     figure.supxlabel("learning rate (logarithmic)", fontsize=9)
     figure.supylabel(f"{task.metric} × 100", fontsize=9)
@@ -123,12 +121,32 @@ def _cells(
     axes.spines[:].set_visible(False)
 
 
+def _lines_together(shown: Sequence[Slice]) -> Figure:
+    figure = new_figure(3.4)
+    axes = figure.subplots()
+    for place, (part, (colour, marker, dash)) in enumerate(zip(shown, _LOOKS, strict=False)):
+        beside = 1 + 0.02 * (place - (len(shown) - 1) / 2)  # so that intervals do not cover one another
+        _draw_line(axes, part, colour=colour, marker=marker, linestyle=dash, beside=beside)
+    if len(shown) > 1:
+        names = [shorten(part.shared, 48) for part in shown]
+        columns = 6 if max(map(len, names)) < 10 else 3 if max(map(len, names)) < 24 else 2
+        figure.legend(axes.lines, names, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.5)
+    return figure
+
+
 def _line_panels(shown: Sequence[Slice]) -> Figure:
     figure, grid = new_panels([part.shared for part in shown], 1.25)
     for axes, part in zip(grid, shown, strict=True):
         axes.plot(*_by_rate(shown[0]), color=MUTED, linestyle=":", linewidth=1.1)
-        axes.plot(*_by_rate(part), color=SERIES[0], marker="o", markersize=4)
+        _draw_line(axes, part, colour=SERIES[0], marker="o", markersize=4)
     return figure
+
+
+def _draw_line(axes: Axes, part: Slice, *, colour: str, beside: float = 1.0, **look: Any) -> None:
+    rates, scores = _by_rate(part)
+    axes.plot([beside * rate for rate in rates], scores, color=colour, label=part.shared, **look)
+    for option in part.options:
+        draw_interval(axes, option.mean, beside * float(option.settings["lr"] or 0), colour=colour)
 
 
 def _by_rate(part: Slice) -> tuple[list[float], list[float]]:

@@ -100,6 +100,15 @@ def sweep() -> TaskComparison:
     ])  # fmt: skip
 
 
+def learning_rates() -> TaskComparison:
+    """Four sets of projections, each at five learning rates."""
+    return task_of([
+        option({"lora": lora, "lr": lr}, quality - 0.05 * np.log10(lr / best) ** 2)
+        for lora, quality, best in (("q", 0.7, 8e-4), ("qv", 0.72, 4e-4), ("all", 0.735, 2e-4), ("full", 0.71, 1e-4))
+        for lr in (5e-5, 1e-4, 2e-4, 4e-4, 8e-4)
+    ])  # fmt: skip
+
+
 def rank_and_alpha() -> TaskComparison:
     """Two sets of projections, four ranks, three alphas and two learning rates."""
     return task_of([
