@@ -53,7 +53,7 @@ def differences(task: TaskComparison) -> Figure:
     axes.axvline(0.0, color=INK, linewidth=1.0)
     for row, contrast in enumerate(contrasts):
         differs = contrast.p_holm < ALPHA
-        draw_interval(axes, contrast.difference, row, across=True)
+        draw_interval(axes, contrast.difference, float(row), across=True)
         axes.plot(
             100 * contrast.difference.value,
             row,
