@@ -46,7 +46,7 @@ def test_a_plot_appears_where_its_axes_vary(task: TaskComparison, expected: set[
 @pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_a_plot_is_the_same_to_the_byte_whatever_the_user_set(plot: Plot, kind: Literal["svg", "png"]) -> None:
-    task = learning_rates() if plot.name == "learning_rate" else rank_and_alpha() if "rank" in plot.name else two_options()
+    task = {"learning_rate": learning_rates, "rank_by_alpha": rank_and_alpha}.get(plot.name, two_options)()
     first = rendered(plot.draw(task), kind)
     with matplotlib.rc_context({"font.size": 30.0, "axes.grid": False, "svg.fonttype": "path", "svg.hashsalt": "x"}):
         again = rendered(plot.draw(task), kind)

@@ -1,7 +1,7 @@
 """Labels and marks never cover one another, whatever has to be placed."""
 
 import random
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given
@@ -67,6 +67,6 @@ def test_marks_stand_apart_in_order_and_in_bounds(positions: list[float]) -> Non
     moved = set_side_by_side(positions, 8.0, 0.0, 100.0)
     by_place = sorted(range(len(positions)), key=lambda index: (positions[index], index))
     places = [moved[index] for index in by_place]
-    assert all(right - left >= width - 1e-6 for left, right in zip(places, places[1:], strict=False))
+    assert all(right - left >= width - 1e-6 for left, right in pairwise(places))
     assert places[0] >= width / 2 - 1e-6
     assert places[-1] <= 100 - width / 2 + 1e-6
