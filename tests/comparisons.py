@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from lightning_lora.reporting.comparison import (
-    Comparison,
     Contrast,
     Curve,
     Interval,
@@ -122,8 +121,3 @@ def many(count: int = 200) -> TaskComparison:
     """So many options as nobody reads one by one."""
     return task_of([option({"lora": "qv", "rank": 1 + n % 20, "lr": round(1e-4 * (1 + n // 20), 6)},
                            0.6 + 0.2 * n / count, seeds=2) for n in range(count)])  # fmt: skip
-
-
-def comparison_of(*tasks: TaskComparison) -> Comparison:
-    """Tasks as a comparison."""
-    return Comparison(tasks)

@@ -57,7 +57,7 @@ PLOTS = (
         name="score_by_size",
         title="Score and trainable parameters",
         caption="Mean over the seeds with its 95 % interval. Filled: cannot be told apart from the best. "
-        "Marks of like size stand side by side; an interval that reaches the frame goes on beyond it.",
+        "Options of like size stand side by side; an interval that reaches the frame goes on beyond it.",
         description="A mark for each option: across the share of trainable parameters, up the mean score with its "
         "interval. The numbers are in the table of options.",
         says_something=lambda task: len({option.trainable_percent for option in scores.sized(task)}) > 1,
