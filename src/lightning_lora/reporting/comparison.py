@@ -47,6 +47,7 @@ class OptionSummary:
         peak_memory_bytes: Median over the seeds; None where it was not measured.
         curves: One for each seed that has a log.
         unfinished: How many further runs of this option did not finish.
+        over_examples: The mean with a 95 % interval for these very runs on other examples.
     """
 
     label: str
@@ -65,6 +66,7 @@ class OptionSummary:
     peak_memory_bytes: int | None
     curves: tuple[Curve, ...]
     unfinished: int = 0
+    over_examples: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class Contrast:
 
     Attributes:
         option: Label of the option.
-        difference: In the score, with its 95 % interval by the paired bootstrap over examples and seeds.
-        p_bootstrap: Two-sided, of the same bootstrap; not corrected.
-        p_mcnemar: Exact, over the examples of all seeds' pairs; None for a regression.
-        p_holm: ``p_bootstrap`` corrected by Holm over the task's contrasts.
+        difference: In the score, with its 95 % interval over seeds and examples together (`inference.difference`).
+        p_bootstrap: Two-sided, of the same interval; not corrected.
+        p_mcnemar: Exact, over the examples, the runs being given (`inference.mcnemar`); None for a regression.
+        p_holm: ``p_bootstrap`` corrected by Holm over all pairs of the task's options, not over its contrasts alone:
+            which option is the best was read off the same scores.
         detectable: The smallest difference that this design would have found with a power of 80 % at 5 %.
     """
 
@@ -110,10 +113,12 @@ class TaskComparison:
         dev_rows: Examples that are scored.
         axes: Full names of the settings that vary, seed left out, in the order in which a reader expects them.
         options: The best mean first.
-        contrasts: One for each option but the first, in the same order; empty where predictions are missing.
-        groups: For each option the letters of the groups it belongs to; two that share one cannot be told apart.
+        contrasts: One for each option but the first, in the same order.
+        groups: For each option the letters of the groups it belongs to; two that share one cannot be told apart (where
+            there are too many groups, see `inference.groups`).
         reference: Label of the option that ``relative`` is relative to.
-        unfinished: Runs that failed, diverged, were stopped or still run.
+        unfinished: Runs that failed, diverged, were stopped or still run, and those that are "unusable" because their
+            predictions are missing, or are of other examples.
         notes: What a reader has to know to read the numbers rightly, a sentence each.
     """
 
@@ -132,6 +137,12 @@ class TaskComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything a report shows, a task at a time."""
+    """Everything a report shows, a task at a time.
+
+    Attributes:
+        tasks: In the order in which they were found.
+        unreadable: Records that could not be read, with the reason.
+    """
 
     tasks: tuple[TaskComparison, ...]
+    unreadable: tuple[tuple[Path, str], ...] = ()

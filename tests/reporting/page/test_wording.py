@@ -38,9 +38,8 @@ def test_the_summary_names_a_few_of_many() -> None:
     assert sentence.count("rank") == 4
 
 
-def test_the_summary_claims_nothing_without_contrasts() -> None:
-    task = replace(layer_choice(), contrasts=(), groups={})
-    assert summary_sentence(task).startswith("all (75.0) has the highest mean of 8 options; without predictions")
+def test_the_summary_of_less_than_two() -> None:
+    task = layer_choice()
     assert summary_sentence(replace(task, options=task.options[:1])) == "all (75.0) is the only option."
     assert summary_sentence(replace(task, options=())) == "No run has finished."
 

@@ -68,6 +68,14 @@ def test_names_where_they_fit_else_numbers_with_a_key() -> None:
     assert written[1::2] == [one.label for one in task.options]
 
 
+def test_of_one_seed_each_the_interval_is_over_examples() -> None:
+    tried = [option({"lora": lora}, quality, seeds=1) for lora, quality in (("qv", 0.7), ("all", 0.72))]
+    tried = [replace(one, over_examples=Interval(one.mean.value, 0.61, 0.79)) for one in tried]
+    (axes,) = SIZE.draw(task_of(tried)).axes
+    ends = [path.vertices[:, 1].tolist() for lines in axes.collections for path in lines.get_paths()]
+    assert ends == [pytest.approx([61.0, 79.0])] * 2
+
+
 def test_an_option_that_trains_nothing_has_no_place_on_a_logarithm() -> None:
     task = layer_choice()
     nothing = replace(task.options[-1], trainable_percent=0.0)

@@ -11,29 +11,34 @@ from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
 from lightning_lora.reporting.page import wording
 from lightning_lora.reporting.page.inline import inline_svg
-from lightning_lora.reporting.plots import ALPHA, Plot, plots_of
+from lightning_lora.reporting.plots import ALPHA, Plot, estimate_of, plots_of
 
 _FOLDER = Path(__file__).parent
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def write_page(comparison: Comparison, path: Path) -> Path:
+def write_page(comparison: Comparison, path: Path, *, timings: bool = True) -> Path:
     """Write a comparison as one HTML file, atomically, and return its path.
 
     The file needs nothing but itself, and forbids the browser to ask for anything. It is the same to the byte for the
     same comparison.
 
+    Args:
+        comparison: What is shown.
+        path: Where it goes.
+        timings: Whether to show what depends on the clock.
+
     Raises:
         CannotWriteError: the folder cannot be written to, or the disk is full.
     """
-    text = _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", page_of(comparison))
+    text = page_of(comparison, timings=timings)
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
 
-def page_of(comparison: Comparison) -> str:
-    """The text of the page; what comes from records is escaped."""
+def page_of(comparison: Comparison, *, timings: bool = True) -> str:
+    """The text of the page of `write_page`; what comes from records is escaped."""
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -49,8 +54,11 @@ def page_of(comparison: Comparison) -> str:
         "three_digits": wording.three_digits,
     }
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
+    text = environment.get_template("page.html").render(
         tasks=comparison.tasks,
+        unreadable=comparison.unreadable,
+        timings=timings,
+        estimate_of=estimate_of,
         style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -59,6 +67,7 @@ def page_of(comparison: Comparison) -> str:
         drawn=_drawn,
         level=ALPHA,
     )
+    return _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def _drawn(plot: Plot, task: TaskComparison, name: str) -> str:

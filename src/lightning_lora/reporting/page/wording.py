@@ -18,11 +18,6 @@ def summary_sentence(task: TaskComparison) -> str:
     best, *others = task.options
     if not others:
         return f"{_named(best)} is the only option."
-    if not task.contrasts:
-        return (
-            f"{_named(best)} has the highest mean of {len(task.options)} options; "
-            "without predictions it cannot be said which differences are more than chance."
-        )
     alike = [option for option in others if set(task.groups[best.label]) & set(task.groups[option.label])]
     worse = [option for option in others if option not in alike]
     parts = [f"{_named(best)} is best"]

@@ -27,6 +27,7 @@ class Plot:
         part: What one of them is called, in the plural.
         most: How many of them it shows.
         figure: Draws it; within `styled`.
+        by_the_clock: Whether it is another one when the same runs are run again.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Plot:
     part: str
     most: int
     figure: Callable[[TaskComparison], Figure]
+    by_the_clock: bool = False
 
     def draw(self, task: TaskComparison) -> Figure:
         """The figure of a task for which it says something."""
@@ -56,8 +58,9 @@ PLOTS = (
     Plot(
         name="score_by_size",
         title="Score and trainable parameters",
-        caption="Mean over the seeds with its 95 % interval. Filled: cannot be told apart from the best. "
-        "Options of like size stand side by side; an interval that reaches the frame goes on beyond it.",
+        caption="Mean over the seeds with its 95 % interval; where each option has one seed, the interval is over "
+        "examples. Filled: cannot be told apart from the best. Options of like size stand side by side; an interval "
+        "that reaches the frame goes on beyond it.",
         description="A mark for each option: across the share of trainable parameters, up the mean score with its "
         "interval. The numbers are in the table of options.",
         says_something=lambda task: len({option.trainable_percent for option in scores.sized(task)}) > 1,
@@ -69,7 +72,7 @@ PLOTS = (
     Plot(
         name="differences",
         title="Differences from the best",
-        caption="Each option minus the best one on the same examples, with the 95 % interval of the paired bootstrap. "
+        caption="Each option minus the best one, with its 95 % interval over seeds and examples. "
         f"Filled: p < {scores.ALPHA} after Holm’s correction.",
         description="A line for each option but the best: the interval of its difference from the best, with a mark at "
         "the value. The numbers are in the table of differences.",
@@ -125,19 +128,25 @@ PLOTS = (
         part="options",
         most=scores.MOST_OPTIONS,
         figure=runs.cost,
+        by_the_clock=True,
     ),
 )
 
 
-def plots_of(task: TaskComparison) -> list[Plot]:
-    """The plots that say something about a task."""
-    return [plot for plot in PLOTS if plot.says_something(task)]
+def plots_of(task: TaskComparison, *, timings: bool = True) -> list[Plot]:
+    """The plots that say something about a task; without ``timings`` none that depends on the clock."""
+    return [plot for plot in PLOTS if plot.says_something(task) and (timings or not plot.by_the_clock)]
 
 
-def save_plots(comparison: Comparison, folder: Path) -> list[Path]:
+def save_plots(comparison: Comparison, folder: Path, *, timings: bool = True) -> list[Path]:
     """Write every plot as SVG and as PNG, each atomically, in a folder for each task; returns their paths.
 
     A task's folder has its name and its base model's, in letters that any file system takes.
+
+    Args:
+        comparison: What is drawn.
+        folder: Where the tasks' folders go.
+        timings: Whether to draw what depends on the clock.
 
     Raises:
         CannotWriteError: the folder cannot be written to, or the disk is full.
@@ -145,7 +154,7 @@ def save_plots(comparison: Comparison, folder: Path) -> list[Path]:
     written = []
     for number, task in enumerate(comparison.tasks, 1):
         name = re.sub(r"[^A-Za-z0-9]+", "-", f"{number} {task.task} {task.base}").strip("-")
-        for plot in plots_of(task):
+        for plot in plots_of(task, timings=timings):
             figure = plot.draw(task)
             for kind in ("svg", "png"):
                 target = folder / name / f"{plot.name}.{kind}"

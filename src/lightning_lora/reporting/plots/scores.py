@@ -30,7 +30,9 @@ def score_by_size(task: TaskComparison) -> Figure:
     """
     options = sized(task)[:MOST_OPTIONS]
     figure, axes = _size_axes(task, options)
-    if _name_marks(axes, options, _draw_marks(axes, task, options, _MARK)):
+    scores = [estimate_of(option, task) for option in options]
+    marks = _draw_marks(axes, task, options, _MARK)
+    if _name_marks(axes, [option.label for option in options], scores, marks):
         return figure
     figure, axes = _size_axes(task, options, key_lines=-(-len(options) // _KEY_COLUMNS))
     marks = _draw_marks(axes, task, options, _NUMBERED_MARK)
@@ -38,6 +40,12 @@ def score_by_size(task: TaskComparison) -> Figure:
         colour = PAPER if _like_the_best(task, option) else INK
         axes.annotate(str(number), (x, y - 0.4), color=colour, fontsize=7.0, ha="center", va="center", **_ON_FIGURE)
     return figure
+
+
+def estimate_of(option: OptionSummary, task: TaskComparison) -> Interval:
+    """The mean with its interval over seeds; over examples where every option of the task has but one seed."""
+    alone = all(len(one.seeds) == 1 for one in task.options)
+    return option.over_examples or option.mean if alone else option.mean
 
 
 def sized(task: TaskComparison) -> list[OptionSummary]:
@@ -98,7 +106,7 @@ def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines
     ratio = max(sizes) / min(sizes)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
-    axes.set_ylim(*limits_of([option.mean for option in options]))
+    axes.set_ylim(*limits_of([estimate_of(option, task) for option in options]))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -129,7 +137,7 @@ def _draw_marks(
     at = axes.transData.transform([(option.trainable_percent, 100 * option.mean.value) for option in options])
     across = set_side_by_side(at[:, 0].tolist(), width + 1.0, area.x0, area.x1)
     for option, x in zip(options, axes.transData.inverted().transform([(x, 0.0) for x in across])[:, 0], strict=True):
-        draw_interval(axes, option.mean, x)
+        draw_interval(axes, estimate_of(option, task), x)
         fill = SERIES[0] if _like_the_best(task, option) else PAPER
         axes.plot(x, 100 * option.mean.value, "o", markersize=width, color=SERIES[0], markerfacecolor=fill)
     return list(zip(across, at[:, 1].tolist(), strict=True))
@@ -141,14 +149,16 @@ def _like_the_best(task: TaskComparison, option: OptionSummary) -> bool:
     return option.label == best or bool(set(task.groups.get(best, "")) & set(task.groups.get(option.label, "")))
 
 
-def _name_marks(axes: Axes, options: Sequence[OptionSummary], marks: Sequence[tuple[float, float]]) -> bool:
+def _name_marks(
+    axes: Axes, labels: Sequence[str], scores: Sequence[Interval], marks: Sequence[tuple[float, float]]
+) -> bool:
     """Write its label beside each mark; False, and nothing is written, where they do not all find room."""
     area = axes.get_window_extent()
-    texts = [axes.annotate(shorten(option.label, 32), (0, 0), fontsize=8.5, **_ON_FIGURE) for option in options]
+    texts = [axes.annotate(shorten(label, 32), (0, 0), fontsize=8.5, **_ON_FIGURE) for label in labels]
     extents = [text.get_window_extent() for text in texts]
     obstacles = []
-    for (x, y), option in zip(marks, options, strict=True):
-        ends = [100 * (option.mean.value if end is None else end) for end in (option.mean.low, option.mean.high)]
+    for (x, y), score in zip(marks, scores, strict=True):
+        ends = [100 * (score.value if end is None else end) for end in (score.low, score.high)]
         low, high = axes.transData.transform([(1, end) for end in ends])[:, 1].tolist()
         obstacles += [Box(x - 1, low, x + 1, high), Box(x - _MARK / 2, y - _MARK / 2, x + _MARK / 2, y + _MARK / 2)]
     frame = Box(area.x0, area.y0, area.x1, area.y1)

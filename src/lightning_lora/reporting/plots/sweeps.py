@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lightning_lora.reporting.comparison import OptionSummary, TaskComparison
-from lightning_lora.reporting.plots.scores import draw_interval, limits_of
+from lightning_lora.reporting.plots.scores import draw_interval, estimate_of, limits_of
 from lightning_lora.reporting.plots.style import INK, MUTED, PAPER, SERIES, new_figure, new_panels, shorten
 
 MOST_MAPS = 12
@@ -87,8 +87,10 @@ def rank_by_alpha(task: TaskComparison) -> Figure:
 def by_learning_rate(task: TaskComparison) -> Figure:
     """Mean score by learning rate, a line for all else that varies; where they are many, each in its own panel."""
     shown = lines(task)[:MOST_LINES]
-    figure = _line_panels(shown) if len(shown) > len(_LOOKS) else _lines_together(shown)
+    figure = (_line_panels if len(shown) > len(_LOOKS) else _lines_together)(shown, task)
     _rate_axis(figure.axes, shown)
+    scores = [estimate_of(option, task) for part in shown for option in part.options]
+    figure.axes[0].set_ylim(*limits_of(scores))
     figure.supxlabel("learning rate (logarithmic)", fontsize=9)
     figure.supylabel(f"{task.metric} × 100", fontsize=9)
     return figure
@@ -121,12 +123,12 @@ def _cells(
     axes.spines[:].set_visible(False)
 
 
-def _lines_together(shown: Sequence[Slice]) -> Figure:
+def _lines_together(shown: Sequence[Slice], task: TaskComparison) -> Figure:
     figure = new_figure(3.4)
     axes = figure.subplots()
     for place, (part, (colour, marker, dash)) in enumerate(zip(shown, _LOOKS, strict=False)):
         beside = 1 + 0.02 * (place - (len(shown) - 1) / 2)  # so that intervals do not cover one another
-        _draw_line(axes, part, colour=colour, marker=marker, linestyle=dash, beside=beside)
+        _draw_line(axes, part, task, colour=colour, marker=marker, linestyle=dash, beside=beside)
     if len(shown) > 1:
         names = [shorten(part.shared, 48) for part in shown]
         columns = 6 if max(map(len, names)) < 10 else 3 if max(map(len, names)) < 24 else 2
@@ -134,19 +136,19 @@ def _lines_together(shown: Sequence[Slice]) -> Figure:
     return figure
 
 
-def _line_panels(shown: Sequence[Slice]) -> Figure:
+def _line_panels(shown: Sequence[Slice], task: TaskComparison) -> Figure:
     figure, grid = new_panels([part.shared for part in shown], 1.25)
     for axes, part in zip(grid, shown, strict=True):
         axes.plot(*_by_rate(shown[0]), color=MUTED, linestyle=":", linewidth=1.1)
-        _draw_line(axes, part, colour=SERIES[0], marker="o", markersize=4)
+        _draw_line(axes, part, task, colour=SERIES[0], marker="o", markersize=4)
     return figure
 
 
-def _draw_line(axes: Axes, part: Slice, *, colour: str, beside: float = 1.0, **look: Any) -> None:
+def _draw_line(axes: Axes, part: Slice, task: TaskComparison, *, colour: str, beside: float = 1.0, **look: Any) -> None:
     rates, scores = _by_rate(part)
     axes.plot([beside * rate for rate in rates], scores, color=colour, label=part.shared, **look)
     for option in part.options:
-        draw_interval(axes, option.mean, beside * float(option.settings["lr"] or 0), colour=colour)
+        draw_interval(axes, estimate_of(option, task), beside * float(option.settings["lr"] or 0), colour=colour)
 
 
 def _by_rate(part: Slice) -> tuple[list[float], list[float]]:
@@ -161,7 +163,6 @@ def _rate_axis(grid: Sequence[Axes], shown: Sequence[Slice]) -> None:
         axes.xaxis.set_major_locator(FixedLocator(_apart(rates, 7 if len(grid) == 1 else 3)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter(FuncFormatter(lambda rate, _: _short(rate)))
-    grid[0].set_ylim(*limits_of([option.mean for part in shown for option in part.options]))
 
 
 def _short(rate: float) -> str:
