@@ -1,6 +1,5 @@
 """Plots of the options' scores: against what is trained, and as differences from the best."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lightning_lora.reporting.comparison import Interval, OptionSummary, TaskComparison
 from lightning_lora.reporting.plots.placement import Box, place_labels, set_side_by_side
-from lightning_lora.reporting.plots.style import INK, MUTED, PAPER, SERIES, new_figure, shorten
+from lightning_lora.reporting.plots.style import INK, PAPER, SERIES, new_figure, shorten
 
 MOST_OPTIONS = 40
 """So many options a plot shows; the best ones."""
@@ -152,7 +151,7 @@ def _like_the_best(task: TaskComparison, option: OptionSummary) -> bool:
 def _name_marks(
     axes: Axes, labels: Sequence[str], scores: Sequence[Interval], marks: Sequence[tuple[float, float]]
 ) -> bool:
-    """Write its label beside each mark; False, and nothing is written, where they do not all find room."""
+    """Write its label beside each mark; False where they do not all find room, and the figure is of no use."""
     area = axes.get_window_extent()
     texts = [axes.annotate(shorten(label, 32), (0, 0), fontsize=8.5, **_ON_FIGURE) for label in labels]
     extents = [text.get_window_extent() for text in texts]
@@ -165,10 +164,6 @@ def _name_marks(
     boxes = place_labels(marks, [(extent.width, extent.height) for extent in extents], obstacles, frame)
     if boxes is None:
         return False
-    for text, extent, box, (x, y) in zip(texts, extents, boxes, marks, strict=True):
+    for text, extent, box in zip(texts, extents, boxes, strict=True):
         text.set_position((box.left, box.bottom - extent.y0))
-        nearest = (min(max(x, box.left), box.right), min(max(y, box.bottom), box.top))
-        if math.dist(nearest, (x, y)) > 2 * _MARK:
-            line = {"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 4}
-            axes.annotate("", (x, y), nearest, textcoords="figure points", arrowprops=line, **_ON_FIGURE)
     return True
