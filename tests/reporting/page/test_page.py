@@ -196,6 +196,9 @@ def _plots_with_colours(text: str) -> list[tuple[str, list[str]]]:
 def test_columns_are_there_where_they_say_something(one_task: str, tmp_path: Path) -> None:
     task = layer_choice()
     assert "unfinished" not in Page(one_task).text("th")
+    assert {"sd", "median"} <= set(Page(one_task).text("th"))
+    alone = task_of([option({"lora": lora}, quality, seeds=1) for lora, quality in (("qv", 0.7), ("all", 0.72))])
+    assert not {"sd", "median"} & set(Page(written(tmp_path, alone)).text("th"))
     stopped = replace(task.options[0], unfinished=2, relative=None, deviation=None, peak_memory_bytes=None)
     parsed = Page(written(tmp_path, replace(task, options=(stopped, *task.options[1:]))))
     assert "unfinished" in parsed.text("th")

@@ -127,7 +127,7 @@ def _lines_together(shown: Sequence[Slice], task: TaskComparison) -> Figure:
     figure = new_figure(3.4)
     axes = figure.subplots()
     for place, (part, (colour, marker, dash)) in enumerate(zip(shown, _LOOKS, strict=False)):
-        beside = 1 + 0.02 * (place - (len(shown) - 1) / 2)  # so that intervals do not cover one another
+        beside = 1 + 0.025 * (place - (len(shown) - 1) / 2)  # so that intervals do not cover one another
         _draw_line(axes, part, task, colour=colour, marker=marker, linestyle=dash, beside=beside)
     if len(shown) > 1:
         names = [shorten(part.shared, 48) for part in shown]
