@@ -41,7 +41,10 @@ types: $(VENV)/.tested  ## Check types, strictly
 contracts: $(VENV)/.tested  ## Check that imports point down through the rooms
 	$(BIN)/lint-imports
 
-slow: $(VENV)/.tested  ## Run the tests that build wheels and environments
+slow: $(VENV)/.tested  ## Run the tests that build wheels and environments, or drive a browser
+	# Where there is no browser, and root may install one; elsewhere the test says what is missing.
+	@command -v chromedriver >/dev/null || ! command -v apt-get >/dev/null || [ "$$(id -u)" -ne 0 ] \
+	  || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium chromium-driver >/dev/null; } || true
 	$(BIN)/python -m pytest -m slow
 
 check: lint types contracts test slow  ## All of what CI runs

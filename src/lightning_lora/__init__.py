@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from lightning_lora.merging import merge_run
     from lightning_lora.predicting import evaluate, predict_rows
     from lightning_lora.reporting import RunRecord, SplitScores, read_predictions, read_record, records_below
+    from lightning_lora.reporting.page import write_page
+    from lightning_lora.reporting.plots import save_plots
     from lightning_lora.restoring import Trained, restore
     from lightning_lora.running import run
     from lightning_lora.targets import ROLE_SETS, Role
@@ -90,6 +92,8 @@ _HOMES = {
     "merging": ("merge_run",),
     "predicting": ("evaluate", "predict_rows"),
     "reporting": ("RunRecord", "SplitScores", "read_predictions", "read_record", "records_below"),
+    "reporting.page": ("write_page",),
+    "reporting.plots": ("save_plots",),
     "restoring": ("Trained", "restore"),
     "running": ("run",),
     "targets": ("ROLE_SETS", "Role"),
@@ -141,12 +145,14 @@ __all__ = [
     "run",
     "save_model_folder",
     "save_peft_folder",
+    "save_plots",
     "score",
     "swap_merged",
     "swap_values",
     "train_adapters",
     "train_baseline",
     "unmerge",
+    "write_page",
 ]
 
 

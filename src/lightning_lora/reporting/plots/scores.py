@@ -1,0 +1,169 @@
+"""Plots of the options' scores: against what is trained, and as differences from the best."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from lightning_lora.reporting.comparison import Interval, OptionSummary, TaskComparison
+from lightning_lora.reporting.plots.placement import Box, place_labels, set_side_by_side
+from lightning_lora.reporting.plots.style import INK, PAPER, SERIES, new_figure, shorten
+
+MOST_OPTIONS = 40
+"""So many options a plot shows; the best ones."""
+
+ALPHA = 0.05
+"""A difference with a smaller p-value, corrected by Holm, is called one."""
+
+_MARK, _NUMBERED_MARK = 6.0, 11.5
+_KEY_COLUMNS = 3
+_ON_FIGURE: dict[str, Any] = {"xycoords": "figure points", "annotation_clip": False}
+
+
+def score_by_size(task: TaskComparison) -> Figure:
+    """Score against the share of the parameters that is trained, with 95 % intervals; a mark per option.
+
+    Its label stands beside each mark, or where they do not all find room, its number in it and a key below.
+    """
+    options = sized(task)[:MOST_OPTIONS]
+    figure, axes = _size_axes(task, options)
+    scores = [estimate_of(option, task) for option in options]
+    marks = _draw_marks(axes, task, options, _MARK)
+    if _name_marks(axes, [option.label for option in options], scores, marks):
+        return figure
+    figure, axes = _size_axes(task, options, key_lines=-(-len(options) // _KEY_COLUMNS))
+    marks = _draw_marks(axes, task, options, _NUMBERED_MARK)
+    for number, (option, (x, y)) in enumerate(zip(options, marks, strict=True), 1):
+        colour = PAPER if _like_the_best(task, option) else INK
+        axes.annotate(str(number), (x, y - 0.4), color=colour, fontsize=7.0, ha="center", va="center", **_ON_FIGURE)
+    return figure
+
+
+def estimate_of(option: OptionSummary, task: TaskComparison) -> Interval:
+    """The mean with its interval over seeds; over examples where every option of the task has but one seed."""
+    alone = all(len(one.seeds) == 1 for one in task.options)
+    return option.over_examples or option.mean if alone else option.mean
+
+
+def sized(task: TaskComparison) -> list[OptionSummary]:
+    """The options that train anything, and so have a place on a logarithmic axis."""
+    return [option for option in task.options if option.trainable_percent > 0]
+
+
+def differences(task: TaskComparison) -> Figure:
+    """Each option minus the best one, with its 95 % interval; hollow marks where the difference may be nothing."""
+    contrasts = task.contrasts[:MOST_OPTIONS]
+    figure = new_figure(0.75 + 0.21 * len(contrasts))
+    axes = figure.subplots()
+    axes.axvline(0.0, color=INK, linewidth=1.0)
+    for row, contrast in enumerate(contrasts):
+        differs = contrast.p_holm < ALPHA
+        draw_interval(axes, contrast.difference, float(row), across=True)
+        axes.plot(
+            100 * contrast.difference.value,
+            row,
+            marker="o",
+            color=SERIES[0],
+            markerfacecolor=SERIES[0] if differs else PAPER,
+        )
+    axes.set_yticks(range(len(contrasts)), [shorten(contrast.option, 44) for contrast in contrasts])
+    axes.set_ylim(len(contrasts) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel(f"{task.metric} × 100, minus that of {shorten(task.options[0].label, 44)} (points)")
+    return figure
+
+
+def limits_of(scores: Sequence[Interval]) -> tuple[float, float]:
+    """Ends of an axis of scores × 100: all values, and of their intervals what leaves the values apart.
+
+    The interval of two seeds can be many times as wide as all differences; such a one runs into the frame.
+    """
+    values = [100 * score.value for score in scores]
+    ends = [100 * end for score in scores for end in (score.low, score.high) if end is not None]
+    reach = max(max(values) - min(values), 1.0)
+    low, high = max(min([*values, *ends]), min(values) - reach), min(max([*values, *ends]), max(values) + reach)
+    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+
+
+def draw_interval(axes: Axes, score: Interval, at: float, *, colour: str = SERIES[0], across: bool = False) -> None:
+    """The line of an interval in points, where there is one; it lies under the marks."""
+    if score.low is None or score.high is None:
+        return
+    draw = axes.hlines if across else axes.vlines
+    draw(at, 100 * score.low, 100 * score.high, color=colour, linewidth=1.3, zorder=1.5)
+
+
+def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines: int = 0) -> tuple[Figure, Axes]:
+    """The empty axes, their place in the figure settled, over a key of so many lines."""
+    key_height = 0.16 * key_lines
+    figure = new_figure(3.6 + key_height)
+    axes, *below = figure.subplots(2, height_ratios=(3.6, key_height)) if key_lines else [figure.subplots()]
+    sizes = [option.trainable_percent for option in options]
+    ratio = max(sizes) / min(sizes)
+    axes.set_xscale("log")
+    axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
+    axes.set_ylim(*limits_of([estimate_of(option, task) for option in options]))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("trainable parameters (% of all, logarithmic)")
+    axes.set_ylabel(f"{task.metric} × 100")
+    for lower in below:
+        lower.set_axis_off()
+        for place, option in enumerate(options):
+            x, y = place // key_lines / _KEY_COLUMNS, 1 - place % key_lines / key_lines
+            style: dict[str, Any] = {
+                "fontsize": 8.0,
+                "transform": lower.transAxes,
+                "verticalalignment": "top",
+                "in_layout": False,
+            }
+            lower.text(x + 0.02, y, str(place + 1), horizontalalignment="right", **style)
+            lower.text(x + 0.03, y, shorten(option.label, 34), **style)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure, axes
+
+
+def _draw_marks(
+    axes: Axes, task: TaskComparison, options: Sequence[OptionSummary], width: float
+) -> list[tuple[float, float]]:
+    """Draw the marks, none over another, and their intervals; returns where they are, in points of the figure."""
+    area = axes.get_window_extent()
+    at = axes.transData.transform([(option.trainable_percent, 100 * option.mean.value) for option in options])
+    across = set_side_by_side(at[:, 0].tolist(), width + 1.0, area.x0, area.x1)
+    for option, x in zip(options, axes.transData.inverted().transform([(x, 0.0) for x in across])[:, 0], strict=True):
+        draw_interval(axes, estimate_of(option, task), x)
+        fill = SERIES[0] if _like_the_best(task, option) else PAPER
+        axes.plot(x, 100 * option.mean.value, "o", markersize=width, color=SERIES[0], markerfacecolor=fill)
+    return list(zip(across, at[:, 1].tolist(), strict=True))
+
+
+def _like_the_best(task: TaskComparison, option: OptionSummary) -> bool:
+    """Whether it is the best, or shares a group with it."""
+    best = task.options[0].label
+    return option.label == best or bool(set(task.groups.get(best, "")) & set(task.groups.get(option.label, "")))
+
+
+def _name_marks(
+    axes: Axes, labels: Sequence[str], scores: Sequence[Interval], marks: Sequence[tuple[float, float]]
+) -> bool:
+    """Write its label beside each mark; False where they do not all find room, and the figure is of no use."""
+    area = axes.get_window_extent()
+    texts = [axes.annotate(shorten(label, 32), (0, 0), fontsize=8.5, **_ON_FIGURE) for label in labels]
+    extents = [text.get_window_extent() for text in texts]
+    obstacles = []
+    for (x, y), score in zip(marks, scores, strict=True):
+        ends = [100 * (score.value if end is None else end) for end in (score.low, score.high)]
+        low, high = axes.transData.transform([(1, end) for end in ends])[:, 1].tolist()
+        obstacles += [Box(x - 1, low, x + 1, high), Box(x - _MARK / 2, y - _MARK / 2, x + _MARK / 2, y + _MARK / 2)]
+    frame = Box(area.x0, area.y0, area.x1, area.y1)
+    boxes = place_labels(marks, [(extent.width, extent.height) for extent in extents], obstacles, frame)
+    if boxes is None:
+        return False
+    for text, extent, box in zip(texts, extents, boxes, strict=True):
+        text.set_position((box.left, box.bottom - extent.y0))
+    return True
