@@ -65,7 +65,7 @@ def test_a_damaged_run_is_listed_and_the_rest_reported(sweep: Path, capsys: pyte
     (sweep / "qv-1" / "predictions.parquet").unlink()
     main(["report", str(sweep)])
     printed = capsys.readouterr().out
-    assert re.search(rf"not read: {re.escape(str(sweep / 'qv-0'))}: .* is not a run's record", printed)
+    assert re.search(rf"left out: {re.escape(str(sweep / 'qv-0'))}: .* is not a run's record", printed)
     assert f"{sweep / 'qv-1'} (qv, seed 1): unusable: " in printed
     assert re.search(r"all +3 ", printed)
     assert re.search(r"qv +1 ", printed)

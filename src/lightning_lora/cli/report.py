@@ -20,6 +20,7 @@ Compare the runs below one or several folders: a table for each task, a row for 
 
   lightning-lora report multirun/layer_choice
   lightning-lora report multirun/rank runs/full --reference "full"
+  lightning-lora report multirun/rank --html rank.html
   lightning-lora report multirun/rank --format csv --out rank.csv
   lightning-lora report multirun/rank --format latex --no-timings
 
@@ -51,6 +52,7 @@ def main(words: Sequence[str]) -> None:
     parser.add_argument("--reference", metavar="LABEL", help='quality is relative to this option ("all", or the best)')
     parser.add_argument("--format", choices=SUFFIXES, help="by the ending of --out, else terminal")
     parser.add_argument("--out", type=Path, metavar="FILE_OR_FOLDER", help="where it goes, instead of the terminal")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with tables and plots there as well")
     parser.add_argument(
         "--timings", action=argparse.BooleanOptionalAction, default=True, help="show what depends on the clock (yes)"
     )
@@ -79,6 +81,11 @@ def _report(options: argparse.Namespace) -> None:
         unreadable=found.unreadable,
     )
     _write(comparison, options)
+    if options.html is not None:
+        # matplotlib takes a second to import.
+        from lightning_lora.reporting.page import write_page
+
+        print(write_page(comparison, options.html, timings=options.timings))
 
 
 def _write(comparison: "Comparison", options: argparse.Namespace) -> None:

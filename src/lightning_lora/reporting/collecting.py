@@ -49,8 +49,10 @@ def _complete(record: RunRecord, path: Path) -> RunRecord:
     """The record, which has all that a report reads.
 
     Raises:
-        ValueError: it lacks something.
+        ValueError: it lacks something, or is of a job that failed before model and data were read.
     """
+    if record.status == "failed" and not record.base:
+        raise ValueError(f"it failed before it began: {record.error}")
     needed = _NEEDED | (_NEEDED_OF_FINISHED if record.status == "finished" else {})
     for section, keys in needed.items():
         for key in keys:

@@ -54,7 +54,7 @@ def latex(comparison: Comparison, *, timings: bool = True) -> str:
         caption = rf"\caption{{{_in_latex(title_of(task))}}}"
         body = tabular if task.options else [r"\par no run to compare"]
         parts.append("\n".join([r"\begin{table}", r"\centering", caption, *body, *small, r"\end{table}"]))
-    parts += [rf"\par not read: {_in_latex(line)}" for line in unreadable_lines(comparison)]
+    parts += [rf"\par left out: {_in_latex(line)}" for line in unreadable_lines(comparison)]
     return "\n\n".join(parts) + "\n"
 
 

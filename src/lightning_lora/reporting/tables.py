@@ -116,7 +116,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None, *, 
             console.print(f"  {escape(line)}", soft_wrap=True)
         console.print()
     for line in unreadable_lines(comparison):
-        console.print(f"not read: {escape(line)}", soft_wrap=True)
+        console.print(f"left out: {escape(line)}", soft_wrap=True)
 
 
 def _lines(task: TaskComparison) -> list[_Line]:

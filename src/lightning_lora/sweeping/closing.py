@@ -9,29 +9,28 @@ from typing import Any
 
 from rich.console import Console
 
-from lightning_lora.reporting import RunRecord, print_runs
-from lightning_lora.sweeping import progress
+from lightning_lora.reporting import RunRecord, print_comparison
+from lightning_lora.reporting.collecting import collect
+from lightning_lora.reporting.comparing import compare
+from lightning_lora.sweeping import determines_result, progress
 from lightning_lora.sweeping.reuse import earlier_record, record_failure
 
 
-def close(sweep: Path, folders: Sequence[Path]) -> dict[Path, RunRecord]:
-    """Print the table of a sweep's jobs and the command that prints more of it.
+def close(sweep: Path, folders: Sequence[Path]) -> None:
+    """Print the tables of a sweep's jobs, and the command that shows more of them.
 
     Args:
         sweep: The sweep's folder.
-        folders: Of its jobs; one without a record is left out.
-
-    Returns:
-        The records by folder.
+        folders: Of its jobs.
     """
-    records = {}
-    for folder in dict.fromkeys(folders):
-        if (record := earlier_record(folder)) is not None:
-            records[folder] = record
+    found = collect(dict.fromkeys(folders))
     console = Console(highlight=False)
-    print_runs(records, sweep.absolute(), console)
-    console.print(f"lightning-lora report {shlex.quote(str(sweep))}", soft_wrap=True, markup=False)
-    return records
+    if found.records or found.unreadable:
+        print_comparison(
+            compare(found.records, determines_result=determines_result, unreadable=found.unreadable), console
+        )
+    command = f"lightning-lora report {shlex.quote(str(sweep))} --html report.html"
+    console.print(f"The same, with plots: {command}", soft_wrap=True, markup=False)
 
 
 def tell_end(folder: Path, settings: Mapping[str, Any], why: str) -> RunRecord:

@@ -85,7 +85,8 @@ def limits_of(scores: Sequence[Interval]) -> tuple[float, float]:
     ends = [100 * end for score in scores for end in (score.low, score.high) if end is not None]
     reach = max(max(values) - min(values), 1.0)
     low, high = max(min([*values, *ends]), min(values) - reach), min(max([*values, *ends]), max(values) + reach)
-    return low - 0.06 * (high - low), high + 0.06 * (high - low)
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin
 
 
 def draw_interval(axes: Axes, score: Interval, at: float, *, colour: str = SERIES[0], across: bool = False) -> None:
