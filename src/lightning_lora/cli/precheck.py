@@ -23,9 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
+from lightning_lora.cli.launching import check_launching
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
 from lightning_lora.config import RunConfig, schema_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
+from lightning_lora.sweeping.search_settings import is_interval
 
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
 
@@ -78,6 +80,7 @@ def _configs(given: list[Override], line: CommandLine, loader: ConfigLoader) -> 
     axes = _axes_of_overlay(base, given, loader) | axes
     if axes and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
         raise _needs_multirun(next(iter(axes.values())))
+    check_launching(base, list(axes.values()))
     choices = {key: _choices(axis) for key, axis in axes.items()}
     first = [*fixed, *(words[0] for words in choices.values())]
     start = compose_config(first) if choices else base
@@ -109,7 +112,8 @@ def _choices(axis: Override) -> list[str]:
     """An axis as one override for each of its values."""
     if not axis.is_sweep_override():
         return [_word(axis)]
-    return [f"{axis.get_key_element()}={value}" for value in axis.sweep_string_iterator()]
+    values = overrides.values_of(axis) if is_interval(axis) else axis.sweep_string_iterator()
+    return [f"{axis.get_key_element()}={value}" for value in values]
 
 
 def _needs_multirun(axis: Override) -> ConfigError:

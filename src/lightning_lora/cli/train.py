@@ -65,10 +65,13 @@ def _go_on(checked: precheck.Checked, folder: Path) -> None:
 
 
 @hydra.main(version_base="1.3", config_path="pkg://lightning_lora.conf", config_name="train")
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig) -> float | None:
+    """The score, which a search maximises."""
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    resumed = sweep and (folder / "result.json").is_file() and not resume.is_finished(folder)
     try:
-        _run(to_run_config(config), Path(HydraConfig.get().runtime.output_dir), sweep)
+        return _run(to_run_config(config), folder, sweep, resumed)
     except Exception as error:
         mistake = failure.is_users_mistake(error)
         if sweep:
@@ -79,13 +82,13 @@ def _job(config: DictConfig) -> None:
         raise
 
 
-def _run(config: RunConfig, output_dir: Path, sweep: bool, resumed: bool = False) -> None:
+def _run(config: RunConfig, output_dir: Path, sweep: bool, resumed: bool = False) -> float | None:
     # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
     from lightning_lora import running
 
     if config.merge.save is None:
         config.merge.save = config.merge.at_end and not sweep
-    running.run(config, output_dir, resumed)
+    return running.run(config, output_dir, resumed).score
 
 
 def _report(error: Exception, mistake: bool) -> None:

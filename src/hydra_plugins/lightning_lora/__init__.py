@@ -1,0 +1,18 @@
+"""What Hydra finds of this package by itself: it takes sweepers and launchers from this namespace only.
+
+Hydra imports this file at every start, of whatever program of the environment; so nothing heavy is imported here.
+"""
+
+from typing import Any
+
+from lightning_lora.cli.failure import one_line_for_mistakes
+from lightning_lora.sweeping import optuna_sweeper
+
+
+class OptunaSweeper(optuna_sweeper.OptunaSweeper):
+    """``hydra/sweeper=optuna``."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Search; a mistake of the user's is one line and status 2, as everywhere."""
+        with one_line_for_mistakes():
+            return super().sweep(arguments)
