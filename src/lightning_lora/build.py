@@ -10,6 +10,7 @@ from typing import Any
 
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig
@@ -228,9 +229,16 @@ def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger]
         log_every_n_steps=10,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
         default_root_dir=output_dir,
     )
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """Slurm without Lightning's requeueing, which goes by SIGUSR1 and writes a checkpoint in the midst of a step."""
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []
 
 
 def _wandb(config: RunConfig, output_dir: Path, resume: bool) -> GuardedWandbLogger | None:

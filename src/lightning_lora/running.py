@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import resource
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -44,10 +45,16 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
         ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
             writing to the folder.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
-        Interrupted: SIGTERM or SIGINT came. The record and a checkpoint of the last step are there.
+        Interrupted: SIGTERM or SIGINT came, or a job manager's SIGUSR2, which is then handed on to the manager. The
+            record and a checkpoint of the last step are there.
     """
-    with _claimed(output_dir):
-        return _carry_out(config, output_dir, resume)
+    try:
+        with _claimed(output_dir):
+            return _carry_out(config, output_dir, resume)
+    except Interrupted as interrupted:
+        if interrupted.number == signal.SIGUSR2:
+            signal.raise_signal(signal.SIGUSR2)  # all is written: now the job manager may requeue, which kills
+        raise
 
 
 @contextmanager

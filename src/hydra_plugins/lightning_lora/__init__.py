@@ -5,8 +5,11 @@ Hydra imports this file at every start, of whatever program of the environment; 
 
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
+
 from lightning_lora.cli.failure import one_line_for_mistakes
-from lightning_lora.sweeping import optuna_sweeper
+from lightning_lora.sweeping import optuna_sweeper, slurm
+from lightning_lora.sweeping.search_settings import SearchSettings
 
 
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):
@@ -16,3 +19,10 @@ class OptunaSweeper(optuna_sweeper.OptunaSweeper):
         """Search; a mistake of the user's is one line and status 2, as everywhere."""
         with one_line_for_mistakes():
             return super().sweep(arguments)
+
+
+class SlurmLauncher(slurm.SlurmLauncher):
+    """``hydra/launcher=slurm``."""
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=SearchSettings, provider="lightning-lora")

@@ -11,6 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
+from lightning_lora.cli.launching import check_extra
 from lightning_lora.cli.options import OVERLAYS, groups
 from lightning_lora.config import schema_settings
 from lightning_lora.settings import ConfigError, did_you_mean, shown
@@ -110,6 +111,7 @@ def _check_option(group: str, value: Any, loader: ConfigLoader) -> None:
         listed = ", ".join(options) or f"the .yaml files in {group}/ of the current directory, and there are none"
         near = did_you_mean(str(value), options)
         raise ConfigError(f"{group}={shown(value)} is not an option: {group} must be one of {listed}{near}")
+    check_extra(group, value)
 
 
 def _options(group: str, loader: ConfigLoader) -> list[str]:

@@ -1,7 +1,7 @@
 """``hydra/sweeper=optuna``: a search in place of a grid, with any of Hydra's launchers."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_lora.sweeping.identity import determines_result
@@ -30,17 +30,11 @@ class OptunaSweeper(Sweeper):
     raises ends the search; the trials it had are then tried again by the next start.
     """
 
-    def __init__(self, *, params: dict[str, str] | None, **settings: Any) -> None:
-        """Keep what ``hydra.sweeper`` says.
-
-        Args:
-            params: Axes by key, as an overlay in sweeps/ gives them; the command line goes before.
-            settings: The fields of `SearchSettings`.
-        """
-        self._params = params or {}
+    def __init__(self, **settings: Any) -> None:
+        """Keep what ``hydra.sweeper`` says: the fields of `SearchSettings`."""
         self._settings = SearchSettings(**settings)
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+    def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
         """Make the launcher."""
         self.config = config
         self.hydra_context = hydra_context
@@ -90,7 +84,8 @@ class OptunaSweeper(Sweeper):
     def _axes(self, arguments: Sequence[str]) -> tuple[dict[str, Override], dict[str, str]]:
         """What is varied, and what is fixed as words, by key; the last word for a key is the one that counts."""
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        given = parser.parse_overrides([*(f"{key}={value}" for key, value in self._params.items()), *arguments])
+        of_overlay = [f"{key}={value}" for key, value in (self._settings.params or {}).items()]
+        given = parser.parse_overrides([*of_overlay, *arguments])
         last = {override.key_or_group: override for override in given}
         axes = {override.get_key_element(): override for override in last.values() if override.is_sweep_override()}
         fixed = {key: str(override.input_line) for key, override in last.items() if not override.is_sweep_override()}

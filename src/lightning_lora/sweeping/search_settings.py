@@ -14,12 +14,18 @@ SAMPLERS = ("tpe", "random")
 
 @dataclass(kw_only=True)
 class SearchSettings:
-    """The keys of ``hydra.sweeper`` with ``hydra/sweeper=optuna``, but for its ``params``."""
+    """The keys of ``hydra.sweeper`` with ``hydra/sweeper=optuna``.
+
+    Attributes:
+        params: Axes by key, as an overlay in sweeps/ gives them; those of the command line go before.
+    """
 
     n_trials: int = settings.whole(20, 1, "trials in all, those of earlier starts included")
     n_jobs: int = settings.whole(1, 1, "trials given to the launcher at once")
     sampler: str = settings.one_of("tpe", SAMPLERS, "how the next trial is chosen")
     seed: int = settings.whole(0, 0, "seed of the sampler", high=2**32 - 1)
+    params: dict[str, str] | None = None
+    _target_: str = "hydra_plugins.lightning_lora.OptunaSweeper"
 
     def __post_init__(self) -> None:
         settings.check(self, "hydra.sweeper.")
