@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig

@@ -1,4 +1,4 @@
-"""How the jobs of a command line are to be chosen and started: Hydra's sweeper and launcher, checked before they are."""
+"""How the jobs of a sweep are chosen and started, Hydra's sweeper and launcher, checked before anything starts."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -34,8 +34,8 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
         axes: What is varied.
 
     Raises:
-        ConfigError: an extra is missing, a setting of the search is wrong, there is nothing to search, or an interval is
-            to be listed.
+        ConfigError: an extra is missing, a setting of the search is wrong, there is nothing to search, or an interval
+            is to be listed.
     """
     choices = config.hydra.runtime.choices
     for group in ("hydra/sweeper", "hydra/launcher"):

@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
-from lightning_lora.cli.launching import check_launching
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
+from lightning_lora.cli.launching import check_launching
 from lightning_lora.config import RunConfig, schema_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
 from lightning_lora.sweeping.search_settings import is_interval

@@ -34,11 +34,15 @@ class OptunaSweeper(Sweeper):
         """Keep what ``hydra.sweeper`` says: the fields of `SearchSettings`."""
         self._settings = SearchSettings(**settings)
 
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
+
     def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
         """Make the launcher."""
         self.config = config
         self.hydra_context = hydra_context
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+        self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
@@ -115,7 +119,7 @@ def _summary(search: "Search", folder: Path, fixed: list[str], asked: int) -> st
     if (best := search.best) is not None:
         lines += [
             f"best: {best.value:.4f} with {shlex.join(words(best))} (trial {best.number})",
-            f"the best of {done} scores on the same dev rows flatters: train it anew with seeds the search has not used",
+            f"the best of {done} scores on one dev set flatters: train it anew with seeds that the search has not used",
             f"  python train.py {shlex.join([*fixed, *words(best)])}",
         ]
     return "\n".join(lines)

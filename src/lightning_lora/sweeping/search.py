@@ -20,11 +20,11 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_lora.settings import ConfigError, shown
-from lightning_lora.sweeping.search_settings import SearchSettings, is_interval
+from lightning_lora.sweeping.search_settings import SearchSettings
 
 JOURNAL = "search.journal"
 MOST_ATTEMPTS = 3
-"""Times that a point is tried whose trial is cut off: a job that takes the whole search down must not do so for ever."""
+"""Times that a point is tried whose trial is cut off: a job that takes the search down must not do so for ever."""
 _NAME = "search"
 _CUT_OFF = "cut_off"
 _ENDED = (TrialState.COMPLETE, TrialState.FAIL)
@@ -38,12 +38,10 @@ def distribution(axis: Override) -> BaseDistribution:
     """
     sweep = axis.value()
     if isinstance(sweep, IntervalSweep):
-        kind = IntDistribution if isinstance(sweep.start, int) else FloatDistribution
-        return kind(sweep.start, sweep.end, log="log" in sweep.tags)
+        return _numbers(sweep.start, sweep.end, log="log" in sweep.tags)
     if isinstance(sweep, RangeSweep):
         values: list[Any] = list(axis.sweep_iterator())
-        kind = IntDistribution if all(isinstance(value, int) for value in values) else FloatDistribution
-        return kind(min(values), max(values), step=abs(sweep.step))
+        return _numbers(min(values), max(values), step=abs(sweep.step))
     return CategoricalDistribution(list(dict.fromkeys(axis.sweep_string_iterator())))
 
 
@@ -136,6 +134,11 @@ class Search:
 def words(trial: Trial | FrozenTrial) -> list[str]:
     """The point of a trial as overrides."""
     return [f"{key}={value}" for key, value in trial.params.items()]
+
+
+def _numbers(low: Any, high: Any, **settings: Any) -> BaseDistribution:
+    whole = isinstance(low, int) and isinstance(high, int)
+    return IntDistribution(low, high, **settings) if whole else FloatDistribution(low, high, **settings)
 
 
 def _sampler(settings: SearchSettings, place: int) -> BaseSampler:

@@ -43,7 +43,9 @@ def ends(axis: Override) -> list[Any]:
         ConfigError: it is no interval of finite numbers, its scale is not known, or does not reach down to its start.
     """
     interval = axis.value()
-    assert isinstance(interval, IntervalSweep) and interval.start is not None and interval.end is not None
+    assert isinstance(interval, IntervalSweep)
+    assert interval.start is not None
+    assert interval.end is not None
     word = shown(axis.input_line)
     if not (math.isfinite(interval.start) and math.isfinite(interval.end) and interval.start < interval.end):
         raise ConfigError(f"'{word}' is not allowed: an interval needs two finite numbers, the smaller one first")

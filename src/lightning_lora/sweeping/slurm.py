@@ -1,5 +1,6 @@
 """``hydra/launcher=slurm``: the jobs of a sweep as an array in Slurm, by submitit."""
 
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from omegaconf import DictConfig
 
 if TYPE_CHECKING:
     from submitit import Job
+    from submitit.helpers import DelayedSubmission
 
 _EXECUTORS_OWN = ("submitit_folder", "max_num_timeout")
 _COMMON_TO_CLUSTERS = (
@@ -23,8 +25,8 @@ _COMMON_TO_CLUSTERS = (
 class SlurmLauncher(Launcher):
     """Waits for every job of an array, and returns one that died as one that failed.
 
-    What runs in a job, and is submitted again when it is requeued, is hydra-submitit-launcher's. Its own ``launch``
-    raises at the first job that died, while the others still run, and their results are lost.
+    What runs in a job is hydra-submitit-launcher's. Its own ``launch`` raises at the first job that died, while the
+    others still run, and their results are lost.
     """
 
     def __init__(self, **params: Any) -> None:
@@ -51,7 +53,7 @@ class SlurmLauncher(Launcher):
             (list(words), "hydra.sweep.dir", number, str(number), Singleton.get_state())
             for number, words in enumerate(job_overrides, start=initial_job_idx)
         ]
-        jobs = self._executor().map_array(self._in_job, *zip(*calls, strict=True))
+        jobs = self._executor().map_array(_InJob(self._in_job), *zip(*calls, strict=True))
         array = jobs[0].job_id.partition("_")[0]
         print(f"Slurm job {array}: {len(jobs)} jobs, logs in {jobs[0].paths.folder.parent}", flush=True)
         try:
@@ -77,11 +79,30 @@ class SlurmLauncher(Launcher):
         return executor
 
 
+class _InJob:
+    """What submitit runs in a job, and runs again when the job was requeued."""
+
+    def __init__(self, run: Callable[..., JobReturn]) -> None:
+        self._run = run
+
+    def __call__(self, *call: Any) -> JobReturn:
+        done = self._run(*call)
+        done.return_value  # noqa: B018 - raises what the job raised, so that Slurm, too, shows it as failed
+        return done
+
+    def checkpoint(self, *call: Any) -> "DelayedSubmission":
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self, *call)
+
+
 def _outcome(job: "Job[JobReturn]", words: Sequence[str]) -> JobReturn:
     from submitit.core.utils import UncompletedJobError
 
     try:
         return job.results()[0]
     except UncompletedJobError as error:
-        print(f"job {job.job_id} died: {str(error).splitlines()[0]}; {job.paths.stderr}", file=sys.stderr, flush=True)
+        print(
+            f"Slurm job {job.job_id} failed: {shlex.join(words)}; log: {job.paths.stderr}", file=sys.stderr, flush=True
+        )
         return JobReturn(overrides=list(words), status=JobStatus.FAILED, _return_value=error)
