@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer, seed_everything
-from lightning.fabric.plugins.environments import ClusterEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import Logger
 
 from lightning_lora.backbone import Backbone, load_backbone

@@ -48,18 +48,17 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
         Interrupted: SIGTERM or SIGINT came, or a job manager's SIGUSR2, which is then handed on to the manager. The
             record and a checkpoint of the last step are there.
     """
-    try:
-        with _claimed(output_dir):
-            return _carry_out(config, output_dir, resume)
-    except Interrupted as interrupted:
-        if interrupted.number == signal.SIGUSR2:
-            signal.raise_signal(signal.SIGUSR2)  # all is written: now the job manager may requeue, which kills
-        raise
+    with _claimed(output_dir):
+        return _carry_out(config, output_dir, resume)
 
 
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends."""
+    """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends.
+
+    A job manager's signal that stopped the run is handed on to its handler when all is written, and not before: the
+    handler requeues the job, which ends the process.
+    """
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # set on the function
         yield  # a further process of the same run
         return
@@ -72,6 +71,10 @@ def _claimed(folder: Path) -> Iterator[None]:
             raise ValueError(f"{folder}: another process is at work on this run; stop it first, or wait") from None
     try:
         yield
+    except Interrupted as interrupted:
+        if interrupted.number == signal.SIGUSR2:
+            signal.raise_signal(signal.SIGUSR2)
+        raise
     finally:
         lock.release()
 

@@ -198,7 +198,14 @@ def test_an_overlay_may_ask_for_a_search(tmp_path: Path, monkeypatch: pytest.Mon
     ],
 )
 def test_a_missing_extra_is_named(module: str, words: list[str], extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(ROOT / "tests" / "fakes" / "slurm"))
     assert precheck.check(words).configs
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"pip install 'lightning-lora\[{extra}\]'"):
         precheck.check(words)
+
+
+def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
+        precheck.check(["-m", "hydra/launcher=slurm", "rank=4,8"])

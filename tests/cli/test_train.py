@@ -27,6 +27,7 @@ def run(config, folder, resume=False):
     if config.seed == 3:
         raise KeyError("a fault in the program")
     (folder / "ran.json").write_text(json.dumps(asdict(config)))
+    return types.SimpleNamespace(score=None)
 
 running = types.ModuleType("lightning_lora.running")
 running.run = run

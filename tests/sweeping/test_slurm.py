@@ -119,3 +119,13 @@ def test_a_search_in_slurm(tmp_path: Path) -> None:
     done = sum(state == "COMPLETED" for state in states.values())
     assert f"3 of 3 trials ended, {done} with a result, {3 - done} failed" in output
     assert 0 < done < 3, "with this seed both values are tried"
+
+
+def test_what_slurm_refuses_is_one_line(tmp_path: Path) -> None:
+    words = [*SWEEP, "hydra.launcher.partition=none", "rank=4,8", *WORDS]
+    process = start(*words, cwd=tmp_path, environment=with_slurm(tmp_path))
+    output, errors = process.communicate()
+    assert (process.returncode, output) == (2, "")
+    assert errors.splitlines()[-1] == (
+        "error: Slurm refuses the jobs: sbatch: error: invalid partition specified: none"
+    )

@@ -3,9 +3,11 @@
 Hydra imports this file at every start, of whatever program of the environment; so nothing heavy is imported here.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
+from hydra.core.utils import JobReturn
 
 from lightning_lora.cli.failure import one_line_for_mistakes
 from lightning_lora.sweeping import optuna_sweeper, slurm
@@ -23,6 +25,11 @@ class OptunaSweeper(optuna_sweeper.OptunaSweeper):
 
 class SlurmLauncher(slurm.SlurmLauncher):
     """``hydra/launcher=slurm``."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Submit, and wait."""
+        with one_line_for_mistakes():
+            return super().launch(job_overrides, initial_job_idx)
 
 
 ConfigStore.instance().store(group="hydra/sweeper", name="optuna", node=SearchSettings, provider="lightning-lora")

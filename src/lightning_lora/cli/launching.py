@@ -1,5 +1,6 @@
 """How the jobs of a sweep are chosen and started, Hydra's sweeper and launcher, checked before anything starts."""
 
+import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
 
@@ -34,12 +35,14 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
         axes: What is varied.
 
     Raises:
-        ConfigError: an extra is missing, a setting of the search is wrong, there is nothing to search, or an interval
-            is to be listed.
+        ConfigError: an extra or Slurm is missing, a setting of the search is wrong, there is nothing to search, or an
+            interval is to be listed.
     """
     choices = config.hydra.runtime.choices
     for group in ("hydra/sweeper", "hydra/launcher"):
         check_extra(group, choices[group])
+    if choices["hydra/launcher"] == "slurm" and shutil.which("sbatch") is None:
+        raise ConfigError("hydra/launcher=slurm needs Slurm, and there is no sbatch on this machine")
     if choices["hydra/sweeper"] == "optuna":
         known = SearchSettings.__dataclass_fields__
         for key in map(str, config.hydra.sweeper.keys() - known.keys()):

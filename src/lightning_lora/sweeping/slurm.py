@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 if TYPE_CHECKING:
     from submitit import Job
@@ -37,7 +38,7 @@ class SlurmLauncher(Launcher):
         """Make what runs in each job."""
         from hydra_plugins.hydra_submitit_launcher import submitit_launcher
 
-        self.config = config
+        self.hydra_context, self.config = hydra_context, config
         self._in_job = submitit_launcher.SlurmLauncher(**self._params)
         self._in_job.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
@@ -47,20 +48,50 @@ class SlurmLauncher(Launcher):
         Args:
             job_overrides: The overrides of each job.
             initial_job_idx: Number of the first.
+
+        Raises:
+            ValueError: Slurm refuses them.
         """
+        from submitit.core.utils import FailedJobError
+
         Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         calls = [
             (list(words), "hydra.sweep.dir", number, str(number), Singleton.get_state())
             for number, words in enumerate(job_overrides, start=initial_job_idx)
         ]
-        jobs = self._executor().map_array(_InJob(self._in_job), *zip(*calls, strict=True))
+        try:
+            jobs = self._executor().map_array(_InJob(self._in_job), *zip(*calls, strict=True))
+        except FailedJobError as error:  # of sbatch
+            raise ValueError(f"Slurm refuses the jobs: {str(error).strip().splitlines()[-1]}") from error
         array = jobs[0].job_id.partition("_")[0]
         print(f"Slurm job {array}: {len(jobs)} jobs, logs in {jobs[0].paths.folder.parent}", flush=True)
         try:
-            return [_outcome(job, words) for job, words in zip(jobs, job_overrides, strict=True)]
+            return [self._outcome(job, call[0], call[2]) for job, call in zip(jobs, calls, strict=True)]
         except KeyboardInterrupt:
             print(f"the jobs go on in Slurm; 'scancel {array}' ends them", file=sys.stderr)
             raise
+
+    def _outcome(self, job: "Job[JobReturn]", words: list[str], number: int) -> JobReturn:
+        from submitit.core.utils import UncompletedJobError
+
+        try:
+            return job.results()[0]
+        except UncompletedJobError as error:
+            print(f"Slurm job {job.job_id} failed: {shlex.join(words)}; log: {job.paths.stderr}", file=sys.stderr)
+            failed = JobReturn(overrides=words, hydra_cfg=self._composed(words, number), status=JobStatus.FAILED)
+            failed.return_value = error
+            return failed
+
+    def _composed(self, words: list[str], number: int) -> DictConfig:
+        """What the job has composed for itself, with its folder."""
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, words)
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+        HydraConfig.instance().set_config(config)
+        folder = Path(str(config.hydra.sweep.dir), str(OmegaConf.select(config, "hydra.sweep.subdir")))
+        with read_write(config.hydra), open_dict(config.hydra):
+            config.hydra.runtime.output_dir = str(folder.absolute())
+        return config
 
     def _executor(self) -> Any:
         from submitit import AutoExecutor
@@ -94,15 +125,3 @@ class _InJob:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *call)
-
-
-def _outcome(job: "Job[JobReturn]", words: Sequence[str]) -> JobReturn:
-    from submitit.core.utils import UncompletedJobError
-
-    try:
-        return job.results()[0]
-    except UncompletedJobError as error:
-        print(
-            f"Slurm job {job.job_id} failed: {shlex.join(words)}; log: {job.paths.stderr}", file=sys.stderr, flush=True
-        )
-        return JobReturn(overrides=list(words), status=JobStatus.FAILED, _return_value=error)
