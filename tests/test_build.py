@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning import Trainer
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
@@ -16,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 from lightning_lora import running
 from lightning_lora.adapters_io import load_peft_folder, read_facts
 from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
-from lightning_lora.build import Run, inspect
+from lightning_lora.build import Run, assemble, inspect
 from lightning_lora.config import (
     DataConfig,
     LoggerConfig,
@@ -239,3 +240,14 @@ def test_inspecting_counts_what_a_run_counts(finished: tuple[RunRecord, Path]) -
     assert report.totals.as_dict() == record.parameters
     assert len(report.modules) == 8
     assert EMBEDDED_FOLDER.is_dir()
+
+
+def test_in_slurm_lightning_does_not_requeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """submitit does; and Lightning's own signal would save in the midst of a step."""
+    variables = {"NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0", "JOB_ID": "7"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    control = Trainer(accelerator="cpu", logger=False)
+    ours = assemble(short_configuration(), tmp_path).trainer
+    requeues = [trainer._accelerator_connector.cluster_environment.auto_requeue for trainer in (control, ours)]
+    assert requeues == [True, False]

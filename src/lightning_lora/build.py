@@ -5,19 +5,19 @@ name from the configuration.
 """
 
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from lightning import Callback, Trainer, seed_everything
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import Logger
 
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.data.collation import Padding
-from lightning_lora.data.fingerprint import data_fingerprint
-from lightning_lora.data.splits import read_splits
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
@@ -99,39 +99,6 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
     return Run(task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, checkpoint)
-
-
-@dataclass(frozen=True)
-class Fingerprints:
-    """What two jobs of the same configuration could differ in."""
-
-    base: str
-    data: str
-
-
-def fingerprints(config: RunConfig) -> Fingerprints:
-    """Those that a run of this configuration would have, each worked out once in a process.
-
-    Raises:
-        ValueError: model or data are not to be had.
-    """
-    task, data = config.data.find_task(), config.data
-    # The seed draws the rows only where not all are taken.
-    seed = config.seed if data.train_rows is not None else 0
-    return Fingerprints(
-        _base_fingerprint(config.model.name, task, config.model.revision),
-        _data_fingerprint(task, data.path, data.holdout, data.train_rows, seed),
-    )
-
-
-@cache
-def _base_fingerprint(name: str, task: Task, revision: str | None) -> str:
-    return load_backbone(name, task, revision).fingerprint
-
-
-@cache
-def _data_fingerprint(task: Task, path: str | None, holdout: float | None, train_rows: int | None, seed: int) -> str:
-    return data_fingerprint(read_splits(task, path, holdout, train_rows, seed))
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
@@ -266,9 +233,16 @@ def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger]
         log_every_n_steps=10,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
         default_root_dir=output_dir,
     )
+
+
+def _cluster() -> list[ClusterEnvironment]:
+    """Slurm without Lightning's requeueing, which goes by SIGUSR1 and writes a checkpoint in the midst of a step."""
+    if SLURMEnvironment.detect() and not TorchElasticEnvironment.detect():
+        return [SLURMEnvironment(auto_requeue=False)]
+    return []
 
 
 def _wandb(config: RunConfig, output_dir: Path, resume: bool) -> GuardedWandbLogger | None:

@@ -4,6 +4,7 @@ import importlib.metadata
 import platform
 import resource
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -19,8 +20,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
 from lightning_lora.atomic import clear_leftovers, explained
 from lightning_lora.backbone import quiet_transformers
-from lightning_lora.build import Fingerprints, Run, assemble, fingerprints
+from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
+from lightning_lora.fingerprints import Fingerprints, fingerprints
 from lightning_lora.inject import merged
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.sweeping import job_id
@@ -47,7 +49,8 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
         ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
             writing to the folder.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
-        Interrupted: SIGTERM or SIGINT came. The record and a checkpoint of the last step are there.
+        Interrupted: SIGTERM or SIGINT came, or a job manager's SIGUSR2, which is then handed on to the manager. The
+            record and a checkpoint of the last step are there.
     """
     with _claimed(output_dir):
         try:
@@ -89,7 +92,11 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
 
 @contextmanager
 def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends."""
+    """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends.
+
+    A job manager's signal that stopped the run is handed on to its handler when all is written, and not before: the
+    handler requeues the job, which ends the process.
+    """
     if _further_process():
         yield
         return
@@ -105,6 +112,10 @@ def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
             lock.acquire()
     try:
         yield
+    except Interrupted as interrupted:
+        if interrupted.number == signal.SIGUSR2:
+            signal.raise_signal(signal.SIGUSR2)
+        raise
     finally:
         lock.release()
 

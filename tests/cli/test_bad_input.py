@@ -10,6 +10,7 @@ import pytest
 from lightning_lora.cli import train
 
 ROOT = Path(__file__).resolve().parents[2]
+SEARCH = ["-m", "hydra/sweeper=optuna"]
 
 # (command line, what the message must show: the key or value at fault, and what is allowed or the nearest name)
 NAMED_IN_THE_ISSUE = [
@@ -117,7 +118,21 @@ OTHERS = [
     (["rank=4,8"], ["rank=4,8", "add -m"]),
     (["lora=qv,qkvo"], ["lora=qv,qkvo", "add -m"]),
     (["lora.layers=0,1"], ["lora.layers=0,1", "lora.layers=[...]"]),
-    (["-m", "rank=interval(1,8)"], ["rank=interval(1,8)", "rank"]),
+    (["-m", "lr=interval(1e-4,1e-3)"], ["lr=interval(1e-4,1e-3)", "hydra/sweeper=optuna"]),
+    ([*SEARCH, "rank=interval(1,8)"], ["rank=interval(1,8)", "rank=int(interval(1,8))"]),
+    ([*SEARCH, "rank=int(interval(0,8))"], ["rank=0", "1 or more"]),
+    ([*SEARCH, "rank=int(interval(1,129))"], ["rank=129", "1 to 128"]),
+    ([*SEARCH, "lr=interval(1e-4,-1)"], ["lr=interval(1e-4,-1)", "smaller one first"]),
+    ([*SEARCH, "lr=interval(0,inf)"], ["lr=interval(0,inf)", "finite"]),
+    ([*SEARCH, "lr=tag(log,interval(0,1))"], ["lr=tag(log,interval(0,1))", "above 0"]),
+    ([*SEARCH, "lr=tag(lgo,interval(1,2))"], ["lr=tag(lgo,interval(1,2))", "only log"]),
+    ([*SEARCH, "lora=interval(1,2)"], ["lora=1", "one of"]),
+    ([*SEARCH, "rank=8"], ["hydra/sweeper=optuna", "nothing to search"]),
+    ([*SEARCH, "rank=4,8", "hydra.sweeper.n_trials=0"], ["hydra.sweeper.n_trials=0", "1 or more"]),
+    ([*SEARCH, "rank=4,8", "hydra.sweeper.n_trials=many"], ["hydra.sweeper.n_trials=many", "Integer"]),
+    ([*SEARCH, "rank=4,8", "hydra.sweeper.sampler=tbe"], ["hydra.sweeper.sampler=tbe", "'tpe'"]),
+    ([*SEARCH, "rank=4,8", "+hydra.sweeper.n_trails=9"], ["n_trails", "'n_trials'"]),
+    (["-m", "hydra/sweeper=optune", "rank=4,8"], ["hydra/sweeper=optune", "'optuna'"]),
     (["-m", "rank=range(0,100000)"], ["rank=range(0,100000)", "1 to 1000"]),
     (["-m", "rank=glob(*)"], ["rank=glob(*)", "list the values"]),
     (["-m", "hydra.run.dir=a,b"], ["hydra.run.dir=a,b", "cannot be swept"]),

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,7 +63,9 @@ def test_the_examples_pass_the_check(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     for folder in ("glue/mrpc", "path/to/encoder"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "path/to/encoder/config.json").write_text("{}")
-    examples = [line.strip().split("   ")[0].split() for line in help_text().splitlines() if "python train.py" in line]
+    examples = [
+        shlex.split(line.strip().split("   ")[0]) for line in help_text().splitlines() if "python train.py" in line
+    ]
     assert len(examples) >= 8
     for example in examples:
         assert precheck.check(example[2:]).configs, example

@@ -1,6 +1,7 @@
 """Good command lines pass, every value of every axis is seen, and unusual ones get one warning."""
 
 import itertools
+import sys
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,49 @@ def test_values_outside_the_usual_ranges_get_one_line(words: list[str], phrases:
 )  # fmt: skip
 def test_values_inside_get_none(words: list[str]) -> None:
     assert precheck.check(words).warning == ""
+
+
+SEARCH = ["-m", "hydra/sweeper=optuna"]
+
+
+def test_an_interval_is_checked_at_its_ends() -> None:
+    words = [*SEARCH, "lr=tag(log,interval(2e-4,5e-4))", "rank=int(interval(4,16))", "lora=qv,qkvo"]
+    configs = precheck.check(words).configs
+    assert {config.lr for config in configs} == {2e-4, 5e-4}
+    assert {config.rank for config in configs} == {4, 16}
+    assert {tuple(config.lora.roles) for config in configs} > {("query", "value")}
+    assert "lr=0.1" in precheck.check([*SEARCH, "lr=interval(2e-4,0.1)"]).warning
+
+
+def test_an_overlay_may_ask_for_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweeps").mkdir()
+    overlay = tmp_path / "sweeps" / "mine.yaml"
+    monkeypatch.chdir(tmp_path)
+    head = "# @package _global_\ndefaults:\n  - override /hydra/sweeper: optuna\n"
+    overlay.write_text(f"{head}hydra: {{sweeper: {{n_trials: 5, params: {{lr: 'interval(2e-4,5e-4)'}}}}}}\n")
+    assert {config.lr for config in precheck.check(["-m", "+sweeps=mine"]).configs} == {2e-4, 5e-4}
+    overlay.write_text(f"{head}hydra: {{sweeper: {{n_trials: 0, params: {{lr: 'interval(2e-4,5e-4)'}}}}}}\n")
+    with pytest.raises(ConfigError, match="n_trials=0"):
+        precheck.check(["-m", "+sweeps=mine"])
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "extra"),
+    [
+        ("optuna", [*SEARCH, "rank=4,8"], "optuna"),
+        ("submitit", ["-m", "hydra/launcher=slurm", "rank=4,8"], "slurm"),
+        ("hydra_plugins.hydra_submitit_launcher", ["-m", "hydra/launcher=slurm", "rank=4,8"], "slurm"),
+    ],
+)
+def test_a_missing_extra_is_named(module: str, words: list[str], extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(ROOT / "tests" / "fakes" / "slurm"))
+    assert precheck.check(words).configs
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"pip install 'lightning-lora\[{extra}\]'"):
+        precheck.check(words)
+
+
+def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
+        precheck.check(["-m", "hydra/launcher=slurm", "rank=4,8"])

@@ -37,7 +37,6 @@ running = types.ModuleType("lightning_lora.running")
 running.run = run
 running.run_once = lambda config, folder: (run(config, folder), False)
 running.reason_of = str
-running.NonFiniteError = ArithmeticError
 sys.modules["lightning_lora.running"] = lightning_lora.running = running
 from lightning_lora.cli.main import main
 main(sys.argv[1:])

@@ -16,7 +16,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from launched_jobs import EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES
 
-import hydra_plugins.lightning_lora as plugins
 from lightning_lora.reporting import read_record
 from lightning_lora.sweeping.local import Local
 
@@ -28,7 +27,6 @@ def launch(tmp_path: Path) -> Launch:
     """Launch a job for each seed, and give what became of them by seed."""
 
     def run(*seeds: int, **settings) -> dict[int, JobReturn]:
-        plugins.register()
         launcher = Local(**settings)
         with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
             loader = GlobalHydra.instance().config_loader()

@@ -1,41 +1,61 @@
 """Our sweepers and launchers under the one name from which Hydra takes plugins.
 
-Hydra looks for them in installed packages, and does not find those of an editable installation: `register` tells it.
+Hydra imports this file at every start, of whatever program of the environment; so nothing heavy is imported here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
 
-from lightning_lora.sweeping import resolver
-from lightning_lora.sweeping.grid import Grid
-from lightning_lora.sweeping.local import Local
+from lightning_lora.cli.failure import one_line_for_mistakes
+from lightning_lora.sweeping import grid, local, optuna_sweeper, slurm
+from lightning_lora.sweeping.search_settings import SearchSettings
 
 
-class GridSweeper(Grid):
+class GridSweeper(grid.Grid):
     """``hydra/sweeper=grid``, the default."""
 
 
+class OptunaSweeper(optuna_sweeper.OptunaSweeper):
+    """``hydra/sweeper=optuna``."""
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Search; a mistake of the user's is one line and status 2, as everywhere."""
+        with one_line_for_mistakes():
+            return super().sweep(arguments)
+
+
+class LocalLauncher(local.Local):
+    """``hydra/launcher=local``."""
+
+
+class SlurmLauncher(slurm.SlurmLauncher):
+    """``hydra/launcher=slurm``."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """Submit, and wait."""
+        with one_line_for_mistakes():
+            return super().launch(job_overrides, initial_job_idx)
+
+
 @dataclass
-class GridSweeperConfig:
-    """Settings of `GridSweeper`.
+class GridSettings:
+    """The keys of ``hydra.sweeper`` with ``hydra/sweeper=grid``.
 
     Attributes:
-        params: Settings to vary, by their names, each with its values as on a command line.
+        params: Axes by key, as an overlay in sweeps/ gives them; those of the command line go before.
     """
 
     _target_: str = "hydra_plugins.lightning_lora.GridSweeper"
     params: dict[str, str] | None = None
 
 
-class LocalLauncher(Local):
-    """``hydra/launcher=local``."""
-
-
 @dataclass
-class LocalLauncherConfig:
-    """Settings of `LocalLauncher`, as `Local` explains them."""
+class LocalSettings:
+    """The keys of ``hydra.launcher`` with ``hydra/launcher=local``, as `local.Local` explains them."""
 
     _target_: str = "hydra_plugins.lightning_lora.LocalLauncher"
     n_parallel: int | None = None
@@ -44,15 +64,9 @@ class LocalLauncherConfig:
     time_limit_minutes: float | None = None
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="local", node=LocalLauncherConfig, provider="lightning-lora")
-ConfigStore.instance().store(group="hydra/sweeper", name="grid", node=GridSweeperConfig, provider="lightning-lora")
-
-
-def register() -> None:
-    """Make the plugins known to Hydra in this process."""
-    for plugin in (GridSweeper, LocalLauncher):
-        Plugins.instance().register(plugin)
-
-
-# A job that a launcher starts in another process needs it too.
-resolver.register()
+for group, name, node in (
+    ("hydra/sweeper", "grid", GridSettings),
+    ("hydra/sweeper", "optuna", SearchSettings),
+    ("hydra/launcher", "local", LocalSettings),
+):
+    ConfigStore.instance().store(group=group, name=name, node=node, provider="lightning-lora")

@@ -12,6 +12,9 @@ from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseExceptio
 from lightning_lora.cli import safety
 from lightning_lora.config import RunConfig, schema_settings, to_run_config
 from lightning_lora.settings import ConfigError, refusal, shown
+from lightning_lora.sweeping import resolver
+
+resolver.register()  # where a job's process imports it, too
 
 _ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 

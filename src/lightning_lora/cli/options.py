@@ -12,10 +12,13 @@ OVERLAYS = ("sweeps", "experiments")
 
 @cache
 def groups() -> dict[str, dict[str, str]]:
-    """Every group of conf/ with its options; each option with the first sentence line of its file's header."""
+    """Every group of conf/ with its options; each option with the first sentence line of its file's header.
+
+    Those below conf/hydra choose how jobs are started, and are not part of a run.
+    """
     found = {}
     for entry in sorted(files("lightning_lora.conf").iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("_"):
+        if entry.is_dir() and not entry.name.startswith("_") and entry.name != "hydra":
             found[entry.name] = {
                 option.name.removesuffix(".yaml"): _description(option)
                 for option in sorted(entry.iterdir(), key=lambda option: option.name)

@@ -1,6 +1,7 @@
 """The words ``key=value`` of a command line: read with Hydra's grammar, and each name checked against what exists."""
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,9 +11,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
+from lightning_lora.cli.launching import check_extra
 from lightning_lora.cli.options import OVERLAYS, groups
 from lightning_lora.config import schema_settings
 from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.sweeping.search_settings import ends, is_interval
 
 MOST_VALUES = 1000
 
@@ -45,10 +48,10 @@ def read(words: Iterable[str], loader: ConfigLoader) -> list[Override]:
 
 
 def values_of(override: Override) -> list[Any]:
-    """The values of an axis; the one value of an override that is no axis.
+    """The values of an axis, of an interval its two ends; the one value of an override that is no axis.
 
     Raises:
-        ConfigError: the axis cannot be listed, is empty or longer than `MOST_VALUES`.
+        ConfigError: the axis is empty, longer than `MOST_VALUES`, or no interval of numbers.
     """
     if not override.is_sweep_override():
         return [override.value()]
@@ -56,12 +59,25 @@ def values_of(override: Override) -> list[Any]:
     if override.is_hydra_override():
         raise ConfigError(f"'{word}' is not supported: Hydra's own settings cannot be swept")
     is_glob = override.value_type == ValueType.GLOB_CHOICE_SWEEP
-    if not override.is_discrete_sweep() or (is_glob and not is_group(override)):
+    if is_interval(override):
+        return _ends(override)
+    if is_glob and not is_group(override):
         raise ConfigError(f"'{word}' is not supported: list the values to try, key=1,2,3 or key=range(1,4)")
     values = list(itertools.islice(override.sweep_iterator(), MOST_VALUES + 1))
     if not 0 < len(values) <= MOST_VALUES:
         raise ConfigError(f"'{word}' must give from 1 to {MOST_VALUES} values")
     return values
+
+
+def _ends(axis: Override) -> list[Any]:
+    low, high = ends(axis)
+    setting = schema_settings().get(axis.key_or_group)
+    if setting is not None and not setting.accepts(low) and setting.accepts(math.ceil(low)):
+        raise ConfigError(
+            f"'{shown(axis.input_line)}' is not allowed: {axis.key_or_group} must be {setting.allowed}; "
+            f"for whole numbers write {axis.key_or_group}=int(interval({low:g},{high:g}))"
+        )
+    return [low, high]
 
 
 def is_group(override: Override) -> bool:
@@ -95,6 +111,7 @@ def _check_option(group: str, value: Any, loader: ConfigLoader) -> None:
         listed = ", ".join(options) or f"the .yaml files in {group}/ of the current directory, and there are none"
         near = did_you_mean(str(value), options)
         raise ConfigError(f"{group}={shown(value)} is not an option: {group} must be one of {listed}{near}")
+    check_extra(group, value)
 
 
 def _options(group: str, loader: ConfigLoader) -> list[str]:

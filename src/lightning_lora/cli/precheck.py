@@ -20,14 +20,15 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-import hydra_plugins.lightning_lora as plugins
 from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
+from lightning_lora.cli.launching import check_launching
 from lightning_lora.config import RunConfig, schema_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
 from lightning_lora.sweeping import sweep_name
+from lightning_lora.sweeping.search_settings import is_interval
 
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
 
@@ -40,13 +41,14 @@ class Checked:
         line: The command line taken apart.
         configs: The config of the first job, then one for each further value of each axis.
         warning: One line about values outside the usual ranges, or "".
-        sweep_folder: A word that names the folder of a sweep after what it varies; none where one was named.
+        sweep_words: How a sweep is carried out, where the command line does not say: by our grid, in a folder that is
+            named after what varies.
     """
 
     line: CommandLine
     configs: tuple[RunConfig, ...]
     warning: str
-    sweep_folder: tuple[str, ...] = ()
+    sweep_words: tuple[str, ...] = ()
 
 
 def check(words: Sequence[str]) -> Checked:
@@ -62,7 +64,6 @@ def check(words: Sequence[str]) -> Checked:
     line = arguments.parse(words)
     if not line.composes:
         return Checked(line, (), "")
-    plugins.register()
     with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
         loader = GlobalHydra.instance().config_loader()
         given = overrides.read(line.overrides, loader)
@@ -76,14 +77,15 @@ def check(words: Sequence[str]) -> Checked:
     phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
     warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
     is_sweep = line.multirun or base.hydra.mode == RunMode.MULTIRUN
-    return Checked(line, configs, warning, _sweep_folder(given, axes) if is_sweep else ())
+    return Checked(line, configs, warning, _sweep_words(given, base, axes) if is_sweep else ())
 
 
-def _sweep_folder(given: list[Override], axes: dict[str, Override]) -> tuple[str, ...]:
-    if any(override.key_or_group == "hydra.sweep.dir" for override in given):
-        return ()
-    overlay = next((str(override.value()) for override in given if override.key_or_group == "sweeps"), None)
-    return (f"hydra.sweep.dir=multirun/{sweep_name(overlay, list(axes))}",)
+def _sweep_words(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> tuple[str, ...]:
+    words = ["hydra/sweeper=grid"] if base.hydra.runtime.choices["hydra/sweeper"] == "basic" else []
+    if not any(override.key_or_group == "hydra.sweep.dir" for override in given):
+        overlay = next((str(override.value()) for override in given if override.key_or_group == "sweeps"), None)
+        words.append(f"hydra.sweep.dir=multirun/{sweep_name(overlay, list(axes))}")
+    return tuple(words)
 
 
 def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: ConfigLoader) -> dict[str, Override]:
@@ -96,6 +98,7 @@ def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: Co
     axes = _axes_of_overlay(base, given, loader) | axes
     if axes and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
         raise _needs_multirun(next(iter(axes.values())))
+    check_launching(base, list(axes.values()))
     return axes
 
 
@@ -132,7 +135,8 @@ def _choices(axis: Override) -> list[str]:
     """An axis as one override for each of its values."""
     if not axis.is_sweep_override():
         return [_word(axis)]
-    return [f"{axis.get_key_element()}={value}" for value in axis.sweep_string_iterator()]
+    values = overrides.values_of(axis) if is_interval(axis) else axis.sweep_string_iterator()
+    return [f"{axis.get_key_element()}={value}" for value in values]
 
 
 def _needs_multirun(axis: Override) -> ConfigError:

@@ -25,9 +25,11 @@ TARGETS = frozenset(
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
         "hydra_plugins.lightning_lora.GridSweeper",
         "hydra_plugins.lightning_lora.LocalLauncher",
+        "hydra_plugins.lightning_lora.OptunaSweeper",
+        "hydra_plugins.lightning_lora.SlurmLauncher",
     }
 )
-"""Every class that a config may have instantiated. Our own rooms build theirs in Python, so none of them is here."""
+"""Every class that a config may have instantiated: how Hydra starts jobs. What a run is made of is built in Python."""
 # logging.config.dictConfig imports and calls what stands under these two, and what follows ext://.
 _LOGGING_CLASSES = frozenset({"logging.StreamHandler"})
 _STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})

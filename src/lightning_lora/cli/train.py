@@ -45,7 +45,7 @@ def main(words: Sequence[str] | None = None) -> None:
     if checked.line.runs and checked.warning and os.environ.get("LOCAL_RANK", "0") == "0":
         print(checked.warning, file=sys.stderr)
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
-    sys.argv[1:] = [*checked.line.words(), *checked.sweep_folder]
+    sys.argv[1:] = [*checked.line.words(), *checked.sweep_words]
     if checked.line.runs and checked.configs[0].resume is not None:
         _go_on(checked, Path(checked.configs[0].resume).expanduser())
     else:
@@ -90,6 +90,7 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
     from lightning_lora import running
     from lightning_lora.sweeping import progress
     from lightning_lora.sweeping.reuse import record_failure
+    from lightning_lora.training.exceptions import NonFiniteError
 
     try:
         settings = to_run_config(config)
@@ -99,7 +100,7 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
         record, was_there = running.run_once(settings, folder)
     except Exception as error:
         # Hydra shows the first failure only, and only after the last job.
-        if not isinstance(error, running.NonFiniteError) and not failure.is_users_mistake(error):
+        if not isinstance(error, NonFiniteError) and not failure.is_users_mistake(error):
             traceback.print_exception(error)
         values: Any = OmegaConf.to_container(config, resolve=True)
         progress.ended(record_failure(folder, values, running.reason_of(error)), folder)

@@ -2,17 +2,18 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from lightning_lora.reporting import RunRecord, print_comparison
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
-from lightning_lora.sweeping import determines_result, progress
+from lightning_lora.sweeping import determines_result
 from lightning_lora.sweeping.reuse import earlier_record, record_failure
 
 
@@ -33,19 +34,19 @@ def close(sweep: Path, folders: Sequence[Path]) -> None:
     console.print(f"The same, with plots: {command}", soft_wrap=True, markup=False)
 
 
-def tell_end(folder: Path, settings: Mapping[str, Any], why: str) -> RunRecord:
-    """Tell the terminal that a job's process ended, and see to it that its record says why.
+def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:
+    """The record of a job that has ended.
 
     Args:
         folder: The job's.
-        settings: Its resolved configuration as plain values.
-        why: How the process ended where it failed, else "". A reason that the job itself has recorded goes before.
+        settings: Its configuration without Hydra's own part.
+        why: How it ended where it failed, else "". It is recorded where the job was killed before it could say more.
     """
     record = earlier_record(folder)
     if why and (record is None or record.status not in ("failed", "diverged")):
-        record = record_failure(folder, settings, why)
+        values: Any = OmegaConf.to_container(settings, resolve=True)
+        record = record_failure(folder, values, why)
     assert record is not None, "a job that ends well leaves one"
-    progress.ended(record, folder)
     return record
 
 

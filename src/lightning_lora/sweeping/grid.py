@@ -6,11 +6,13 @@ from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
+
+from lightning_lora.sweeping.composing import failure_of, folder_of
 
 
 class Grid(Sweeper):
@@ -22,7 +24,10 @@ class Grid(Sweeper):
     def __init__(self, params: dict[str, str] | None = None) -> None:
         """Keep the settings to vary, by their names, each with its values as on a command line."""
         self.params = dict(params or {})
-        self.launcher: Launcher | None = None
+
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
 
     def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -39,15 +44,17 @@ class Grid(Sweeper):
         # Hydra imports this module before every command; what reads records takes a second to import.
         from lightning_lora.sweeping import closing, progress
 
-        assert self.launcher is not None, "setup comes first"
         jobs = self._jobs(arguments)
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
-        closing.close(folder, [folder_of(result) for result in results])
-        if any(result.status == JobStatus.FAILED for result in results):
+        for result in results:
+            if (why := failure_of(result)) is not None:
+                closing.record_of(folder_of(result.hydra_cfg), result.cfg, why)
+        closing.close(folder, [folder_of(result.hydra_cfg) for result in results])
+        if any(failure_of(result) is not None for result in results):
             raise SystemExit(1)
         return results
 
@@ -59,9 +66,3 @@ class Grid(Sweeper):
         words = [f"{key}={values}" for key, values in self.params.items()]
         (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*words, *arguments]), None)
         return jobs
-
-
-def folder_of(result: JobReturn) -> Path:
-    """The folder of a job that a launcher has run."""
-    assert result.hydra_cfg is not None, "the launcher has composed it"
-    return Path(result.hydra_cfg.hydra.runtime.output_dir)

@@ -17,6 +17,8 @@ from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
+from lightning_lora.sweeping.composing import folder_of
+
 LOG = "job.log"
 """File in a job's folder with everything that it has printed, tracebacks included."""
 
@@ -27,8 +29,12 @@ class Job:
 
     overrides: Sequence[str]
     config: DictConfig
-    folder: Path
     attempt: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Where it is at work."""
+        return folder_of(self.config)
 
 
 @dataclass

@@ -16,12 +16,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.core.utils import JobReturn, configure_log, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig
 
+from lightning_lora.sweeping.composing import composed, returned, without_hydra
 from lightning_lora.sweeping.job_process import LOG, Job, Running, start
 
 # What a job imports first. Named, not imported: it stands above this room, and takes seconds.
@@ -79,7 +79,10 @@ class Local(Launcher):
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([_PRELOADED, self.task_function.__module__])
-        jobs = [self._composed(words, initial_job_idx + number) for number, words in enumerate(job_overrides)]
+        jobs = [
+            Job(tuple(words), composed(self.hydra_context, self.config, words, number))
+            for number, words in enumerate(job_overrides, start=initial_job_idx)
+        ]
         threads = max(1, (os.cpu_count() or 1) // self.n_parallel)
         results: dict[Path, JobReturn] = {}
         waiting, running = list(jobs), list[Running]()
@@ -106,16 +109,6 @@ class Local(Launcher):
             raise SystemExit(128 + self._signal)
         return [results[job.folder] for job in jobs]
 
-    def _composed(self, words: Sequence[str], number: int) -> Job:
-        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(words))
-        with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
-        HydraConfig.instance().set_config(config)
-        folder = Path(self.config.hydra.sweep.dir, str(OmegaConf.select(config, "hydra.sweep.subdir"))).absolute()
-        with read_write(config.hydra), open_dict(config.hydra):
-            config.hydra.runtime.output_dir = str(folder)
-        return Job(tuple(words), config, folder)
-
     def _goes_on(self, one: Running) -> bool:
         if not one.process.is_alive():
             return False
@@ -131,20 +124,15 @@ class Local(Launcher):
         return was_killed and one.job.attempt <= self.retries
 
     def _result(self, one: Running) -> JobReturn:
-        job, code = one.job, one.process.exitcode
-        settings = OmegaConf.masked_copy(job.config, [key for key in job.config if key != "hydra"])
-        hydra = OmegaConf.masked_copy(job.config, "hydra")
-        result = JobReturn(overrides=job.overrides, cfg=settings, hydra_cfg=hydra)
-        result.status = JobStatus.FAILED if code else JobStatus.COMPLETED
-        why = "" if not code else self._why(one, code)
         # Reads records, which takes a second to import; Hydra imports this module before every command.
-        from lightning_lora.sweeping.closing import tell_end
+        from lightning_lora.sweeping import closing, progress
 
-        record = tell_end(job.folder, OmegaConf.to_container(settings, resolve=True), why)
-        result.return_value = record.score
-        if code:
-            result.return_value = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}")
-        return result
+        job, code = one.job, one.process.exitcode
+        why = self._why(one, code) if code else ""
+        record = closing.record_of(job.folder, without_hydra(job.config), why)
+        progress.ended(record, job.folder)
+        failure = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}") if code else None
+        return returned(job.overrides, job.config, failure or record.score)
 
     def _why(self, one: Running, code: int) -> str:
         if one.stopped and self._signal is None:

@@ -44,7 +44,8 @@ class SweepProgress:
 
     def _line(self, record: RunRecord, folder: Path, was_there: bool) -> str:
         width = len(str(self.total))
-        parts = [f"[{self.done + self.failed:>{width}}/{self.total}] {folder.name}"]
+        count = f"[{self.done + self.failed:>{width}}/{self.total}] " if self.total > 1 else ""
+        parts = [f"{count}{folder.name}"]
         if record.status != "finished":
             parts.append(f"{record.status}: {record.error}")
         elif record.score is not None:

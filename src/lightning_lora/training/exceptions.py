@@ -17,7 +17,7 @@ class Interrupted(SystemExit):
     def __init__(self, number: int) -> None:
         """Keep which signal it was."""
         super().__init__(128 + number)
-        self._name = signal.Signals(number).name
+        self.number = number
 
     def __str__(self) -> str:
-        return f"stopped by {self._name}"
+        return f"stopped by {signal.Signals(self.number).name}"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,31 @@ def test_in_a_dev_pass_it_stops_at_once(tmp_path: Path) -> None:
     kill = Kill("on_validation_batch_start", signal.SIGTERM)
     _, step = stopped(tmp_path, kill)
     assert (step, kill.calls) == (4, 1)
+
+
+@pytest.fixture
+def managed() -> Iterator[list[int]]:
+    """A job manager, as submitit is one: SIGTERM is passed by, SIGUSR2 answered; the signals that reach it."""
+    reached: list[int] = []
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    before = [signal.signal(number, lambda received, _: reached.append(received)) for number in numbers]
+    yield reached
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_under_a_job_manager_usr2_stops_the_run(managed: list[int], tmp_path: Path) -> None:
+    error, step = stopped(tmp_path, Kill("on_before_backward", signal.SIGUSR2, at=5))
+    assert (error.number, error.code, step) == (signal.SIGUSR2, 140, 6)
+    assert not managed, "nothing has been requeued yet: the record is still to be written"
+
+
+def test_under_a_job_manager_term_is_the_managers(managed: list[int], tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, max_epochs=2, callbacks=[stop := StopOnSignal(), Kill("on_before_backward", 15)])
+    with stop:
+        trainer.fit(tiny_module(epochs=2), datamodule=TinyData())
+    assert managed == [signal.SIGTERM]
+    assert trainer.global_step == 8, "to the end: Lightning alone would have stopped after the step"
 
 
 def test_outside_of_training_it_does_not_wait() -> None:

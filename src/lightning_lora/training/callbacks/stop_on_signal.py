@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run after the step that is being taken."""
+"""SIGTERM and Ctrl-C, or a job manager's SIGUSR2, end a run after the step that is being taken."""
 
 import os
 import signal
@@ -10,11 +10,15 @@ from lightning import Callback, LightningModule, Trainer
 
 from lightning_lora.training.exceptions import Interrupted
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 
 
 class StopOnSignal(Callback):
     """Within a ``with`` block, answers SIGTERM and SIGINT by raising `Interrupted`; a second one ends the process.
+
+    Where SIGUSR2 has a handler, the process is a job manager's, such as submitit's: it is then SIGUSR2 that stops the
+    run, for that handler to requeue the job once the run has ended, and SIGTERM is left to the manager. submitit passes
+    it by: Slurm sends it when it preempts a job, some time before the SIGUSR2.
 
     While the trainer trains, it waits for the end of the optimizer step, or of the dev batch; with several processes
     all of them stop at the same step, whichever got the signal. Lightning alone would end with status 0 or 1, and save
@@ -75,8 +79,10 @@ class StopOnSignal(Callback):
 
     def _install(self) -> None:
         if _in_main_thread():
-            for number in SIGNALS:
-                signal.signal(number, self._answer)
+            managed = callable(self._before[signal.SIGUSR2])
+            for number, before in self._before.items():
+                ours = number == signal.SIGINT or managed == (number == signal.SIGUSR2)
+                signal.signal(number, self._answer if ours else before)
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:

@@ -1,0 +1,66 @@
+"""How the jobs of a sweep are chosen and started, Hydra's sweeper and launcher, checked before anything starts."""
+
+import shutil
+from collections.abc import Sequence
+from importlib.util import find_spec
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.sweeping.search_settings import SearchSettings, is_interval
+
+EXTRAS = {
+    ("hydra/sweeper", "optuna"): ("optuna",),
+    ("hydra/launcher", "slurm"): ("submitit", "hydra_plugins.hydra_submitit_launcher"),
+}
+"""Options that need an extra of this package, which has the option's name, and the modules that it installs."""
+
+
+def check_extra(group: str, option: str) -> None:
+    """Check that what an option needs is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not all(map(_is_installed, EXTRAS.get((group, option), ()))):
+        raise ConfigError(f"{group}={option} needs an extra: pip install 'lightning-lora[{option}]'")
+
+
+def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
+    """Check that a sweep can be started as it is asked for.
+
+    Args:
+        config: A composed config with its ``hydra`` part.
+        axes: What is varied.
+
+    Raises:
+        ConfigError: an extra or Slurm is missing, a setting of the search is wrong, there is nothing to search, or an
+            interval is to be listed.
+    """
+    choices = config.hydra.runtime.choices
+    for group in ("hydra/sweeper", "hydra/launcher"):
+        check_extra(group, choices[group])
+    if choices["hydra/launcher"] == "slurm" and shutil.which("sbatch") is None:
+        raise ConfigError("hydra/launcher=slurm needs Slurm, and there is no sbatch on this machine")
+    if choices["hydra/sweeper"] == "optuna":
+        known = SearchSettings.__dataclass_fields__
+        for key in map(str, config.hydra.sweeper.keys() - known.keys()):
+            raise ConfigError(f"unknown key 'hydra.sweeper.{shown(key)}'{did_you_mean(key, known)}")
+        OmegaConf.to_object(config.hydra.sweeper)  # the settings check themselves
+        if not axes:
+            raise ConfigError(
+                "hydra/sweeper=optuna has nothing to search: give an axis, such as lr=interval(1e-4,1e-2)"
+            )
+    elif interval := next(filter(is_interval, axes), None):
+        raise ConfigError(
+            f"'{shown(interval.input_line)}' is not supported: list the values to try, key=1,2,3 or key=range(1,4), "
+            "or search with hydra/sweeper=optuna"
+        )
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # what it lies in is not there
+        return False

@@ -1,0 +1,43 @@
+"""What two jobs of the same configuration could differ in, found without assembling a run."""
+
+from dataclasses import dataclass
+from functools import cache
+
+from lightning_lora.backbone import load_backbone
+from lightning_lora.config import RunConfig
+from lightning_lora.data.fingerprint import data_fingerprint
+from lightning_lora.data.splits import read_splits
+from lightning_lora.tasks import Task
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """Of the base model's tensors, and of the rows that are trained and scored on."""
+
+    base: str
+    data: str
+
+
+def fingerprints(config: RunConfig) -> Fingerprints:
+    """Those that a run of this configuration would have, each worked out once in a process.
+
+    Raises:
+        ValueError: model or data are not to be had.
+    """
+    task, data = config.data.find_task(), config.data
+    # The seed draws the rows only where not all are taken.
+    seed = config.seed if data.train_rows is not None else 0
+    return Fingerprints(
+        _base_fingerprint(config.model.name, task, config.model.revision),
+        _data_fingerprint(task, data.path, data.holdout, data.train_rows, seed),
+    )
+
+
+@cache
+def _base_fingerprint(name: str, task: Task, revision: str | None) -> str:
+    return load_backbone(name, task, revision).fingerprint
+
+
+@cache
+def _data_fingerprint(task: Task, path: str | None, holdout: float | None, train_rows: int | None, seed: int) -> str:
+    return data_fingerprint(read_splits(task, path, holdout, train_rows, seed))

@@ -1,0 +1,127 @@
+"""``hydra/sweeper=optuna``: a search in place of a grid, with any of Hydra's launchers."""
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_lora.sweeping.identity import determines_result
+from lightning_lora.sweeping.search_settings import SearchSettings
+
+if TYPE_CHECKING:
+    from lightning_lora.sweeping.search import Search
+
+
+class OptunaSweeper(Sweeper):
+    """Maximises what the jobs return: the score of the last epoch on the dev set.
+
+    A job that fails, or whose score is not finite, is a failed trial, and the search goes on. What the launcher itself
+    raises ends the search; the trials it had are then tried again by the next start.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        """Keep what ``hydra.sweeper`` says: the fields of `SearchSettings`."""
+        self._settings = SearchSettings(**settings)
+
+    config: DictConfig
+    hydra_context: HydraContext
+    launcher: Launcher
+
+    def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
+        """Make the launcher."""
+        self.config = config
+        self.hydra_context = hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Search until there are as many trials as asked for, and print what was found.
+
+        Args:
+            arguments: The overrides of the command line.
+
+        Raises:
+            ConfigError: the folder holds a search with other settings, or another process is at work on it.
+            SystemExit: status 1 where no trial has a result.
+        """
+        # Optuna takes a quarter of a second to import, what reads records a whole one.
+        from lightning_lora.sweeping.closing import told_how_to_go_on
+        from lightning_lora.sweeping.search import Search
+
+        folder = Path(self.config.hydra.sweep.dir)
+        axes, fixed = self._axes(arguments)
+        with told_how_to_go_on(folder, self._settings.n_trials), _claimed(folder):
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+            identity = [word for key, word in fixed.items() if determines_result(key)]
+            search = Search(folder, axes, identity, self._settings)
+            returns = self._search(search, list(fixed.values()))
+            print(_summary(search, folder, list(fixed.values()), self._settings.n_trials))
+        if search.best is None:
+            raise SystemExit(1)
+        return returns
+
+    def _search(self, search: "Search", fixed: Sequence[str]) -> list[JobReturn]:
+        from lightning_lora.sweeping.search import words
+
+        returns: list[JobReturn] = []
+        while trials := search.next_trials():
+            jobs = [[*fixed, *words(trial)] for trial in trials]
+            done = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+            for trial, job in zip(trials, done, strict=True):
+                score = job.return_value if job.status == JobStatus.COMPLETED else None
+                search.tell(trial, score)
+                result = "failed" if score is None else f"{score:.4f}"
+                print(f"trial {trial.number}: {result} with {shlex.join(words(trial))}", flush=True)
+            returns += done
+        return returns
+
+    def _axes(self, arguments: Sequence[str]) -> tuple[dict[str, Override], dict[str, str]]:
+        """What is varied, and what is fixed as words, by key; the last word for a key is the one that counts."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        of_overlay = [f"{key}={value}" for key, value in (self._settings.params or {}).items()]
+        given = parser.parse_overrides([*of_overlay, *arguments])
+        last = {override.key_or_group: override for override in given}
+        axes = {override.get_key_element(): override for override in last.values() if override.is_sweep_override()}
+        fixed = {key: str(override.input_line) for key, override in last.items() if not override.is_sweep_override()}
+        return axes, fixed
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Hold the folder: two processes would each take the other's running trials for cut off."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".search.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise ValueError(f"{folder}: another process is at work on this search; stop it first, or wait") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _summary(search: "Search", folder: Path, fixed: list[str], asked: int) -> str:
+    from lightning_lora.sweeping.search import words
+
+    done, ended = len(search.completed), len(search.ended)
+    lines = [f"search in {folder}: {ended} of {asked} trials ended, {done} with a result, {ended - done} failed"]
+    if (best := search.best) is not None:
+        lines += [
+            f"best: {best.value:.4f} with {shlex.join(words(best))} (trial {best.number})",
+            f"the best of {done} scores on one dev set flatters: train it anew with seeds that the search has not used",
+            f"  python train.py {shlex.join([*fixed, *words(best)])}",
+        ]
+    return "\n".join(lines)

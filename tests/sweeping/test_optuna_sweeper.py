@@ -1,0 +1,131 @@
+"""`hydra/sweeper=optuna` on the real command line: real jobs, some of which diverge, and a search that is killed."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from filelock import FileLock
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from lightning_lora.reporting import records_below
+from lightning_lora.sweeping.search import JOURNAL
+
+ROOT = Path(__file__).resolve().parents[2]
+WORDS = [
+    "data.train_rows=32",
+    "trainer.max_steps=2",
+    "trainer.limit_val_batches=1",
+    "trainer.accelerator=cpu",
+    "trainer.progress_bar=false",
+    "logger=disabled",
+]
+SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.sampler=random", "hydra.sweep.dir=found"]
+AXES = ["lr=1e-3,1e30", "lora.dropout=interval(0,0.1)"]
+
+
+def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "500"}
+    return subprocess.Popen(
+        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def to_the_end(*words: str, cwd: Path) -> tuple[int, str, str]:
+    process = start(*words, cwd=cwd)
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
+    storage = JournalStorage(JournalFileBackend(str(folder / JOURNAL)))
+    (name,) = optuna.get_all_study_names(storage)
+    return optuna.load_study(study_name=name, storage=storage).get_trials()
+
+
+def killed_in_a_job_after(ended: int, *words: str, cwd: Path) -> None:
+    """SIGKILL a search in the midst of a job, when so many of its trials have ended."""
+    process = start(*words, cwd=cwd)
+    assert process.stdout is not None
+    for line in process.stdout:
+        ended -= line.startswith("trial ")
+        if not ended:
+            break
+    while not any(record.status == "running" for record in records_below(cwd).values()):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_search_that_was_killed_goes_on_to_the_trials_asked_for(tmp_path: Path) -> None:
+    words = [*SEARCH, "hydra.sweeper.n_trials=5", *AXES, *WORDS]
+    killed_in_a_job_after(2, *words, cwd=tmp_path)
+    *finished, cut_off = trials(tmp_path / "found")
+    assert len(finished) == 2
+    assert cut_off.state == TrialState.RUNNING
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "found").rglob("predictions.parquet")}
+
+    status, output, errors = to_the_end(*words, cwd=tmp_path)
+    assert status == 0, errors
+    after = trials(tmp_path / "found")
+    assert after[:2] == finished
+    assert after[2].state == TrialState.FAIL
+    assert after[3].params == cut_off.params, "its point is tried again"
+    assert len(after) == 5 + 1
+    assert all(path.stat().st_mtime_ns == before for path, before in written.items())
+
+    # What the journal says is what the runs' records say, failures included.
+    ended = [*after[:2], *after[3:]]
+    diverged = [trial for trial in ended if trial.state == TrialState.FAIL]
+    assert [trial for trial in ended if trial.params["lr"] == "1e+30"] == diverged != []
+    scores = {record.score for record in records_below(tmp_path).values() if record.status == "finished"}
+    done = [trial for trial in ended if trial.state == TrialState.COMPLETE]
+    assert {trial.value for trial in done} == scores
+    best = max(done, key=lambda trial: trial.value or 0.0)
+    assert f"5 of 5 trials ended, {len(done)} with a result, {len(diverged)} failed" in output
+    command = output.splitlines()[-1].strip()
+    assert f"lora.dropout={best.params['lora.dropout']}" in command
+
+    # The command for the best configuration gives the best score.
+    status, output, errors = to_the_end(*shlex.split(command)[2:], cwd=tmp_path)
+    assert (status, errors) == (0, "")
+    (single,) = records_below(tmp_path / "runs").values()
+    assert single.score == best.value
+
+    status, output, errors = to_the_end(*words, cwd=tmp_path)
+    assert status == 0, errors
+    assert "trial " not in output.partition("search in")[0], "nothing is left to do"
+    status, _, errors = to_the_end(*words, "hydra.sweeper.seed=1", cwd=tmp_path)
+    assert status == 2
+    assert errors.splitlines()[-1].startswith("error: found holds a search with other settings (hydra.sweeper.seed=1)")
+
+
+def test_a_search_without_any_result_has_failed(tmp_path: Path) -> None:
+    sizes = ["hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=2"]
+    status, output, errors = to_the_end(*SEARCH, *sizes, "lr=1e29,1e30", *WORDS, cwd=tmp_path)
+    assert status == 1
+    assert "2 of 2 trials ended, 0 with a result, 2 failed" in output
+    assert {record.status for record in records_below(tmp_path).values()} == {"diverged"}, errors
+    assert len(re.findall("^trial .: failed with ", output, re.MULTILINE)) == 2
+
+
+def test_a_second_search_in_a_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "found").mkdir()
+    with FileLock(tmp_path / "found" / ".search.lock"):
+        status, output, errors = to_the_end(*SEARCH, *AXES, *WORDS, cwd=tmp_path)
+    assert (status, output) == (2, "")
+    assert errors.splitlines()[-1] == (
+        "error: found: another process is at work on this search; stop it first, or wait"
+    )
