@@ -2,7 +2,11 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +35,7 @@ from lightning_lora.data import TextDataModule
 from lightning_lora.reporting import RunRecord, read_predictions, read_record
 from lightning_lora.running import run
 from lightning_lora.tasks import TASKS, score
-from lightning_lora.training import NonFiniteError
+from lightning_lora.training import Interrupted, NonFiniteError
 
 TASK = TASKS["toy_sentiment"]
 
@@ -240,6 +244,28 @@ def test_inspecting_counts_what_a_run_counts(finished: tuple[RunRecord, Path]) -
     assert report.totals.as_dict() == record.parameters
     assert len(report.modules) == 8
     assert EMBEDDED_FOLDER.is_dir()
+
+
+def test_a_job_managers_signal_is_handed_on_when_all_is_written(tmp_path: Path) -> None:
+    """As submitit answers it: by requeueing, which ends the process."""
+    seen: list[str] = []
+    before = signal.signal(signal.SIGUSR2, lambda *_: seen.append(read_record(tmp_path).status))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+
+    def preempt() -> None:
+        while not last.exists():
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGUSR2)
+
+    slurm = threading.Thread(target=preempt)
+    slurm.start()
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, checkpoint_every=1)
+    with pytest.raises(Interrupted, match="stopped by SIGUSR2"):
+        run(configuration(epochs=20, trainer=trainer), tmp_path)
+    slurm.join()
+    signal.signal(signal.SIGUSR2, before)
+    assert seen == ["interrupted"]
+    assert read_record(tmp_path).error == "stopped by SIGUSR2"
 
 
 def test_in_slurm_lightning_does_not_requeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
