@@ -73,6 +73,18 @@ def dev_batch() -> dict[str, torch.Tensor]:
     return {name: value for name, value in batch.items() if name not in ("labels", "idx")}
 
 
+def test_a_budget_given_in_the_configuration_is_spent_exactly() -> None:
+    """The embedded encoder: 4 blocks of width 128, the feed-forward four times as wide."""
+    reports = [
+        inspect(configuration(rank=20, lora=LoraConfig(roles=roles, same_parameters_as="all")))
+        for roles in (["query", "value"], ["query", "key", "value", "output"], ["up", "down"])
+    ]
+    assert [{module.rank for module in report.modules} for report in reports] == [{90}, {45}, {36}]
+    assert {report.totals.adapter for report in reports} == {20 * 18 * 128 * 4}
+    with pytest.raises(ValueError, match="nearest rank"):
+        inspect(configuration(rank=8, lora=LoraConfig(roles=["up", "down"], same_parameters_as="qv")))
+
+
 def test_the_folder_holds_what_is_promised(finished: tuple[RunRecord, Path]) -> None:
     record, folder = finished
     assert read_record(folder) == record

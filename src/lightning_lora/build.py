@@ -18,7 +18,7 @@ from lightning_lora.data.collation import Padding
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
-from lightning_lora.targets import Role
+from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
     AtomicCheckpointIO,
@@ -111,6 +111,7 @@ def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
         modules=lora.modules,
         layers=lora.layers,
         exclude=lora.exclude,
+        same_parameters_as=ROLE_SETS[lora.same_parameters_as] if lora.same_parameters_as else None,
         new=backbone.new_parameters,
     )
 

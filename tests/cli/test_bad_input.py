@@ -126,6 +126,8 @@ OTHERS = [
     # What has no effect, and what is missing.
     (["lora=head", "rank=8"], ["rank=8", "lora=head"]),
     (["lora=full", "lora.dropout=0.1"], ["lora.dropout", "full"]),
+    (["lora=full", "lora.same_parameters_as=qv"], ["lora.same_parameters_as", "full"]),
+    (["lora.same_parameters_as=qvo"], ["lora.same_parameters_as=qvo", "one of qv, qkvo", "'qkvo' or 'qv'"]),
     (["merge.at_end=false", "merge.save=true"], ["merge.save", "merge.at_end"]),
     (["data.labels=[a,b]"], ["data.labels", "data=custom"]),
     (["data=custom"], ["data.path", "data=custom"]),
