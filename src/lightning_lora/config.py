@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -185,6 +187,10 @@ class RunConfig:
             )
 
 
+# The folder in which the package's sweeps/ lies, in a clone and where it is installed; conf/train.yaml names it.
+OmegaConf.register_new_resolver(
+    "folder_of_shipped_sweeps", lambda: str(Path(str(files("lightning_lora.sweeps"))).parent), replace=True
+)
 # In a group of its own, so that it is no option of any group that a user chooses from.
 ConfigStore.instance().store(group="schema", name="run", node=RunConfig, package="_global_")
 
