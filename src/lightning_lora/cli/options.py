@@ -6,8 +6,9 @@ from importlib.resources.abc import Traversable
 
 from omegaconf import DictConfig, OmegaConf
 
-OVERLAYS = ("sweeps", "experiments")
-"""Groups that a user keeps below the current directory and adds with a plus: ``+sweeps=rank_alpha``."""
+OVERLAYS = ("recipe", "sweeps", "experiments")
+"""Groups that are added with a plus, for they are no part of the defaults: ``+sweeps=rank_alpha``. Their options may
+lie in folders; those of the last two also below the current directory."""
 NOT_OPTIONS = frozenset({"sweeps/wandb"})
 """Folders in groups whose files are no options: definitions that W&B's agent reads."""
 
@@ -17,15 +18,15 @@ def groups() -> dict[str, dict[str, str]]:
     """Every group of conf/ with its options; each option with the first sentence line of its file's header."""
     found = {}
     for entry in sorted(files("lightning_lora.conf").iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("_"):
-            found[entry.name] = _described(entry)
+        if entry.is_dir() and not entry.name.startswith("_") and entry.name not in OVERLAYS:
+            found[entry.name] = described(entry)
     return found
 
 
 @cache
 def shipped_sweeps() -> dict[str, str]:
     """The sweeps that come with the package, each with the first sentence line of its file's header."""
-    return _described(files("lightning_lora.sweeps"))
+    return described(files("lightning_lora.sweeps"))
 
 
 def default_options() -> dict[str, str]:
@@ -38,7 +39,7 @@ def default_options() -> dict[str, str]:
     return chosen
 
 
-def _described(folder: Traversable) -> dict[str, str]:
+def described(folder: Traversable) -> dict[str, str]:
     """The options that are files of a folder, with their descriptions."""
     options = sorted(
         (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name
