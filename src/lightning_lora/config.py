@@ -167,6 +167,7 @@ class RunConfig:
     seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
     epochs: int = settings.whole(3, 1, "passes over the training rows")
     batch_size: int = settings.whole(32, 1, "rows per batch and device")
+    warm_start: str | None = settings.text(None, "folder of a run whose adapter this one starts from, with a new head")
     resume: str | None = settings.text(None, "folder of a run to go on with, by its own settings")
     resume_anyway: bool = settings.flag(False, "go on even where base model or data have changed")
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -179,6 +180,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        if self.warm_start is not None:
+            self.warm_start = os.path.expanduser(self.warm_start)
+            if self.lora.method != "lora":
+                raise ConfigError(f"warm_start has no effect with lora.method={self.lora.method}; leave it out")
         if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
             raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
         if self.lora.cache_frozen_blocks and not self.data.ragged:

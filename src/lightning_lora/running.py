@@ -139,7 +139,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
     rows = {assembled.task.train_split: data.train_size, **data.dev_sizes}
     return RunRecord(
         job_id=job_id(
-            settings,
+            settings | {"warm_start": assembled.start and assembled.start.fingerprint},
             base_fingerprint=backbone.fingerprint,
             data_fingerprint=data.fingerprint,
             code_version=CODE_VERSION,
@@ -153,7 +153,12 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
         precision=str(trainer.precision),
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in REPORTED_VERSIONS},
-        base={"name": backbone.name, "revision": backbone.revision, "fingerprint": backbone.fingerprint},
+        base={
+            "name": backbone.name,
+            "revision": backbone.revision,
+            "fingerprint": backbone.fingerprint,
+            "warm_start": asdict(assembled.start) if assembled.start else None,
+        },
         data={"name": assembled.task.name, "fingerprint": data.fingerprint, "rows": rows},
     )
 
