@@ -12,7 +12,9 @@ from omegaconf import DictConfig
 
 from lightning_lora.config import to_run_config
 from lightning_lora.reporting import RunRecord, write_record
+from lightning_lora.sweeping import resolver
 
+resolver.register()
 FINE, RAISES, KILLED, HANGS, EXITS, KILLED_ONCE = range(6)
 
 

@@ -78,6 +78,18 @@ def dev_batch() -> dict[str, torch.Tensor]:
     return {name: value for name, value in batch.items() if name not in ("labels", "idx")}
 
 
+def test_a_budget_given_in_the_configuration_is_spent_exactly() -> None:
+    """The embedded encoder: 4 blocks of width 128, the feed-forward four times as wide."""
+    reports = [
+        inspect(configuration(rank=20, lora=LoraConfig(roles=roles, same_parameters_as="all")))
+        for roles in (["query", "value"], ["query", "key", "value", "output"], ["up", "down"])
+    ]
+    assert [{module.rank for module in report.modules} for report in reports] == [{90}, {45}, {36}]
+    assert {report.totals.adapter for report in reports} == {20 * 18 * 128 * 4}
+    with pytest.raises(ValueError, match="nearest rank"):
+        inspect(configuration(rank=8, lora=LoraConfig(roles=["up", "down"], same_parameters_as="qv")))
+
+
 def test_the_folder_holds_what_is_promised(finished: tuple[RunRecord, Path]) -> None:
     record, folder = finished
     assert read_record(folder) == record
@@ -193,6 +205,74 @@ def test_a_run_says_that_it_runs_and_goes_on_from_nothing_too(tmp_path: Path, mo
     record = run(short_configuration(), folder, resume=True)
     assert (seen, record.status) == (["running"], "finished")
     assert record.score is not None
+
+
+def test_a_run_starts_from_an_earlier_runs_adapter_with_a_head_of_its_own(
+    finished: tuple[RunRecord, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, source = finished
+    seen: dict[str, dict[str, torch.Tensor]] = {}
+    fit = running.fit
+
+    def watched(assembled: Run) -> None:
+        trained = {name: p for name, p in assembled.backbone.model.named_parameters() if p.requires_grad}
+        seen[key] = {name: p.detach().clone() for name, p in trained.items()}
+        fit(assembled)
+
+    monkeypatch.setattr(running, "fit", watched)
+    task = DataConfig(task="toy_entailment", train_rows=24)
+    key = "cold"
+    cold = run(short_configuration(data=task), tmp_path / "cold")
+    key = "warm"
+    warm = run(short_configuration(data=task, warm_start=str(source)), tmp_path / "warm")
+
+    kept = load_file(source / "adapter" / "adapter_model.safetensors")
+    for name, value in seen["warm"].items():
+        if ".adapters." in name:
+            layer, _, factor = name.partition(".adapters.default.")
+            assert torch.equal(value, kept[f"base_model.model.{layer}.lora_{factor}.weight"])
+            assert not torch.equal(value, seen["cold"][name]), "the control: without it they start elsewhere"
+        else:
+            assert torch.equal(value, seen["cold"][name]), "the head is new, and the same as without"
+            assert not torch.equal(value, kept[f"base_model.model.{name}"])
+    start = warm.base["warm_start"]
+    assert (start["run"], start["task"]) == (str(source), earlier.task)
+    assert cold.base["warm_start"] is None
+    assert warm.job_id != cold.job_id
+
+    shutil.copytree(source / "adapter", tmp_path / "elsewhere")
+    key = "moved"
+    moved = run(short_configuration(data=task, warm_start=str(tmp_path / "elsewhere")), tmp_path / "moved")
+    assert moved.job_id == warm.job_id, "what counts is what is in it, not where it lies"
+    assert moved.metrics == warm.metrics
+    other = run(short_configuration(seed=3), tmp_path / "other")
+    again = run(short_configuration(data=task, warm_start=str(tmp_path / "other")), tmp_path / "again")
+    assert again.base["warm_start"]["task"] == other.task
+    assert again.job_id != warm.job_id
+
+
+def test_a_run_that_goes_on_does_not_look_where_it_started_from(
+    finished: tuple[RunRecord, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, source = finished
+    settings = {"epochs": 2, "warm_start": str(source)}
+    whole = run(short_configuration(**settings), tmp_path / "whole")
+    fit = running.fit
+
+    def stopped(assembled: Run) -> None:
+        assembled.trainer.fit_loop.max_epochs = 1
+        fit(assembled)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(short_configuration(**settings), tmp_path / "stopped")
+    monkeypatch.setattr(running, "fit", fit)
+    shutil.rmtree(source)
+    resumed = run(short_configuration(**settings), tmp_path / "stopped", resume=True)
+    assert (resumed.job_id, resumed.metrics, resumed.base) == (whole.job_id, whole.metrics, whole.base)
+    with pytest.raises(ValueError, match=r"warm_start=.*there is no adapter"):
+        run(short_configuration(**settings), tmp_path / "anew")
 
 
 def test_a_run_does_not_go_on_with_another_base(tmp_path: Path) -> None:

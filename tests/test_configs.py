@@ -15,7 +15,13 @@ from lightning_lora.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / "conf").glob("*/*.yaml"))
-OVERLAYS = sorted(path for folder in ("sweeps", "experiments") for path in (ROOT / folder).rglob("*.yaml"))
+# The definitions that W&B's agent reads lie beside the sweeps: see test_sweeps.py.
+OVERLAYS = sorted(
+    path
+    for folder in ("sweeps", "experiments")
+    for path in (ROOT / folder).rglob("*.yaml")
+    if path.parent.name != "wandb"
+)
 TOP_LEVEL = {"rank", "alpha", "lr", "seed", "epochs", "batch_size"}
 # What a task of the user's own cannot do without.
 COMPANIONS = {"data=custom": ["data.path=.", "data.text_columns=[text]", "data.labels=[no,yes]"]}

@@ -17,7 +17,8 @@ def test_every_package_is_listed_for_installation() -> None:
     source = ROOT / "src"
     found = {".".join(path.parent.relative_to(source).parts) for path in source.rglob("__init__.py")}
     # Hydra's namespace has no __init__.py; without its name an editable install would not find what lies in it.
-    assert set(settings["packages"]) == found | {"lightning_lora.conf", "hydra_plugins"}
+    elsewhere = {"lightning_lora.conf", "lightning_lora.sweeps", "hydra_plugins"}
+    assert set(settings["packages"]) == found | elsewhere
 
 
 def test_the_embedded_encoder_is_small() -> None:
@@ -52,10 +53,16 @@ def test_a_wheel_trains_from_another_folder(tmp_path: Path) -> None:
     result = subprocess.run(command, cwd=elsewhere, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert list(elsewhere.glob("runs/*/*/result.json"))
-    where = subprocess.run(
-        [python, "-c", "import lightning_lora; print(lightning_lora.__file__)"],
-        capture_output=True,
-        text=True,
-        check=True,
+    program = (
+        "import lightning_lora\n"
+        "from lightning_lora.cli import precheck\n"
+        "from lightning_lora.cli.options import shipped_sweeps\n"
+        "print(lightning_lora.__file__)\n"
+        "for name in shipped_sweeps():\n"
+        "    assert precheck.check(['-m', f'+sweeps={name}']).configs\n"
+        "    print(name)"
     )
-    assert str(tmp_path) in where.stdout
+    where = subprocess.run([python, "-c", program], cwd=elsewhere, capture_output=True, text=True, check=False)
+    assert where.returncode == 0, where.stderr
+    assert str(tmp_path) in where.stdout.splitlines()[0]
+    assert where.stdout.splitlines()[1:] == sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))

@@ -14,6 +14,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.loggers import Logger
 
+from lightning_lora.adapters_io import WarmStart, warm_start
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig
 from lightning_lora.data import TextDataModule
@@ -21,7 +22,8 @@ from lightning_lora.data.collation import Padding
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
-from lightning_lora.targets import Role
+from lightning_lora.reporting import read_record
+from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
     AtomicCheckpointIO,
@@ -46,6 +48,7 @@ class Run:
     Attributes:
         checkpoint: What training goes on from; None where it starts.
         stop: Answers signals while it is entered.
+        start: Where the adapter started; None where it is new.
     """
 
     task: Task
@@ -58,6 +61,7 @@ class Run:
     merge_at_end: MergeAtEnd | None
     stop: StopOnSignal
     checkpoint: Path | None
+    start: WarmStart | None
 
 
 def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
@@ -79,6 +83,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     task = data.task
     last = output_dir / "checkpoints" / "last.ckpt"
     checkpoint = last if resume and last.exists() else None
+    start = _start(config, backbone, output_dir, from_start=checkpoint is None)
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
     stop = StopOnSignal()
     # The first to see a checkpoint refuses it before the others have done anything with it.
@@ -98,7 +103,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    return Run(task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, checkpoint)
+    return Run(task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, checkpoint, start)
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
@@ -115,8 +120,18 @@ def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
         modules=lora.modules,
         layers=lora.layers,
         exclude=lora.exclude,
+        same_parameters_as=ROLE_SETS[lora.same_parameters_as] if lora.same_parameters_as else None,
         new=backbone.new_parameters,
     )
+
+
+def _start(config: RunConfig, backbone: Backbone, output_dir: Path, from_start: bool) -> WarmStart | None:
+    """Where the adapter starts; of a run that goes on from a checkpoint where it did, whatever is there now."""
+    if config.warm_start is None:
+        return None
+    if not from_start:
+        return WarmStart(**read_record(output_dir).base["warm_start"])
+    return warm_start(backbone.model, Path(config.warm_start), base_fingerprint=backbone.fingerprint)
 
 
 def inspect(config: RunConfig) -> InjectionReport:

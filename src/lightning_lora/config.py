@@ -11,6 +11,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -18,9 +20,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from lightning_lora import settings
+from lightning_lora.data_config import DataConfig
 from lightning_lora.settings import ConfigError
-from lightning_lora.targets import Role
-from lightning_lora.tasks import METRIC_FACTS, TASKS, Task, custom_task, find_task
+from lightning_lora.targets import ROLE_SETS, Role
 
 WITH_FROZEN_BASE = ("lora", "head")
 METHODS = (*WITH_FROZEN_BASE, "bitfit", "full")
@@ -44,6 +46,9 @@ class LoraConfig:
     modules: list[str] | None = settings.texts(None, "layers by name, instead of roles")
     layers: Any = settings.blocks("blocks to adapt, all where null")
     exclude: list[str] = settings.texts([], "layers to leave out, by name")
+    same_parameters_as: str | None = settings.one_of(
+        None, tuple(ROLE_SETS), "spend what these projections would at this rank, by other ranks"
+    )
     scaling: str = settings.one_of("alpha_over_rank", SCALINGS, "rule for the scale of the adapter's output")
     initialisation: str = settings.one_of("kaiming", INITIALISATIONS, "how A starts; B starts at 0")
     dropout: float = settings.fraction(0.0, "dropout on the adapter's input")
@@ -56,7 +61,9 @@ class LoraConfig:
         if self.layers is not None:
             self.layers = settings.parse_blocks(self.layers)
         given = [
-            name for name in ("modules", "layers", "exclude", "dropout", "cache_frozen_blocks") if getattr(self, name)
+            name
+            for name in ("modules", "layers", "exclude", "same_parameters_as", "dropout", "cache_frozen_blocks")
+            if getattr(self, name)
         ]
         if self.method != "lora" and given:
             raise ConfigError(f"lora.{given[0]} has no effect with lora.method={self.method}; leave it out")
@@ -74,66 +81,6 @@ class ModelConfig:
     def __post_init__(self) -> None:
         settings.check(self, "model.")
         self.name = os.path.expanduser(self.name)
-
-
-@dataclass(kw_only=True)
-class DataConfig:
-    """The task, and where its rows come from."""
-
-    task: str = settings.one_of("toy_sentiment", (*TASKS, "custom"), "the task")
-    path: str | None = settings.text(None, "local folder or file: parquet, csv, tsv, jsonl")
-    train_rows: int | None = settings.whole(None, 1, "train on a seeded random subset of this many rows")
-    holdout: float | None = settings.share(None, "measure on this share of the training rows, not on the dev splits")
-    max_length: int = settings.whole(128, 4, "tokens at which a text is cut")
-    ragged: bool = settings.flag(True, "the same batches without padding, or with little where the model needs some")
-    num_workers: int = settings.whole(0, 0, "processes that build batches")
-    cache_dir: str | None = settings.text(None, "where tokenised data are kept")
-    text_columns: list[str] | None = settings.texts(None, "custom: the one or two text columns", "1 or 2 columns", 2)
-    label_column: str | None = settings.text(None, "custom: the label column (label)")
-    labels: list[str] | None = settings.texts(None, "custom: class names in label order; [] for a number")
-    metrics: list[str] | None = settings.some_of(None, tuple(METRIC_FACTS), "custom: what is measured")
-    headline: str | None = settings.one_of(
-        None, tuple(METRIC_FACTS), "custom: the metric that is the score (the first)"
-    )
-    train_split: str | None = settings.text(None, "custom: the split to train on (train)")
-    dev_splits: list[str] | None = settings.texts(None, "custom: the splits to measure on ([validation])")
-
-    def __post_init__(self) -> None:
-        settings.check(self, "data.")
-        for name in ("path", "cache_dir"):
-            if (value := getattr(self, name)) is not None:
-                setattr(self, name, os.path.expanduser(value))
-        if self.task == "custom":
-            for name, example in (("path", "my.csv"), ("text_columns", "[text]"), ("labels", "[no,yes]")):
-                if getattr(self, name) is None:
-                    raise ConfigError(f"data=custom needs data.{name}, for example data.{name}={example}")
-            self.find_task()
-            return
-        custom = ("text_columns", "label_column", "labels", "metrics", "headline", "train_split", "dev_splits")
-        for name in custom:
-            if getattr(self, name) is not None:
-                raise ConfigError(f"data.{name} has no effect with data={self.task}: it belongs to data=custom")
-
-    def find_task(self) -> Task:
-        """The task by name, or the user's own.
-
-        Raises:
-            ConfigError: what is said of the user's own task does not make one.
-        """
-        if self.task != "custom":
-            return find_task(self.task)
-        try:
-            return custom_task(
-                text_columns=self.text_columns or (),
-                labels=self.labels or (),
-                metrics=self.metrics or (),
-                headline=self.headline,
-                label_column=self.label_column or "label",
-                train_split=self.train_split or "train",
-                dev_splits=self.dev_splits or ("validation",),
-            )
-        except ValueError as error:
-            raise ConfigError(f"data=custom: {error}") from error
 
 
 @dataclass(kw_only=True)
@@ -220,6 +167,7 @@ class RunConfig:
     seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
     epochs: int = settings.whole(3, 1, "passes over the training rows")
     batch_size: int = settings.whole(32, 1, "rows per batch and device")
+    warm_start: str | None = settings.text(None, "folder of a run whose adapter this one starts from, with a new head")
     resume: str | None = settings.text(None, "folder of a run to go on with, by its own settings")
     resume_anyway: bool = settings.flag(False, "go on even where base model or data have changed")
     lora: LoraConfig = field(default_factory=LoraConfig)
@@ -232,6 +180,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
+        if self.warm_start is not None:
+            self.warm_start = os.path.expanduser(self.warm_start)
+            if self.lora.method != "lora":
+                raise ConfigError(f"warm_start has no effect with lora.method={self.lora.method}; leave it out")
         if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
             raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
         if self.lora.cache_frozen_blocks and not self.data.ragged:
@@ -240,6 +192,10 @@ class RunConfig:
             )
 
 
+# The folder in which the package's sweeps/ lies, in a clone and where it is installed; conf/train.yaml names it.
+OmegaConf.register_new_resolver(
+    "folder_of_shipped_sweeps", lambda: str(Path(str(files("lightning_lora.sweeps"))).parent), replace=True
+)
 # In a group of its own, so that it is no option of any group that a user chooses from.
 ConfigStore.instance().store(group="schema", name="run", node=RunConfig, package="_global_")
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
+from lightning_lora.adapters_io import factors_fingerprint
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import RunConfig
 from lightning_lora.data.fingerprint import data_fingerprint
@@ -12,10 +14,11 @@ from lightning_lora.tasks import Task
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of the base model's tensors, and of the rows that are trained and scored on."""
+    """Of the base model's tensors, of the rows that are trained and scored on, and of the factors of a warm start."""
 
     base: str
     data: str
+    start: str | None = None
 
 
 def fingerprints(config: RunConfig) -> Fingerprints:
@@ -30,6 +33,7 @@ def fingerprints(config: RunConfig) -> Fingerprints:
     return Fingerprints(
         _base_fingerprint(config.model.name, task, config.model.revision),
         _data_fingerprint(task, data.path, data.holdout, data.train_rows, seed),
+        None if config.warm_start is None else factors_fingerprint(Path(config.warm_start)),
     )
 
 

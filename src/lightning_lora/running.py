@@ -187,9 +187,10 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
     """What is known before the first step."""
     backbone, data, trainer = assembled.backbone, assembled.data, assembled.trainer
     settings = asdict(config)
+    start = assembled.start.fingerprint if assembled.start else None
     rows = {assembled.task.train_split: data.train_size, **data.dev_sizes}
     return RunRecord(
-        job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint)),
+        job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint, start)),
         status="running",
         config=settings,
         task=assembled.task.name,
@@ -199,13 +200,23 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
         precision=str(trainer.precision),
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in REPORTED_VERSIONS},
-        base={"name": backbone.name, "revision": backbone.revision, "fingerprint": backbone.fingerprint},
+        base={
+            "name": backbone.name,
+            "revision": backbone.revision,
+            "fingerprint": backbone.fingerprint,
+            "warm_start": asdict(assembled.start) if assembled.start else None,
+        },
         data={"name": assembled.task.name, "fingerprint": data.fingerprint, "rows": rows},
     )
 
 
 def _identity(config: RunConfig, found: Fingerprints) -> str:
-    return job_id(asdict(config), base_fingerprint=found.base, data_fingerprint=found.data, code_version=CODE_VERSION)
+    return job_id(
+        asdict(config) | {"warm_start": found.start},
+        base_fingerprint=found.base,
+        data_fingerprint=found.data,
+        code_version=CODE_VERSION,
+    )
 
 
 def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> RunRecord:

@@ -106,6 +106,28 @@ def test_layers_with_settings_of_their_own_travel(tmp_path: Path) -> None:
     assert_equal(logits(peer), logits(model))
 
 
+@pytest.mark.parametrize("name", ["bert", "gpt2", "llama"])
+def test_ranks_that_match_a_budget_travel(name: str, tmp_path: Path) -> None:
+    build, heads, _ = MODELS[name]
+    base = build()
+    model, new = copy.deepcopy(base), new_of(base, heads)
+    choice = {"roles": ROLE_SETS["all"], "same_parameters_as": ROLE_SETS["qv"]}
+    report = inject_adapter(model, LoraSpec(rank=8, dropout=0.1), new=new, **choice)
+    assert len({module.rank for module in report.modules}) == 2
+    randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["rank_pattern"]
+    assert config["alpha_pattern"]
+    ours = copy.deepcopy(base)
+    loaded = load_peft_folder(ours, tmp_path / "adapter", new=new)
+    assert_equal(logits(ours), logits(model))
+    if name != "gpt2":  # a fused layer comes back as one matrix
+        assert {m.name: m.rank for m in loaded.report.modules} == {m.name: m.rank for m in report.modules}
+    peer = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
+    assert_equal(logits(peer), logits(model))
+
+
 def test_an_adapter_without_the_head_opens_in_peft(tmp_path: Path) -> None:
     base = TINY["bert"]()
     model = copy.deepcopy(base)

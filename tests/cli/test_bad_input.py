@@ -84,7 +84,8 @@ OTHERS = [
     (["logger.wandb=onlin"], ["logger.wandb=onlin", "'online'"]),
     (["logger.project=a/b"], ["logger.project=a/b", "without /"]),
     (["hydra/launcher=nope"], ["hydra/launcher=nope", "basic"]),
-    (["+sweeps=nope"], ["sweeps=nope", "sweeps/"]),
+    (["+sweeps=nope"], ["sweeps=nope", "one of layer_choice", "rank_alpha"]),
+    (["+experiments=nope"], ["experiments=nope", "experiments/"]),
     # A key that is not there, or not in this form.
     (["++rank2=8"], ["rank2", "'rank'"]),
     (["+rank=8"], ["+rank=8", "write rank=8"]),
@@ -141,6 +142,10 @@ OTHERS = [
     # What has no effect, and what is missing.
     (["lora=head", "rank=8"], ["rank=8", "lora=head"]),
     (["lora=full", "lora.dropout=0.1"], ["lora.dropout", "full"]),
+    (["lora=full", "lora.same_parameters_as=qv"], ["lora.same_parameters_as", "full"]),
+    (["lora.same_parameters_as=qvo"], ["lora.same_parameters_as=qvo", "one of qv, qkvo", "'qkvo' or 'qv'"]),
+    (["lora=full", "warm_start=narrow"], ["warm_start", "full"]),
+    (["warm_start=nothing"], ["warm_start=nothing", "does not exist", "finished run"]),
     (["merge.at_end=false", "merge.save=true"], ["merge.save", "merge.at_end"]),
     (["data.labels=[a,b]"], ["data.labels", "data=custom"]),
     (["data=custom"], ["data.path", "data=custom"]),

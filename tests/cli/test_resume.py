@@ -62,6 +62,11 @@ def results(folder: Path) -> dict[str, object]:
     return {name: getattr(record, name) for name in EQUAL} | {file.name: file.read_bytes() for file in files}
 
 
+def rows(folder: Path) -> list[str]:
+    """The log without its head, which holds the settings."""
+    return (folder / "metrics.jsonl").read_text().splitlines()[1:]
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
@@ -102,7 +107,11 @@ def test_ctrl_c_ends_a_sweep_and_its_job_goes_on_alone(place: Path, whole: dict[
     assert not (sweep / "1").exists(), "the sweep has ended"
     status, _, errors = to_the_end("resume=sweep/0", cwd=place)
     assert (status, errors) == (0, "")
-    assert results(sweep / "0") == whole
+    # What a log says of itself at its head names the sweep.
+    assert {**results(sweep / "0"), "metrics.jsonl": rows(sweep / "0")} == {
+        **whole,
+        "metrics.jsonl": rows(place / "whole"),
+    }
 
 
 def test_a_second_process_on_a_runs_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:

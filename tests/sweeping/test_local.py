@@ -17,6 +17,7 @@ from hydra.types import HydraContext, RunMode
 from launched_jobs import EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES
 
 from lightning_lora.reporting import read_record
+from lightning_lora.sweeping import resolver
 from lightning_lora.sweeping.local import Local
 
 Launch = Callable[..., dict[int, JobReturn]]
@@ -27,6 +28,7 @@ def launch(tmp_path: Path) -> Launch:
     """Launch a job for each seed, and give what became of them by seed."""
 
     def run(*seeds: int, **settings) -> dict[int, JobReturn]:
+        resolver.register()
         launcher = Local(**settings)
         with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
             loader = GlobalHydra.instance().config_loader()

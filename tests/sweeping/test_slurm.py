@@ -95,7 +95,7 @@ def test_an_array_with_a_job_that_is_preempted_one_that_is_killed_and_one_that_d
     assert told(tmp_path, "state") == {"1000_0": "COMPLETED", "1000_1": "FAILED", "1000_2": "FAILED"}
     assert told(tmp_path, "starts") == {"1000_0": "2", "1000_1": "1", "1000_2": "1"}
     status = {record.config["lr"]: record.status for record in records_below(sweep).values()}
-    assert status == {1e-3: "finished", 2e-3: "running", 1e30: "diverged"}
+    assert status == {1e-3: "finished", 2e-3: "failed", 1e30: "diverged"}
     for lost in ("1000_1", "1000_2"):
         assert f"Slurm job {lost} failed: " in errors
     assert "Slurm job 1000_0 failed" not in errors

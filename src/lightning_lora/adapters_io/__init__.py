@@ -10,3 +10,6 @@ from lightning_lora.adapters_io.peft_import import copy_peft_folder as copy_peft
 from lightning_lora.adapters_io.peft_import import load_peft_folder as load_peft_folder
 from lightning_lora.adapters_io.peft_import import peft_outputs as peft_outputs
 from lightning_lora.adapters_io.placing import LoadedAdapter as LoadedAdapter
+from lightning_lora.adapters_io.warm_start import WarmStart as WarmStart
+from lightning_lora.adapters_io.warm_start import factors_fingerprint as factors_fingerprint
+from lightning_lora.adapters_io.warm_start import warm_start as warm_start

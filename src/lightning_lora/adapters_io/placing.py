@@ -77,10 +77,7 @@ def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:
 
 def factor_shapes(selected: Selected, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Shapes of A and B that a chosen layer takes at a rank, of each part where it is fused."""
-    lora_class = lora_class_for(selected.module)
-    assert lora_class is not None, "select() returns adaptable layers only"
-    rows, columns = selected.module.get_parameter("weight").shape
-    in_features, out_features = (rows, columns) if lora_class.weight_is_in_by_out else (columns, rows)
+    in_features, out_features = selected.features
     layout = selected.layout
     return (len(layout.adapted) * rank, in_features), (layout.adapted_features(out_features), rank)
 

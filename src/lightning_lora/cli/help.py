@@ -4,7 +4,7 @@ from dataclasses import Field, fields
 from typing import Any
 
 from lightning_lora.cli.guidelines import USUAL_RANGES
-from lightning_lora.cli.options import default_options, groups
+from lightning_lora.cli.options import default_options, groups, shipped_sweeps
 from lightning_lora.config import RunConfig
 from lightning_lora.settings import shown
 
@@ -17,14 +17,16 @@ Train LoRA adapters on a transformer, or a baseline to compare them with.
   python train.py data=mrpc data.path=glue/mrpc model.name=path/to/encoder
   python train.py lora=head                                    a baseline: head, bitfit or full
   python train.py -m rank=1,2,4,8 seed=0,1,2                   a sweep: one job for each combination
-  python train.py -m +sweeps=layer_choice data=rte             a sweep written down in sweeps/
+  python train.py -m +sweeps=layer_choice data=rte             a sweep that is written down
   python train.py -m hydra/sweeper=optuna 'lr=tag(log,interval(1e-4,1e-2))' rank=4,8    a search
+  python train.py +recipe=lora_paper/roberta_base/rte          published settings; lightning-lora recipes lists them
   python train.py resume=runs/2026-01-31/12-00-00-000000       go on with a run that was stopped
   python train.py debug=fast                                   does it run at all?"""
 _END = """\
 Usual ranges: {ranges}; values outside get a warning.
 Several values need -m: rank=4,8. A list needs brackets: lora.layers=[0,1]. A range of blocks: lora.layers=4-11.
-Files below the current directory: +sweeps=NAME reads sweeps/NAME.yaml, +experiments=NAME experiments/NAME.yaml.
+Files below the current directory: +sweeps=NAME reads sweeps/NAME.yaml, or else the package's own of that name;
++experiments=NAME reads experiments/NAME.yaml.
 Secrets belong in the environment (WANDB_API_KEY, HF_TOKEN), never on the command line.
 
 Flags: -m sweep; --cfg job shows the config instead of running; --info defaults shows where it comes from;
@@ -34,7 +36,9 @@ Ctrl-C or SIGTERM, 1 any other failure."""
 
 def help_text() -> str:
     """The whole help."""
-    parts = [_START, "Groups (GROUP=OPTION)", *map(_group, groups().items()), "Keys (KEY=VALUE), with their defaults"]
+    parts = [_START, "Groups (GROUP=OPTION)", *map(_group, groups().items())]
+    parts += ["Sweeps (-m +sweeps=NAME)", _group(("+sweeps", shipped_sweeps()))]
+    parts += ["Keys (KEY=VALUE), with their defaults"]
     top = [entry for entry in fields(RunConfig) if "setting" in entry.metadata]
     parts.append("\n".join(_line("", RunConfig(), entry) for entry in top))
     parts += [_section(section) for section in fields(RunConfig) if section not in top]

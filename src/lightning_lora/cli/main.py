@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lightning_lora.cli import adapters, evaluate, failure, inspect, list_runs, merge, predict, report, train
+from lightning_lora.cli import adapters, evaluate, failure, inspect, list_runs, merge, predict, recipes, report, train
 from lightning_lora.settings import ConfigError, did_you_mean, shown
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "merge": (merge.main, "merge a run's adapter into its base model, for plain transformers"),
     "list": (list_runs.main, "list the runs below a folder"),
     "report": (report.main, "compare the runs below one or several folders"),
+    "recipes": (recipes.main, "list the published settings that come with the package, or compare their sources"),
     "import-peft": (adapters.import_peft, "put an adapter that PEFT trained onto its base, and check it"),
     "export-peft": (adapters.export_peft, "write a run's adapter as a plain PEFT folder"),
     "import-loralib": (adapters.import_loralib, "put an adapter of Microsoft's loralib onto its base, and check it"),

@@ -6,8 +6,11 @@ from importlib.resources.abc import Traversable
 
 from omegaconf import DictConfig, OmegaConf
 
-OVERLAYS = ("sweeps", "experiments")
-"""Groups that a user keeps below the current directory and adds with a plus: ``+sweeps=rank_alpha``."""
+OVERLAYS = ("recipe", "sweeps", "experiments")
+"""Groups that are added with a plus, for they are no part of the defaults: ``+sweeps=rank_alpha``. Their options may
+lie in folders; those of the last two also below the current directory."""
+NOT_OPTIONS = frozenset({"sweeps/wandb"})
+"""Folders in groups whose files are no options: definitions that W&B's agent reads."""
 
 
 @cache
@@ -18,13 +21,15 @@ def groups() -> dict[str, dict[str, str]]:
     """
     found = {}
     for entry in sorted(files("lightning_lora.conf").iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir() and not entry.name.startswith("_") and entry.name != "hydra":
-            found[entry.name] = {
-                option.name.removesuffix(".yaml"): _description(option)
-                for option in sorted(entry.iterdir(), key=lambda option: option.name)
-                if option.name.endswith(".yaml")
-            }
+        if entry.is_dir() and not entry.name.startswith("_") and entry.name not in ("hydra", *OVERLAYS):
+            found[entry.name] = described(entry)
     return found
+
+
+@cache
+def shipped_sweeps() -> dict[str, str]:
+    """The sweeps that come with the package, each with the first sentence line of its file's header."""
+    return described(files("lightning_lora.sweeps"))
 
 
 def default_options() -> dict[str, str]:
@@ -35,6 +40,14 @@ def default_options() -> dict[str, str]:
         if isinstance(entry, DictConfig):
             chosen |= {str(group): option for group, option in entry.items() if option in groups().get(str(group), {})}
     return chosen
+
+
+def described(folder: Traversable) -> dict[str, str]:
+    """The options that are files of a folder, with their descriptions."""
+    options = sorted(
+        (entry for entry in folder.iterdir() if entry.name.endswith(".yaml")), key=lambda entry: entry.name
+    )
+    return {option.name.removesuffix(".yaml"): _description(option) for option in options}
 
 
 def _description(option: Traversable) -> str:

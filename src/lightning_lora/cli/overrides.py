@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override, ValueType
 from hydra.errors import HydraException
 
 from lightning_lora.cli.launching import check_extra
-from lightning_lora.cli.options import OVERLAYS, groups
+from lightning_lora.cli.options import NOT_OPTIONS, OVERLAYS, groups
 from lightning_lora.config import schema_settings
 from lightning_lora.settings import ConfigError, did_you_mean, shown
 from lightning_lora.sweeping.search_settings import ends, is_interval
@@ -117,7 +117,8 @@ def _check_option(group: str, value: Any, loader: ConfigLoader) -> None:
 def _options(group: str, loader: ConfigLoader) -> list[str]:
     # The search path stands in train.yaml; without its name the loader does not look below the current directory.
     found = list(loader.get_group_options(group, ObjectType.CONFIG, "train"))
-    for inner in loader.get_group_options(group, ObjectType.GROUP, "train"):
+    inner_groups = loader.get_group_options(group, ObjectType.GROUP, "train")
+    for inner in (inner for inner in inner_groups if f"{group}/{inner}" not in NOT_OPTIONS):
         found += [f"{inner}/{option}" for option in _options(f"{group}/{inner}", loader)]
     return found
 

@@ -150,11 +150,16 @@ def _needs_multirun(axis: Override) -> ConfigError:
 
 def _check_places(config: RunConfig) -> None:
     name, path = config.model.name, config.data.path
-    for key, value in (("model.name", name), ("data.path", path), ("data.cache_dir", config.data.cache_dir)):
+    places = {"model.name": name, "data.path": path, "data.cache_dir": config.data.cache_dir}
+    for key, value in (places | {"warm_start": config.warm_start}).items():
         if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in Path(value or "").parts):
             raise ConfigError(f"{key}={shown(value)} is not allowed: a name must be at most {LONGEST_NAME} bytes long")
     if path is not None and not Path(path).exists():
         raise ConfigError(f"data.path={shown(path)} does not exist; it must be a local folder or file")
+    if config.warm_start is not None and not Path(config.warm_start).is_dir():
+        raise ConfigError(
+            f"warm_start={shown(config.warm_start)} does not exist; it must be the folder of a finished run"
+        )
     is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
     if is_path and not Path(name).is_dir():
         raise ConfigError(f"model.name={shown(name)} does not exist; it must be a local folder, a hub id, or tiny")

@@ -7,9 +7,11 @@ merge(m); m(x)             ==  m(x) before, up to rounding
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from torch import nn
 
+from lightning_lora.inject.budget import matched_ranks, parameter_count
 from lightning_lora.inject.freezing import train_only
 from lightning_lora.inject.heads import give_head, head_names, modules_to_copy
 from lightning_lora.inject.replacement import replace_module
@@ -37,6 +39,7 @@ def inject_adapter(
     modules: Sequence[str] | None = None,
     layers: Collection[int] | None = None,
     exclude: Sequence[str] = (),
+    same_parameters_as: Collection[Role] | None = None,
     adapter: str = "default",
     new: Collection[str] = (),
     outputs: int | None = None,
@@ -54,6 +57,9 @@ def inject_adapter(
         modules: Layer names given by hand, instead of ``roles``.
         layers: Numbers of the blocks to adapt, from 0; None for all.
         exclude: Names of layers to leave out.
+        same_parameters_as: Spend exactly as many adapter parameters as these roles would in the same blocks at the
+            spec's rank, spread over the selected layers by ranks that differ by one at most (see
+            `budget.ranks_spending`). An alpha of None is twice each layer's own rank, which leaves the scale as it is.
         adapter: Name of the adapter.
         new: Names of the newly initialised parameters (`Backbone.new_parameters`); they train, and their layers are
             never adapted.
@@ -61,15 +67,24 @@ def inject_adapter(
 
     Raises:
         ValueError: the adapter exists already, the selection finds nothing or only a part, the mapping of specs does
-            not fit it, a rank is larger than its layer allows, or there can be no such head. The model is unchanged
-            then.
+            not fit it, a rank is larger than its layer allows, the parameters cannot be matched, or there can be no
+            such head. The model is unchanged then.
     """
     chosen = select(model, roles=roles, modules=modules, layers=layers, exclude=exclude, new=new)
-    specs = spec if isinstance(spec, Mapping) else {selected.name: spec for selected in chosen}
-    _check_specs_fit(specs, chosen)
-    for selected in chosen:
-        _check_rank(specs[selected.name], selected)
-    return attach_adapter(model, chosen, specs, adapter=adapter, new=new, outputs=outputs)
+    if same_parameters_as is None:
+        specs = spec if isinstance(spec, Mapping) else {selected.name: spec for selected in chosen}
+        _check_specs_fit(specs, chosen)
+        for selected in chosen:
+            _check_rank(specs[selected.name], selected)
+        return attach_adapter(model, chosen, specs, adapter=adapter, new=new, outputs=outputs)
+    if isinstance(spec, Mapping):
+        raise ValueError("same_parameters_as decides the ranks, so it takes one spec and no mapping of specs")
+    reference = select(model, roles=same_parameters_as, layers=layers, new=new)
+    ranks = matched_ranks(chosen, reference, spec.rank)
+    specs = {name: replace(spec, rank=rank) for name, rank in ranks.items()}
+    report = attach_adapter(model, chosen, specs, adapter=adapter, new=new, outputs=outputs)
+    assert sum(module.parameters for module in report.modules) == parameter_count(reference, spec.rank)
+    return report
 
 
 def attach_adapter(
@@ -127,10 +142,7 @@ def _check_specs_fit(specs: Mapping[str, LoraSpec], chosen: Sequence[Selected]) 
 
 
 def _check_rank(spec: LoraSpec, selected: Selected) -> None:
-    lora_class = lora_class_for(selected.module)
-    assert lora_class is not None, "select() returns adaptable layers only"
-    rows, columns = selected.module.get_parameter("weight").shape
-    in_features, out_features = (rows, columns) if lora_class.weight_is_in_by_out else (columns, rows)
+    in_features, out_features = selected.features
     spec.check_fits(selected.name, in_features, out_features // selected.layout.parts)
 
 

@@ -22,6 +22,26 @@ class Selected:
     block: int | None
     layout: OutputLayout = WHOLE
 
+    @property
+    def features(self) -> tuple[int, int]:
+        """Widths of the input and of the whole output, of all fused parts together."""
+        lora_class = lora_class_for(self.module)
+        assert lora_class is not None, "select() returns adaptable layers only"
+        rows, columns = self.module.get_parameter("weight").shape
+        return (rows, columns) if lora_class.weight_is_in_by_out else (columns, rows)
+
+    @property
+    def largest_rank(self) -> int:
+        """The largest rank that the weight of one adapted part can have."""
+        in_features, out_features = self.features
+        return min(in_features, out_features // self.layout.parts)
+
+    @property
+    def parameters_per_rank(self) -> int:
+        """Adapter parameters that one more rank costs: ``parts · in + adapted out features``."""
+        in_features, out_features = self.features
+        return len(self.layout.adapted) * in_features + self.layout.adapted_features(out_features)
+
 
 def select(
     model: nn.Module,

@@ -37,7 +37,8 @@ class RunRecord:
         device: What it ran on.
         precision: As Lightning names it, or "bf16-frozen": the frozen base in bf16 while training lasted.
         versions: Of Python and the libraries that matter.
-        base: name, revision, fingerprint of the base model.
+        base: name, revision, fingerprint of the base model; warm_start: run, task, fingerprint of the adapter that the
+            run's own started from, or None.
         data: name, fingerprint, rows (per split).
         merge_check: What merging changed: max_logit_difference, changed_predictions, rows; None without a merge.
         error: One line, where the run did not finish.

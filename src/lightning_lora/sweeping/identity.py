@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 # Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
-# path stand for content, which the two fingerprints cover. A run that is resumed gives what it would have given.
+# path stand for content, which the two fingerprints cover; so does the folder of a warm start, in whose place the
+# caller puts the fingerprint of its adapter. A run that is resumed gives what it would have given.
 NOT_IDENTITY: dict[str, tuple[str, ...]] = {
     "resume": ("*",),
     "resume_anyway": ("*",),
@@ -32,7 +33,7 @@ def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint
     """Sixteen hexadecimal digits that two runs share exactly where they are the same job.
 
     Args:
-        config: The resolved configuration as plain values.
+        config: The resolved configuration as plain values; ``warm_start`` the adapter's fingerprint, not its folder.
         base_fingerprint: Of the base model's tensors.
         data_fingerprint: Of the rows trained and scored on.
         code_version: Version of this package.

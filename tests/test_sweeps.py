@@ -1,0 +1,117 @@
+"""The sweeps that come with the package: found from anywhere, the user's own first, and the same for W&B's agent."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lightning_lora.cli import precheck
+from lightning_lora.cli.help import help_text
+from lightning_lora.cli.options import shipped_sweeps
+from lightning_lora.settings import ConfigError
+
+ROOT = Path(__file__).resolve().parents[1]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
+EVERY_SWEEP = pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+
+
+def axes(path: Path) -> dict[str, list[Any]]:
+    """The values of each setting of a Hydra sweep, as YAML reads them in W&B's file."""
+    params = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    return {key: [_number(text) for text in str(values).split(",")] for key, values in params.items()}
+
+
+def _number(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text
+
+
+def for_wandb(path: Path) -> dict[str, Any]:
+    """W&B's definition of a sweep, read as W&B does."""
+    definition: dict[str, Any] = yaml.safe_load((path.parent / "wandb" / path.name).read_text())
+    return definition
+
+
+def test_the_studies_are_there() -> None:
+    expected = "layer_choice layer_choice_matched lora_plus low_data lr methods rank_alpha seeds"
+    assert [path.stem for path in SWEEPS] == expected.split()
+    assert axes(ROOT / "sweeps" / "rank_alpha.yaml") == {"rank": [4, 8], "alpha": [8, 16]}
+
+
+@EVERY_SWEEP
+def test_every_sweep_composes_from_another_folder(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    configs = precheck.check(["-m", f"+sweeps={path.stem}"]).configs
+    assert len(configs) == 1 + sum(len(values) - 1 for values in axes(path).values())
+
+
+@EVERY_SWEEP
+def test_a_sweep_sets_what_it_varies_and_nothing_else(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert list(content) == ["hydra"]
+    assert list(content["hydra"]) == ["sweeper"]
+    assert list(content["hydra"]["sweeper"]) == ["params"]
+
+
+def test_the_users_own_go_before_and_beside_the_shipped_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, name in (("sweeps", "lr"), ("sweeps", "mine"), ("experiments", "mine")):
+        Path(folder).mkdir(exist_ok=True)
+        Path(folder, f"{name}.yaml").write_text("# @package _global_\nhydra: {sweeper: {params: {rank: '3,5'}}}\n")
+    for word in ("+sweeps=lr", "+sweeps=mine", "+experiments=mine"):
+        assert [config.rank for config in precheck.check(["-m", word]).configs] == [3, 5]
+    assert len(precheck.check(["-m", "+sweeps=seeds"]).configs) == 5
+    with pytest.raises(ConfigError, match=r"sweeps must be one of .*mine.*seeds"):
+        precheck.check(["-m", "+sweeps=nothing"])
+
+
+def test_the_help_lists_them() -> None:
+    assert list(shipped_sweeps()) == [path.stem for path in SWEEPS]
+    for name, description in shipped_sweeps().items():
+        assert f"+sweeps={name}" in help_text()
+        assert description in help_text()
+        assert description.endswith((".", "?"))
+
+
+def test_equal_parameters_are_those_of_the_closed_form() -> None:
+    values = axes(ROOT / "sweeps" / "layer_choice_matched.yaml")
+    assert values == {"rank": [20], "lora.same_parameters_as": ["all"], "lora": ["qv", "qkvo", "mlp", "all"]}
+
+
+@EVERY_SWEEP
+def test_wandb_tries_the_same_values(path: Path) -> None:
+    """The shape is what W&B's agent takes: its documentation, "Sweep configuration". Its schema is on its server."""
+    definition = for_wandb(path)
+    command = ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
+    fixed = {key: definition[key] for key in definition if key != "parameters"}
+    assert fixed == {"name": path.stem, "program": "train.py", "method": "grid", "command": command}
+    assert (ROOT / definition["program"]).is_file()
+    tried = {}
+    for key, parameter in definition["parameters"].items():
+        assert set(parameter) in ({"value"}, {"values"}), key
+        tried[key] = parameter.get("values", [parameter.get("value")])
+        assert all(isinstance(value, int | float | str) for value in tried[key])
+    assert tried == axes(path)
+
+
+@EVERY_SWEEP
+def test_what_wandbs_agent_would_run_passes_the_check(path: Path) -> None:
+    parameters = for_wandb(path)["parameters"]
+    names = list(parameters)
+    jobs = list(product(*(p.get("values", [p.get("value")]) for p in parameters.values())))
+    for values in (jobs[0], jobs[-1]):
+        words = [f"{name}={value}" for name, value in zip(names, values, strict=True)]
+        assert len(precheck.check(words).configs) == 1
+
+
+def test_there_is_one_definition_for_wandb_for_each_sweep_and_hydra_takes_none_of_them() -> None:
+    assert sorted(path.name for path in (ROOT / "sweeps" / "wandb").iterdir()) == [path.name for path in SWEEPS]
+    with pytest.raises(ConfigError, match="sweeps=wandb/lr is not an option") as caught:
+        precheck.check(["-m", "+sweeps=wandb/lr"])
+    assert "wandb" not in str(caught.value).partition("one of")[2]
