@@ -50,8 +50,8 @@ def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str, adapter: s
         ValueError: there is no adapter, or it is of another base model, other layers, ranks or scales. The model is
             unchanged then.
     """
-    folder = _adapter_of(run)
     try:
+        folder = _adapter_of(run)
         task = _task_of(folder, base_fingerprint)
         layers = {name: layer for name, layer in lora_layers(model) if adapter in layer.adapters}
         _check_scales(folder, layers, adapter)
@@ -76,11 +76,8 @@ def factors_fingerprint(run: Path) -> str:
     Raises:
         ValueError: there is no adapter.
     """
-    folder = _adapter_of(run)
     try:
-        if not (folder / CONFIG_FILE).is_file():
-            raise ValueError("there is no adapter; it must be the folder of a finished run, or adapter/ in it")
-        with open_tensors(folder / WEIGHTS_FILE) as file:
+        with open_tensors(_adapter_of(run) / WEIGHTS_FILE) as file:
             factors = sorted(key for key in file.entries if ".lora_" in key)
             return fingerprint_of(tensor_digests((key, file.read(key, torch.float32)) for key in factors))
     except ValueError as error:
@@ -88,13 +85,15 @@ def factors_fingerprint(run: Path) -> str:
 
 
 def _adapter_of(run: Path) -> Path:
-    return run / "adapter" if (run / "adapter").is_dir() else run
+    """The adapter's folder of a run, which may be given itself."""
+    folder = run / "adapter" if (run / "adapter").is_dir() else run
+    if not (folder / CONFIG_FILE).is_file():
+        raise ValueError("there is no adapter; it must be the folder of a finished run, or adapter/ in it")
+    return folder
 
 
 def _task_of(folder: Path, base_fingerprint: str) -> str:
     """The task of an adapter, whose base must be the one of that fingerprint."""
-    if not (folder / CONFIG_FILE).is_file():
-        raise ValueError("there is no adapter; it must be the folder of a finished run, or adapter/ in it")
     facts = read_facts(folder)
     if facts is None or not facts.base_fingerprint:
         raise ValueError("it does not say which base model it belongs to; lightning-lora import-peft finds out")

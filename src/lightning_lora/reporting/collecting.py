@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
+from lightning_lora.reporting.listing import files_below
+from lightning_lora.reporting.record import RunRecord, read_record
 
 _NEEDED = {
     "config": ("lora", "data", "trainer", "seed", "rank", "alpha"),
@@ -35,9 +36,7 @@ def collect(folders: Iterable[Path]) -> Collected:
     """
     found = Collected()
     for folder in folders:
-        for path in sorted(folder.rglob(FILE_NAME)):
-            if any(part.startswith(".") for part in path.relative_to(folder).parts):
-                continue
+        for path in files_below(folder):
             try:
                 found.records[path.parent] = _complete(read_record(path), path)
             except ValueError as error:

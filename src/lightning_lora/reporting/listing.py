@@ -20,12 +20,16 @@ def records_below(folder: Path) -> dict[Path, RunRecord]:
     Raises:
         ValueError: one of them cannot be read.
     """
-    found = sorted(path for path in folder.rglob(FILE_NAME) if not _is_hidden(path.relative_to(folder)))
-    return {path.parent: read_record(path) for path in found}
+    return {path.parent: read_record(path) for path in files_below(folder)}
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def files_below(folder: Path) -> list[Path]:
+    """The records' files in the folder or below it, by their names; hidden folders are left out."""
+    return sorted(
+        path
+        for path in folder.rglob(FILE_NAME)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
 
 
 def method_of(record: RunRecord) -> str:

@@ -59,7 +59,7 @@ class Grid(Sweeper):
         return results
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
-        # Hydra runs this file once more when it looks for plugins, so a class of it is not to be held on to.
+        # Hydra runs that file once more when it looks for plugins, so its class is not to be held on to before.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

@@ -17,14 +17,12 @@ class SweepProgress:
 
     Attributes:
         total: How many there are.
-        parallel: How many run at a time.
         done: Finished, those that were there before included.
         reused: Of these, those that were there before.
         failed: Ended without a result.
     """
 
     total: int
-    parallel: int = 1
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     done: int = 0
     reused: int = 0
