@@ -5,7 +5,7 @@ A kind is a dataclass field whose metadata holds a `Setting`; `check` walks the 
 
 import difflib
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -59,6 +59,14 @@ def shown(value: Any) -> str:
         line = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
     return line if len(line) <= 60 else f"{line[:57]}..."
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their full names, ``{"lora": {"dropout": 0}}`` as ``{"lora.dropout": 0}``."""
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
 
 
 def refusal(key: str, value: Any, setting: Setting) -> ConfigError:

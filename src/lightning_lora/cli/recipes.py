@@ -12,7 +12,7 @@ from rich.table import Table
 from lightning_lora.cli import failure
 from lightning_lora.cli.options import described
 from lightning_lora.cli.parser import CommandParser
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, did_you_mean, flat, shown
 
 PAPER, SCRIPTS = "lora_paper", "lora_scripts"
 _BATCH, _ACCUMULATED = "batch_size", "trainer.accumulate_grad_batches"
@@ -62,7 +62,7 @@ def settings_of(recipe: str) -> dict[str, Any]:
     options = {
         key.removeprefix("override /"): option for entry in plain.pop("defaults") for key, option in entry.items()
     }
-    return options | _flat(plain)
+    return options | flat(plain)
 
 
 def differences(model: str, task: str) -> dict[str, tuple[Any, Any]]:
@@ -123,10 +123,3 @@ def _root() -> Traversable:
 
 def _folders(folder: Traversable) -> list[Traversable]:
     return sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=lambda entry: entry.name)
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

@@ -1,11 +1,10 @@
 """Which settings tell the options of a task apart, and what each option is called."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from lightning_lora.reporting.listing import method_of
 from lightning_lora.reporting.record import RunRecord
-from lightning_lora.settings import shown
+from lightning_lora.settings import flat, shown
 
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
@@ -30,7 +29,7 @@ def settings_of(record: RunRecord, determines_result: Callable[[str], bool]) -> 
     lora = record.config["lora"]
     adapted = lora["method"] == "lora"
     kept: Settings = {LORA: shown(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
-    for key, value in _flat(record.config).items():
+    for key, value in flat(record.config).items():
         if key not in _SAID_OTHERWISE and determines_result(key) and (adapted or not key.startswith(_OF_ADAPTERS_ONLY)):
             kept[key] = shown(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
@@ -76,14 +75,6 @@ def each_at_its_own(axis: str, runs: Sequence[Settings], axes: Sequence[str]) ->
     for run in runs:
         values.setdefault(tuple(run.get(other) for other in others), set()).add(run.get(axis))
     return axis in axes and all(len(found) == 1 for found in values.values())
-
-
-def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of sections by their full names."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= {f"{key}.{inner}": item for inner, item in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
 
 
 def _number(value: Value) -> float:
