@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types contracts slow check clean
+.PHONY: help install demo test lint types contracts slow check theory clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ slow: $(VENV)/.tested  ## Run the tests that build wheels and environments, or d
 	$(BIN)/python -m pytest -m slow
 
 check: lint types contracts test slow  ## All of what CI runs
+
+theory: $(VENV)/.tested  ## Test the claims of the document that the project implements; writes docs/theory.md
+	$(BIN)/python -m experiments.theory.page --run
 
 clean:  ## Remove the environment, caches and runs
 	rm -rf $(VENV) build dist runs multirun .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,1 @@
+"""The document's claims, each an experiment with a verdict."""

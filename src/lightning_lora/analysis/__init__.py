@@ -1,0 +1,1 @@
+"""What an adapter is, mathematically: counts, gradients, spectra, subspaces, dimensions. No Lightning."""
