@@ -110,3 +110,20 @@ def test_in_bf16_it_is_computed_in_fp32_and_rounded_once(p: float) -> None:
     for one, two in zip(narrow, wide, strict=True):
         assert two.grad is not None
         assert torch.equal(one.grad, two.grad.bfloat16())
+
+
+@pytest.mark.parametrize("p", [0.0, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_autocast_changes_nothing_in_it(dtype: torch.dtype, p: float) -> None:
+    found = []
+    for enabled in (False, True):
+        parts = [part.detach().to(dtype).requires_grad_() for part in tokens()]
+        torch.manual_seed(9)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            assert ((torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16) is enabled
+            output, _ = ragged_attention(
+                nn.Module(), *parts, None, ragged=Layout(torch.tensor(LENGTHS)), dropout=p, is_causal=False
+            )
+        output.float().square().sum().backward()
+        found.append([output, *(part.grad for part in parts)])
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))

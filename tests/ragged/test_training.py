@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lightning_lora import RunConfig, RunRecord, read_predictions, run
 from lightning_lora.backbone import load_backbone
-from lightning_lora.config import DataConfig, LoggerConfig, ModelConfig, TrainerConfig
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.tasks import TASKS
 
@@ -73,3 +74,18 @@ def test_a_model_that_needs_padding_is_trained_on_the_same_batches_with_little_o
     for name, value in one.items():
         torch.testing.assert_close(value, two[name], atol=2e-4, rtol=1e-3, msg=name)
     assert not all(torch.equal(value, two[name]) for name, value in one.items()), "the padding was another"
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_it_trains_under_autocast_too(method: str, tmp_path: Path) -> None:
+    record = run(
+        RunConfig(
+            epochs=1,
+            lora=LoraConfig(method=method, roles=["query", "value"] if method == "lora" else []),
+            data=DataConfig(task="toy_sentiment", train_rows=64),
+            trainer=TrainerConfig(accelerator="cpu", precision="bf16-mixed", progress_bar=False, limit_val_batches=2),
+            logger=LoggerConfig(wandb="disabled"),
+        ),
+        tmp_path,
+    )
+    assert record.status == "finished"

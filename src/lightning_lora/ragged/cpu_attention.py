@@ -47,7 +47,9 @@ def cpu_attention(
     """
     biases = [texts.bias(causal, window, query.dtype) for texts in layout.groups]
     seed = draw_seed() if p else 0
-    found: Tensor = _Attention.apply(query, key, value, layout, biases, p, seed, scale)  # type: ignore[no-untyped-call]
+    # Autocast would reach into forward alone, and backward would meet weights of another type.
+    with torch.autocast("cpu", enabled=False):
+        found: Tensor = _Attention.apply(query, key, value, layout, biases, p, seed, scale)  # type: ignore[no-untyped-call]
     return found
 
 

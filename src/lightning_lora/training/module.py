@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Shaped
 from lightning import LightningModule
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
 from lightning_lora.tasks import Task, score
@@ -113,9 +114,8 @@ class LoRAClassifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.model, self.optim, self.new)
-        # One call for all small factors. Lightning refuses to clip gradients that such an optimizer unscales itself.
-        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
-        fused = self.device.type in ("cpu", "cuda") and not scaled
+        # One call for all small factors. Under autocast Lightning refuses to clip the gradients of such an optimizer.
+        fused = self.device.type in ("cpu", "cuda") and not isinstance(self.trainer.precision_plugin, MixedPrecision)
         optimizer = torch.optim.AdamW(groups, lr=self.optim.lr, betas=self.optim.betas, eps=self.optim.eps, fused=fused)
         factor = schedule_factor(
             self.optim.schedule, self.total_steps, warmup_steps(self.total_steps, self.optim.warmup_ratio)
