@@ -57,10 +57,13 @@ def told_how_to_go_on(sweep: Path, jobs: int) -> Iterator[None]:
     Raises:
         SystemExit: status 130 for Ctrl-C between two jobs; within a job the run has its own.
     """
+    stopped = f"{sweep}: stopped. The same command goes on with what is left of its {jobs} jobs."
     try:
         yield
-    except (SystemExit, KeyboardInterrupt) as error:
-        print(f"{sweep}: stopped. The same command goes on with what is left of its {jobs} jobs.", file=sys.stderr)
-        if isinstance(error, KeyboardInterrupt):
-            raise SystemExit(130) from None
+    except KeyboardInterrupt:
+        print(stopped, file=sys.stderr)
+        raise SystemExit(130) from None
+    except SystemExit as error:
+        if isinstance(error.code, int) and error.code > 128:  # 128 and the signal's number
+            print(stopped, file=sys.stderr)
         raise

@@ -1,21 +1,15 @@
 """Hydra's sweep over a grid, which ends with the table of its jobs whether or not all of them did."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from lightning_lora.sweeping.composing import failure_of, folder_of
+from lightning_lora.sweeping.sweeper import OverlaySweeper
 
 
-class Grid(Sweeper):
+class Grid(OverlaySweeper):
     """Every combination of the values, in the order of the command line, the last setting's values fastest.
 
     Hydra's own sweeper raises the first failure after the last job, and says nothing of the rest.
@@ -23,17 +17,7 @@ class Grid(Sweeper):
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         """Keep the settings to vary, by their names, each with its values as on a command line."""
-        self.params = dict(params or {})
-
-    config: DictConfig
-    hydra_context: HydraContext
-    launcher: Launcher
-
-    def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        super().__init__(params)
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Run all jobs, print their table, and end with status 1 if one of them failed.
@@ -62,7 +46,5 @@ class Grid(Sweeper):
         # Hydra runs that file once more when it looks for plugins, so its class is not to be held on to before.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        words = [f"{key}={values}" for key, values in self.params.items()]
-        (jobs,) = BasicSweeper.split_arguments(parser.parse_overrides([*words, *arguments]), None)
+        (jobs,) = BasicSweeper.split_arguments(self.overrides(arguments), None)
         return jobs

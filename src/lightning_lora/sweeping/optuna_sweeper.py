@@ -1,29 +1,25 @@
 """``hydra/sweeper=optuna``: a search in place of a grid, with any of Hydra's launchers."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from lightning_lora.sweeping.identity import determines_result
 from lightning_lora.sweeping.search_settings import SearchSettings
+from lightning_lora.sweeping.sweeper import OverlaySweeper
 
 if TYPE_CHECKING:
     from lightning_lora.sweeping.search import Search
 
 
-class OptunaSweeper(Sweeper):
+class OptunaSweeper(OverlaySweeper):
     """Maximises what the jobs return: the score of the last epoch on the dev set.
 
     A job that fails, or whose score is not finite, is a failed trial, and the search goes on. What the launcher itself
@@ -33,18 +29,7 @@ class OptunaSweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         """Keep what ``hydra.sweeper`` says: the fields of `SearchSettings`."""
         self._settings = SearchSettings(**settings)
-
-    config: DictConfig
-    hydra_context: HydraContext
-    launcher: Launcher
-
-    def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
-        """Make the launcher."""
-        self.config = config
-        self.hydra_context = hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        super().__init__(self._settings.params)
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
         """Search until there are as many trials as asked for, and print what was found.
@@ -87,12 +72,9 @@ class OptunaSweeper(Sweeper):
             returns += done
         return returns
 
-    def _axes(self, arguments: Sequence[str]) -> tuple[dict[str, Override], dict[str, str]]:
+    def _axes(self, arguments: list[str]) -> tuple[dict[str, Override], dict[str, str]]:
         """What is varied, and what is fixed as words, by key; the last word for a key is the one that counts."""
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        of_overlay = [f"{key}={value}" for key, value in (self._settings.params or {}).items()]
-        given = parser.parse_overrides([*of_overlay, *arguments])
-        last = {override.key_or_group: override for override in given}
+        last = {override.key_or_group: override for override in self.overrides(arguments)}
         axes = {override.get_key_element(): override for override in last.values() if override.is_sweep_override()}
         fixed = {key: str(override.input_line) for key, override in last.items() if not override.is_sweep_override()}
         return axes, fixed
