@@ -1,7 +1,6 @@
 """`resume=RUN` on the real command line: stopped by a signal, a run goes on to the result it would have had."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,40 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
+from train_command import EQUAL, WORDS, start, to_the_end
 
 from lightning_lora.cli import precheck, resume
 from lightning_lora.cli.train import main
 from lightning_lora.config import RunConfig
 from lightning_lora.reporting import RunRecord, read_record, write_record
 from lightning_lora.settings import ConfigError
-
-ROOT = Path(__file__).resolve().parents[2]
-WORDS = [
-    "lora.dropout=0.1",
-    "data.train_rows=64",
-    "batch_size=8",
-    "epochs=2",
-    "trainer.checkpoint_every=1",
-    "trainer.limit_val_batches=2",
-    "trainer.accelerator=cpu",
-    "trainer.progress_bar=false",
-    "logger=disabled",
-    "merge.save=false",
-]
-EQUAL = ("job_id", "status", "score", "best_score", "metrics", "parameters", "merge_check")
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
-
-
-def to_the_end(*words: str, cwd: Path) -> tuple[int, str, str]:
-    process = start(*words, cwd=cwd)
-    output, errors = process.communicate()
-    return process.returncode, output, errors
 
 
 def stopped_in_training(number: int, folder: Path, *words: str, cwd: Path) -> tuple[int, str, str]:

@@ -16,7 +16,7 @@ from lightning_lora import RunConfig, run
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, TrainerConfig
 from lightning_lora.reporting import Comparison, PredictionTable, read_record, write_predictions, write_record
 from lightning_lora.reporting.collecting import collect
-from lightning_lora.reporting.comparing import compare
+from lightning_lora.reporting.comparing import base_label, compare
 from lightning_lora.reporting.comparison import TaskComparison
 from lightning_lora.settings import ConfigError
 from lightning_lora.sweeping import determines_result
@@ -93,6 +93,19 @@ def test_what_cannot_be_compared_is_kept_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "d", right[:100], config=config)
     write_run(tmp_path / "e", right, config=config, data={"fingerprint": "x", "rows": {"train": 8, "held_out": ROWS}})
     assert [[run.folder.name for run in task.unfinished] for task in compared(tmp_path).tasks] == [[]] * 5
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("tiny", "tiny"),
+        ("sentence-transformers/all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("/data/models/minilm/model", "…/minilm/model"),
+        ("../models/minilm", "…/models/minilm"),
+    ],
+)
+def test_of_a_folder_the_heading_says_the_end(name: str, label: str) -> None:
+    assert base_label(name) == label
 
 
 def test_a_job_that_is_there_twice_counts_once(tmp_path: Path) -> None:

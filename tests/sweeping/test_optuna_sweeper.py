@@ -1,11 +1,8 @@
 """`hydra/sweeper=optuna` on the real command line: real jobs, some of which diverge, and a search that is killed."""
 
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,11 +12,11 @@ from filelock import FileLock
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from train_command import start, to_the_end
 
 from lightning_lora.reporting import records_below
 from lightning_lora.sweeping.search import JOURNAL
 
-ROOT = Path(__file__).resolve().parents[2]
 WORDS = [
     "data.train_rows=32",
     "trainer.max_steps=2",
@@ -30,20 +27,6 @@ WORDS = [
 ]
 SEARCH = ["-m", "hydra/sweeper=optuna", "hydra.sweeper.sampler=random", "hydra.sweep.dir=found"]
 AXES = ["lr=1e-3,1e30", "lora.dropout=interval(0,0.1)"]
-
-
-def start(*words: str, cwd: Path) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "500"}
-    return subprocess.Popen(
-        command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def to_the_end(*words: str, cwd: Path) -> tuple[int, str, str]:
-    process = start(*words, cwd=cwd)
-    output, errors = process.communicate()
-    return process.returncode, output, errors
 
 
 def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:

@@ -3,40 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from train_command import ENVIRONMENT, EQUAL, ROOT, WORDS, start
 
 from lightning_lora.reporting import read_record, records_below
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = ROOT / "tests" / "fakes" / "slurm"
-WORDS = [
-    "lora.dropout=0.1",
-    "data.train_rows=64",
-    "batch_size=8",
-    "epochs=2",
-    "trainer.checkpoint_every=1",
-    "trainer.limit_val_batches=2",
-    "trainer.accelerator=cpu",
-    "trainer.progress_bar=false",
-    "logger=disabled",
-    "merge.save=false",
-]
 SWEEP = ["-m", "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
-EQUAL = ("job_id", "status", "score", "best_score", "metrics", "parameters", "merge_check")
-
-
-ENVIRONMENT = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
-
-
-def start(*words: str, cwd: Path, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "train.py"), *words]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
 
 
 def with_slurm(place: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
+from pathlib import Path, PurePath
 from statistics import median
 from typing import Any
 
@@ -104,7 +104,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     return TaskComparison(
         task=first.task,
         metric=first.metric,
-        base=str(first.base["name"]),
+        base=base_label(str(first.base["name"])),
         dev_rows=dev_split_of(first)[1],
         axes=axes,
         options=summaries,
@@ -114,6 +114,12 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         unfinished=tuple(unfinished),
         notes=notes_on(summaries, letters, [run.settings for run in once], axes, counted),
     )
+
+
+def base_label(name: str) -> str:
+    """A base model in a heading: a name of the hub as it is, of a longer path the end."""
+    parts = PurePath(name).parts
+    return name if len(parts) < 3 else f"…/{parts[-2]}/{parts[-1]}"
 
 
 def _each_job_once(runs: Sequence[_Run]) -> list[_Run]:
