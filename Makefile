@@ -29,7 +29,7 @@ demo: install  ## Train, merge and report one LoRA run, offline, in about a minu
 	$(BIN)/python train.py lora=qv rank=8
 
 test: $(VENV)/.tested  ## Run the default tests
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 -m 'not slow' --durations=25
 
 lint: $(VENV)/.tested  ## Check style
 	$(BIN)/ruff check .
