@@ -39,7 +39,7 @@ def best_rates() -> dict[tuple[str, str], float]:
     """(task, option) -> the rate with the best score on the held-out rows; of equal ones the smallest."""
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for run in json.loads(RATES.read_text())["runs"]:
-        key, found = (run["task"], run["option"]), (run["score"], -run["lr"])
+        key, found = (run["task"], run["method"]), (run["score"], -run["lr"])
         best[key] = max(found, best.get(key, found))
     return {key: -negative for key, (_, negative) in best.items()}
 

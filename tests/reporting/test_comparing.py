@@ -120,6 +120,16 @@ def test_a_job_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     assert any("9 left out" in note for note in twice.notes)
 
 
+def test_what_merging_changed_is_summed_over_the_runs_that_were_merged(tmp_path: Path) -> None:
+    write_sweep(tmp_path, ACCURACIES)
+    assert not any("Merging" in note for note in the_task(tmp_path).notes)
+    for name, changed in (("qv-0", 2), ("qv-1", 0), ("all-2", 1)):
+        record = read_record(tmp_path / name)
+        check = {"changed_predictions": changed, "rows": 1000, "max_logit_difference": 1e-6}
+        write_record(replace(record, merge_check=check), tmp_path / name)
+    assert "Merging changed 3 of 3,000 predictions." in the_task(tmp_path).notes
+
+
 def test_a_seed_that_an_option_repeats_is_left_out(tmp_path: Path) -> None:
     """Two jobs that differ in rank, which a baseline has not."""
     right = np.arange(ROWS) % 4 > 0

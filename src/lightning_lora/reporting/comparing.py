@@ -100,7 +100,9 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     contrasts, letters = _contrasts(options, covariance, regression=first.metric in ("pearson", "spearman"))
     left_out = [run.option for run in unfinished]
     summaries = tuple(_summary(option, reference, covariance, axes, left_out.count(option.label)) for option in options)
-    counted = Counted(len(runs) - len(once), repeated)
+    checks = [run.record.merge_check for run in once if run.record.merge_check]
+    merged, changed = (sum(check[count] for check in checks) for count in ("rows", "changed_predictions"))
+    counted = Counted(len(runs) - len(once), repeated, merged, changed)
     return TaskComparison(
         task=first.task,
         metric=first.metric,

@@ -16,15 +16,20 @@ MANY_OPTIONS = 10
 
 @dataclass(frozen=True)
 class Counted:
-    """Runs that are left out.
+    """What was counted over a task's runs.
 
     Attributes:
-        repeated_jobs: Of a job that is there already.
-        repeated_seeds: Of an option that has this seed already, by a job that differs in nothing that is told apart.
+        repeated_jobs: Runs that are left out, of a job that is there already.
+        repeated_seeds: Runs that are left out, of an option that has this seed already, by a job that differs in
+            nothing that is told apart.
+        merged: Predictions of adapted models that were compared with those of the merged ones.
+        changed_by_merging: Those of them that were others.
     """
 
     repeated_jobs: int
     repeated_seeds: int
+    merged: int
+    changed_by_merging: int
 
 
 def notes_on(
@@ -41,7 +46,7 @@ def notes_on(
         groups: Their letters.
         runs: Settings of all runs.
         axes: The settings that vary.
-        counted: Runs that are left out.
+        counted: Runs that are left out, and what merging did.
     """
     notes = [*_on_seeds(options), *_on_choosing(options)]
     if "" in groups.values():
@@ -52,6 +57,8 @@ def notes_on(
         notes.append(f"Jobs that were there more than once count once: {counted.repeated_jobs} left out.")
     if counted.repeated_seeds:
         notes.append(f"Runs that repeat a seed of their option are left out: {counted.repeated_seeds}.")
+    if counted.merged:
+        notes.append(f"Merging changed {counted.changed_by_merging:,} of {counted.merged:,} predictions.")
     return tuple(notes)
 
 

@@ -1,0 +1,67 @@
+"""What the records below some folders say, without predictions: the facts that are kept beside an experiment's README.
+
+    python -m experiments.facts multirun/<sweep> --out experiments/<question>/results.json
+
+The tables come from the runs themselves: `lightning-lora report multirun/<sweep>`.
+"""
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from lightning_lora import RunRecord
+from lightning_lora.reporting import method_of, records_below
+
+
+def facts(record: RunRecord) -> dict[str, Any]:
+    """What was run, and what came of it. The rank is that of the setting, None without adapters."""
+    adapted = record.config["lora"]["method"] == "lora"
+    return {
+        "job_id": record.job_id,
+        "task": record.task,
+        "method": method_of(record),
+        "rank": record.config["rank"] if adapted else None,
+        "alpha": record.config["alpha"] if adapted else None,
+        "scaling": record.config["lora"]["scaling"] if adapted else None,
+        "same_parameters_as": record.config["lora"].get("same_parameters_as"),
+        "lr": record.config["lr"],
+        "seed": record.config["seed"],
+        "epochs": record.config["epochs"],
+        "batch_size": record.config["batch_size"],
+        "precision": record.precision,
+        "metric": record.metric,
+        "score": record.score,
+        "best_score": record.best_score,
+        "metrics": record.metrics,
+        "trainable_percent": record.parameters["trainable_percent"],
+        "adapter_parameters": record.parameters["adapter"],
+        "fit_seconds": record.seconds["fit"],
+        "total_seconds": record.seconds["total"],
+        "merge_check": record.merge_check,
+        "rows": record.data["rows"],
+        "data": record.data["fingerprint"],
+        "base": record.base["fingerprint"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="+", help="folders with runs somewhere below them")
+    parser.add_argument("--out", type=Path, required=True, help="where the facts go, as JSON")
+    options = parser.parse_args()
+    records = [record for folder in options.folder for record in records_below(folder).values()]
+    finished = [record for record in records if record.status == "finished"]
+    if not finished:
+        parser.error("there is no finished run")
+    machine = f"{platform.machine()}, {os.cpu_count()} cores; device of the runs: {finished[0].device}"
+    runs = sorted(map(facts, finished), key=lambda run: (run["task"], run["method"], run["lr"], run["seed"]))
+    content = {"machine": machine, "versions": finished[0].versions, "runs": runs}
+    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    print(f"{options.out}: {len(finished)} runs; {len(records) - len(finished)} did not finish and are left out")
+
+
+if __name__ == "__main__":
+    main()
