@@ -72,7 +72,8 @@ def test_a_run_that_sigterm_stopped_goes_on_to_the_same_result(place: Path, whol
 
 def test_ctrl_c_ends_a_sweep_and_its_job_goes_on_alone(place: Path, whole: dict[str, object]) -> None:
     sweep = place / "sweep"
-    words = ["-m", "seed=0,1", *WORDS, "hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
+    words = ["-m", "seed=0,1", *WORDS, "logger.wandb=offline"]
+    words += ["hydra.sweep.dir=sweep", "hydra.sweep.subdir=${hydra.job.num}"]
     status, _, errors = stopped_in_training(signal.SIGINT, sweep / "0", *words, cwd=place)
     assert (status, errors) == (130, "sweep: stopped. The same command goes on with what is left of its 2 jobs.\n")
     assert read_record(sweep / "0").status == "interrupted"
@@ -84,6 +85,9 @@ def test_ctrl_c_ends_a_sweep_and_its_job_goes_on_alone(place: Path, whole: dict[
         **whole,
         "metrics.jsonl": rows(place / "whole"),
     }
+    in_wandb = [folder.name.rpartition("-")[2] for folder in (sweep / "0" / "wandb").glob("offline-run-*")]
+    assert len(in_wandb) == 2, "one for each start"
+    assert len(set(in_wandb)) == 1, "under the same id"
 
 
 def test_a_second_process_on_a_runs_folder_is_refused_and_the_first_goes_on(tmp_path: Path) -> None:
