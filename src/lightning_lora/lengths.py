@@ -1,22 +1,53 @@
-"""Which neighbours are of like length, and so are padded together."""
+"""Which neighbours are padded together: in the groups that cost the least to compute."""
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-LIKE_LENGTHS = 0.7
-"""A text is padded with longer neighbours where it has more than this share of the longest one's tokens.
+import numpy as np
 
-Less gives fewer and emptier groups, more gives many small ones; 0.6 to 0.8 take the same time on two cores.
+
+@dataclass(frozen=True)
+class PaddingCost:
+    """The cost of n texts padded to w tokens: ``group + n · w · (token + w)``, in units of a pair of tokens.
+
+    Attributes:
+        group: Of computing one group more, however small.
+        token: Of a token, for what is done once for each, padding included.
+    """
+
+    group: float
+    token: float
+
+
+ATTENTION = PaddingCost(group=2000.0, token=20.0)
+"""Where attention alone is padded. Tried on all-MiniLM-L6-v2's, one thread of an AMD EPYC, real lengths of five tasks:
+500 to 2,000 for a group and 0 to 40 for a token take the same time within a tenth.
 """
+WHOLE_MODEL = PaddingCost(group=26_000.0, token=800.0)
+"""Where the whole model runs on padded batches: fitted to an MPNet of that size, forward and backward, there too."""
 
 
-def like_lengths(lengths: Sequence[int]) -> list[slice]:
-    """Consecutive texts to pad together, the whole sequence covered; fewest where the lengths are sorted."""
-    bounds: list[int] = []
-    longest = shortest = 0
-    for number, length in enumerate(lengths):
-        longest, shortest = max(longest, length), min(shortest, length)
-        if not bounds or shortest <= LIKE_LENGTHS * longest:
-            bounds.append(number)
-            longest = shortest = length
-    return [slice(start, stop) for start, stop in itertools.pairwise([*bounds, len(lengths)])]
+def cheapest_groups(lengths: Sequence[int], cost: PaddingCost) -> list[slice]:
+    """Consecutive texts to pad together, the whole sequence covered, at the least sum of costs.
+
+    Best where the lengths are sorted. Dynamic programming over the last group's start: O(n²), vectorised, a
+    millisecond for 100 texts.
+
+    Args:
+        lengths: Tokens of each text.
+        cost: Of a group.
+    """
+    tokens = np.asarray(lengths, dtype=np.float64)
+    least = np.zeros(len(tokens) + 1)
+    start = np.zeros(len(tokens) + 1, dtype=np.int64)
+    for stop in range(1, len(tokens) + 1):
+        widest = np.maximum.accumulate(tokens[stop - 1 :: -1])[::-1]  # of a group that begins at each text before
+        texts = np.arange(stop, 0, -1)
+        total = least[:stop] + cost.group + texts * widest * (cost.token + widest)
+        start[stop] = total.argmin()
+        least[stop] = total[start[stop]]
+    bounds = [len(tokens)]
+    while bounds[-1] > 0:
+        bounds.append(int(start[bounds[-1]]))
+    return [slice(one, two) for one, two in itertools.pairwise(reversed(bounds))]

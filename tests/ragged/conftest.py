@@ -6,6 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from lightning_lora.lengths import PaddingCost
+
+
+@pytest.fixture(autouse=True)
+def _tiny_texts_in_several_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At what groups really cost, the texts of these tests would all be in one."""
+    monkeypatch.setattr("lightning_lora.ragged.layout.ATTENTION", PaddingCost(group=20.0, token=0.0))
+
+
 TINY_ENCODER = Path(__file__).resolve().parents[2] / "src" / "lightning_lora" / "tiny_encoder"
 
 

@@ -119,13 +119,15 @@ def test_lengths_that_cannot_be_are_refused(lengths: list[int], said: str) -> No
 
 
 def test_the_padded_views_and_back() -> None:
-    layout = Layout(torch.tensor([2, 1, 3, 3]))
-    values = torch.arange(9.0)[:, None]
+    layout = Layout(torch.tensor([5, 5, 1, 6, 6]))
+    values = torch.arange(23.0)[:, None]
     views = [texts.padded(values)[..., 0].tolist() for texts in layout.groups]
-    assert views == [[[0, 1]], [[2]], [[3, 4, 5], [6, 7, 8]]], "neighbours of like length share a view"
+    five, six = list(range(5)), list(range(6))
+    expected = [[five, [5 + place for place in five]], [[10]], [[11 + place for place in six], list(range(17, 23))]]
+    assert views == expected, "neighbours of like length share a view"
     back = torch.cat([texts.unpadded(texts.padded(values)) for texts in layout.groups])
     assert torch.equal(back, values)
     (together,) = Layout(torch.tensor([4, 3])).groups
     assert together.padded(values)[..., 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 0]]
-    assert layout.positions.tolist() == [0, 1, 0, 0, 1, 2, 0, 1, 2]
-    assert (layout.starts.tolist(), layout.ends.tolist()) == ([0, 2, 3, 6], [1, 2, 5, 8])
+    assert layout.positions.tolist() == [*five, *five, 0, *six, *six]
+    assert (layout.starts.tolist(), layout.ends.tolist()) == ([0, 5, 10, 11, 17], [4, 9, 10, 16, 22])

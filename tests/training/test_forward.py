@@ -7,6 +7,7 @@ from tiny_models import PAD, TINY, VOCABULARY
 from torch import Tensor
 
 from lightning_lora.data.collation import Collator, InGroups
+from lightning_lora.lengths import PaddingCost
 from lightning_lora.lora import adapter_parameters
 from lightning_lora.ragged import runs_ragged
 from lightning_lora.training.forward import batch_logits
@@ -36,7 +37,7 @@ def test_padding_among_like_lengths_changes_no_logit_and_no_gradient(architectur
     model = adapted(architecture)
     padding = Collator({"input_ids": PAD}, left=False, attention_mask=True)
     texts = rows()
-    whole, grouped = padding(texts), InGroups(padding)(texts)
+    whole, grouped = padding(texts), InGroups(padding, PaddingCost(group=30.0, token=0.0))(texts)
     assert [len(group["input_ids"]) for group in grouped["groups"]] == [3, 1, 2]
     factors = [parameter for _, parameter in adapter_parameters(model)]
     expected, found = batch_logits(model, whole), batch_logits(model, grouped)

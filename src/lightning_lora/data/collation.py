@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_lora.data.encoding import TokenizerError
 from lightning_lora.data.tokens import Row
-from lightning_lora.lengths import like_lengths
+from lightning_lora.lengths import WHOLE_MODEL, PaddingCost, cheapest_groups
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,16 @@ class InGroups:
     are those of all groups, one after another.
     """
 
-    def __init__(self, collator: Collator) -> None:
-        self._collator = collator
+    def __init__(self, collator: Collator, cost: PaddingCost = WHOLE_MODEL) -> None:
+        """Keep what pads a group, and what a group costs."""
+        self._collator, self._cost = collator, cost
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         rows = longest_first(rows)
         whole = [name for name, value in rows[0].items() if value.ndim == 0]
         tokens = [{name: value for name, value in row.items() if name not in whole} for row in rows]
-        groups = [self._collator(tokens[part]) for part in like_lengths([len(row["input_ids"]) for row in rows])]
+        parts = cheapest_groups([len(row["input_ids"]) for row in rows], self._cost)
+        groups = [self._collator(tokens[part]) for part in parts]
         return {"groups": groups} | {name: torch.stack([row[name] for row in rows]) for name in whole}
 
 

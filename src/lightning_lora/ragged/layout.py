@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lightning_lora.lengths import like_lengths
+from lightning_lora.lengths import ATTENTION, cheapest_groups
 
 
 class Texts:
@@ -149,7 +149,7 @@ class Layout:
     def groups(self) -> tuple[Texts, ...]:
         """Neighbours of like length, whose padded views together hold all texts; on a GPU all texts are in one."""
         on_cpu = self.lengths.device.type == "cpu"
-        parts = like_lengths(self._counts) if on_cpu else [slice(0, len(self._counts))]
+        parts = cheapest_groups(self._counts, ATTENTION) if on_cpu else [slice(0, len(self._counts))]
         groups, start = [], 0
         for part in parts:
             counts = self._counts[part]
