@@ -33,9 +33,13 @@ def plain(parts: list[Tensor], factors: Tensor, causal: bool) -> Tensor:
     return torch.cat(outputs)[None]
 
 
+@pytest.mark.parametrize("narrow", [1, 16], ids=["torch's softmax", "our softmax"])
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("p", [0.0, 0.4])
-def test_it_is_the_plain_formula_with_the_same_dropout(p: float, causal: bool) -> None:
+def test_it_is_the_plain_formula_with_the_same_dropout(
+    p: float, causal: bool, narrow: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightning_lora.ragged.cpu_attention.NARROW", narrow)
     ours, theirs = tokens(), tokens()
     torch.manual_seed(9)
     found, _ = ragged_attention(
