@@ -218,6 +218,7 @@ def plot(data: dict[str, Any]) -> Figure:
             axes.set_xscale("log", base=2)
             axes.set_yscale("log")
             axes.set_xticks(PLOT_RANKS, [str(rank) for rank in PLOT_RANKS])
+            axes.yaxis.set_major_formatter("{x:g}")
             axes.set_xlabel("rank")
         panels[0].set_ylabel("adapter parameters, % of the checkpoint's")
         panels[1].legend(frameon=False, fontsize=8, loc="lower right")
