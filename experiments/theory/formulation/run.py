@@ -1,4 +1,4 @@
-"""Sections 1.1, 1.2, 5.1, 6.1, 6.2 and the code of 9: adapted against merged, merging and back, switching, what trains."""
+"""Sections 1.1, 1.2, 5.1, 6.1, 6.2 and the code of 9: adapted and merged, there and back, switching, what trains."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from experiments.theory.finding import Finding, carry_out
 from lightning_lora.analysis import forward_rounding_bound
 from lightning_lora.inject import count_parameters, eject, inject_adapter, merge, select, swap_merged, unmerge
 from lightning_lora.lora import LoRALinear, LoraSpec, Routing, lora_layers
-from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, styled
+from lightning_lora.reporting.plots.style import SERIES, new_figure, styled
 from lightning_lora.targets import ARCHITECTURES, ROLE_SETS, Role
 
 OUT, IN = 320, 256
@@ -21,6 +21,8 @@ RANKS = (1, 2, 4, 8, 16, 32, 64)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CYCLES = (1, 3, 10, 30, 100, 300, 1000)
 DEMO_WIDTH = 512
+# The roles of a feed-forward with or without a gate.
+REQUIRED = ("query", "key", "value", "output", "up", "down")
 
 
 def trained_layer(rank: int, dtype: torch.dtype, factors: torch.dtype) -> LoRALinear:
@@ -217,15 +219,17 @@ def of_the_formula(data: dict[str, Any]) -> list[Finding]:
             "W0 x + (α/r) B A x is (W0 + (α/r) B A) x.",
             "As stated, up to rounding; which of the two is computed decides about the last digits.",
             "holds" if within else "false",
-            f"In fp64 the two differ by at most {max(one['relative'] for one in forward):.1e} of the largest output, "
-            f"and by {largest['of_bound']:.4f} of the bound that rounding allows, at every rank from {forward[0]['rank']} "
-            f"to {forward[-1]['rank']}.",
+            f"In fp64, at ranks from {forward[0]['rank']} to {forward[-1]['rank']}, the two differ by at most "
+            f"{max(one['relative'] for one in forward):.1e} of the largest output, and nowhere by more than "
+            f"{largest['of_bound']:.4f} of the bound that holds for rounding alone.",
         ),
     ]
 
 
 def of_the_roles(roles: dict[str, Any]) -> Finding:
     none = [name for name, found in roles.items() if not found["by_the_documents_names"]]
+    complete = [name for name, found in roles.items() if all(found["counts"][role] for role in REQUIRED)]
+    assert roles["opt"]["by_the_documents_names"] == 2 * 3
     return Finding(
         "5.1",
         "the projections of a block",
@@ -234,7 +238,7 @@ def of_the_roles(roles: dict[str, Any]) -> Finding:
         "The roles are those; the names are another for most architectures, several roles may share one weight, and "
         "blocks may share their weights.",
         "holds with conditions",
-        f"Every role has its layers in {len(roles)} of {len(roles)} architectures, as models of two blocks (T5: two of "
+        f"Every role has its layers in {len(complete)} of {len(roles)} architectures, as models of two blocks (T5: two of "
         f"the encoder and two of the decoder, with cross-attention). The document's four names fall on no Linear layer "
         f"of {len(none)} of them: {', '.join(none)}; on OPT the output is missed.\n\n{table_of_roles(roles)}",
     )
@@ -263,7 +267,7 @@ def of_merging(data: dict[str, Any]) -> list[Finding]:
     )
     at_8 = next(one for one in switching if one["rank"] == 8)
     sizes = "; ".join(
-        f"r = {one['rank']}: {one['factor_bytes'] / 1e6:.2f} MB, {one['delta_bytes'] / one['factor_bytes']:.0f} times less"
+        f"r = {one['rank']}: {one['factor_bytes'] / 1e6:.2f} MB ({one['delta_bytes'] / one['factor_bytes']:.0f} times less)"
         for one in switching
     )
     return [
@@ -271,8 +275,8 @@ def of_merging(data: dict[str, Any]) -> list[Finding]:
             "6.1",
             "merging and taking it back",
             "A merged weight costs nothing at inference, and the adapter can be taken out again to put in another.",
-            "The merged layer is a plain layer again. Taking the adapter out by subtracting ΔW does not give W0, because "
-            "the sum was rounded; keeping W0 does.",
+            "The merged layer is a plain layer again. Taking the adapter out by subtracting ΔW does not give W0, "
+            "because the sum was rounded; keeping W0 does.",
             "holds with conditions",
             f"Operations of one forward at rank 8: base {operations['base']:,}, adapted {operations['adapted']:,}, "
             f"merged {operations['merged']:,}. Weights that differ after one merge and subtraction: {changed}; in the "
@@ -284,9 +288,9 @@ def of_merging(data: dict[str, Any]) -> list[Finding]:
             "To switch tasks one swaps ΔW, which is small.",
             "A and B are small. ΔW is as large as the weights it is added to.",
             "false",
-            f"RoBERTa-base, query and value, fp32: all ΔW take {at_8['delta_bytes'] / 1e6:.1f} MB at every rank; A and B "
-            f"take, at {sizes}. Swapping two merged adapters {CYCLES[-1]:,} times, each made anew of W0, A and B, leaves "
-            "the merged and the base weights as they were, bit for bit.",
+            f"RoBERTa-base, query and value, fp32: all ΔW take {at_8['delta_bytes'] / 1e6:.1f} MB at every rank; A "
+            f"and B take {sizes}. Swapping two merged adapters {CYCLES[-1]:,} times, each made anew of W0, A and "
+            "B, leaves the merged and the base weights as they were, bit for bit.",
         ),
     ]
 
@@ -297,8 +301,8 @@ def of_the_code(demo: dict[str, Any]) -> Finding:
         "9",
         "what the code trains",
         "Only the low-rank factors train.",
-        "Everything but them has to be frozen. The document's code freezes the weights of the layers that it wraps, and "
-        "so the rest of the model trains in full.",
+        "Everything but them has to be frozen. The document's code freezes the weights of the layers that it wraps, "
+        "and so the rest of the model trains in full.",
         "holds" if document["trainable"] == ours["trainable"] else "false",
         f"Six projections {DEMO_WIDTH} wide, query and value adapted at rank 16: {document['trainable']:,} of "
         f"{document['total']:,} parameters train where the wrapped layers alone are frozen "
@@ -317,19 +321,18 @@ def plot(data: dict[str, Any]) -> Figure:
         left.set_title("merged against adapted, fp64")
         left.set_xscale("log", base=2)
         left.set_xticks(RANKS, [str(rank) for rank in RANKS])
-        left.set_ylim(bottom=0)
+        left.set_ylim(0, 1.15 * max(one["relative"] for one in forward) / epsilon)
         left.set_xlabel("rank")
         left.set_ylabel("largest difference / largest output\n(units of 2.2e-16)")
         for (name, found), colour, marker in zip(data["drift"].items(), SERIES, "os^", strict=False):
-            percents = [100 * share for share in found["changed"]]
-            right.plot(CYCLES, percents, color=colour, marker=marker, label=f"adding and subtracting, {name}")
-        right.axhline(0, color=MUTED, linestyle="--", label="keeping W0, every type")
-        right.set_title("weights that merging and unmerging changes")
+            right.plot(CYCLES, found["errors"], color=colour, marker=marker, label=name)
+        right.set_title("W0 after adding and subtracting ΔW; by keeping W0, 0")
         right.set_xscale("log")
+        right.set_yscale("log")
         right.xaxis.set_major_formatter("{x:g}")
+        right.yaxis.set_major_formatter("{x:.0e}")
         right.set_xlabel("cycles, two adapters in turn")
-        right.set_ylabel("weights that differ, %")
-        right.set_ylim(-4, 100)
+        right.set_ylabel("error / norm of ΔW")
         right.legend(frameon=False, fontsize=8)
     return figure
 
