@@ -238,9 +238,9 @@ def of_the_roles(roles: dict[str, Any]) -> Finding:
         "The roles are those; the names are another for most architectures, several roles may share one weight, and "
         "blocks may share their weights.",
         "holds with conditions",
-        f"Every role has its layers in {len(complete)} of {len(roles)} architectures, as models of two blocks (T5: two of "
-        f"the encoder and two of the decoder, with cross-attention). The document's four names fall on no Linear layer "
-        f"of {len(none)} of them: {', '.join(none)}; on OPT the output is missed.\n\n{table_of_roles(roles)}",
+        f"Every role has its layers in {len(complete)} of {len(roles)} architectures, as models of two blocks (T5: two "
+        "of the encoder and two of the decoder, with cross-attention). The document's four names fall on no Linear "
+        f"layer of {len(none)} of them: {', '.join(none)}; on OPT the output is missed.\n\n{table_of_roles(roles)}",
     )
 
 
@@ -266,8 +266,9 @@ def of_merging(data: dict[str, Any]) -> list[Finding]:
         f"{name} {100 * found['changed'][-1]:.1f} % and {found['errors'][-1]:.1e}" for name, found in drift.items()
     )
     at_8 = next(one for one in switching if one["rank"] == 8)
-    sizes = "; ".join(
-        f"r = {one['rank']}: {one['factor_bytes'] / 1e6:.2f} MB ({one['delta_bytes'] / one['factor_bytes']:.0f} times less)"
+    sizes = ", ".join(
+        f"{one['factor_bytes'] / 1e6:.2f} MB at r = {one['rank']} (a factor of "
+        f"{one['delta_bytes'] / one['factor_bytes']:.0f})"
         for one in switching
     )
     return [
@@ -326,7 +327,7 @@ def plot(data: dict[str, Any]) -> Figure:
         left.set_ylabel("largest difference / largest output\n(units of 2.2e-16)")
         for (name, found), colour, marker in zip(data["drift"].items(), SERIES, "os^", strict=False):
             right.plot(CYCLES, found["errors"], color=colour, marker=marker, label=name)
-        right.set_title("W0 after adding and subtracting ΔW; by keeping W0, 0")
+        right.set_title("W0 after adding ΔW and subtracting it")
         right.set_xscale("log")
         right.set_yscale("log")
         right.xaxis.set_major_formatter("{x:g}")

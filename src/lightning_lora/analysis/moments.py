@@ -30,7 +30,8 @@ class Moments:
 
         ``Var(x²) = variance² · (kurtosis − 1)``, and the mean of many is normal, so it is meant for thousands.
         """
-        half = stats.norm.ppf((1 + confidence) / 2) * self.variance * math.sqrt((self.kurtosis - 1) / count)
+        quantile = float(stats.norm.ppf((1 + confidence) / 2))
+        half = quantile * self.variance * math.sqrt((self.kurtosis - 1) / count)
         return self.variance - half, self.variance + half
 
 
