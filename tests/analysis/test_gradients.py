@@ -82,6 +82,24 @@ def test_the_first_step_in_delta_is_that_of_torchs_adam() -> None:
     torch.testing.assert_close(delta.weight(), adam_first_step(G, A, SPECS[0].scale, 0.01), rtol=1e-12, atol=atol)
 
 
+@pytest.mark.parametrize("lr", [1e-6, 1e-5, 1e-4])
+def test_after_one_step_the_gradient_of_a_is_in_proportion_to_the_learning_rate(lr: float) -> None:
+    """So its variance is O(lr²); the document says O(1)."""
+    layer, x, y = layer_with(SPECS[0], trained=False), torch.randn(ROWS, IN).double(), torch.randn(ROWS, OUT).double()
+    delta, scale = layer.adapters["default"], SPECS[0].scale
+    A = delta.A.detach().clone()
+    loss_of(layer, x, y).backward()
+    G = weight_gradient((layer(x) - y).detach(), x)
+    torch.optim.SGD(layer.adapters.parameters(), lr=lr).step()
+    layer.zero_grad()
+    loss_of(layer, x, y).backward()
+    first_order = -lr * scale**2 * A @ G.T @ G
+    # The weight has moved by lr s² G AᵀA, and so G by that times xᵀx; norms of products are at most products of norms.
+    moved = lr * scale**2 * float(G.norm() * A.norm() ** 2 * (x.T @ x).norm())
+    assert float((delta.A.grad - first_order).norm()) <= lr * scale**2 * float((A @ G.T).norm()) * moved
+    assert float(delta.A.grad.norm()) < 2 * float(first_order.norm()), "the control: the bound says something"
+
+
 def drawn(initialisation: str, rank: int, width: int, count: int) -> list[Tensor]:
     factors = []
     for _ in range(count):

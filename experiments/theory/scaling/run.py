@@ -169,8 +169,9 @@ def of_the_rule(data: dict[str, Any]) -> Finding:
         "why the scale is α/r",
         "With the rank B A grows, and dividing by r keeps its size; usually α = 2 r.",
         "With independent factors B A grows as √r, so α/√r keeps its size and α/r shrinks it (rsLoRA, arXiv "
-        "2312.03732); so it is with Adam's first step from Kaiming's initialisation, where B depends on A (3.2). α = 2 r "
-        "makes the scale 2 at every rank, which divides by nothing. Hu et al. (section 4.1) hold α constant in r.",
+        "2312.03732); so it is with Adam's first step from Kaiming's initialisation, where B depends on A (3.2). "
+        "α = 2 r makes the scale 2 at every rank, which divides by nothing. Hu et al. (section 4.1) hold α constant in "
+        "r.",
         "holds" if shrunk < INDEPENDENT else "false",
         f"Factors of variance 1, {DRAWS:,} independent draws for each rank, each within its 99.9 % bounds:\n\n"
         + "\n".join(lines),
