@@ -255,8 +255,8 @@ def plot(data: dict[str, Any]) -> Figure:
         left.set_xticks(RANKS, [str(rank) for rank in RANKS])
         left.set_xlabel("rank")
         left.set_ylabel("standard deviation of A")
-        left.set_ylim(0.005, 4)
-        left.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(0, 0.3))
+        left.set_ylim(0.005, 40)
+        left.legend(frameon=False, fontsize=8, loc="upper right")
         right.plot(RATES, [one["derived"] for one in data["by_rate"]], color=MUTED, linewidth=1.1, label="derived")
         measured = [one["after"] for one in data["by_rate"]]
         right.plot(RATES, measured, color=SERIES[0], linestyle="", marker="o", label="measured")
