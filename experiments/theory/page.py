@@ -60,8 +60,8 @@ def order(section: str) -> tuple[float, str]:
         return float("inf"), section
 
 
-def section_text(finding: dict[str, Any], folder: Path, facts: dict[str, Any]) -> str:
-    """One claim on the page."""
+def section_text(finding: dict[str, Any], folder: Path, facts: dict[str, Any], with_plot: bool) -> str:
+    """One claim on the page; the plot of its experiment stands at the first of them."""
     beside = f"../{folder.relative_to(ROOT)}"
     lines = [
         f"## {finding['section']} {finding['title']}",
@@ -69,7 +69,7 @@ def section_text(finding: dict[str, Any], folder: Path, facts: dict[str, Any]) -
         f"**Verdict: {finding['verdict']}.** {finding['holds_as']}",
         finding["measured"],
     ]
-    if (folder / PLOT).exists():
+    if with_plot and (folder / PLOT).exists():
         lines.append(f"![{finding['title']}]({beside}/{PLOT})")
     lines.append(f"`{facts['command']}` ({facts['seconds']:.0f} s; [{folder.name}]({beside}/README.md))")
     return "\n\n".join(lines)
@@ -84,7 +84,11 @@ def page() -> str:
     found.sort(key=lambda item: order(item[0]["section"]))
     table = ["| section | claim about | verdict |", "|---|---|---|"]
     table += [f"| {finding['section']} | {finding['title']} | {finding['verdict']} |" for finding, _, _ in found]
-    return "\n".join([INTRODUCTION, *table, "", "\n\n".join(section_text(*item) for item in found), ""])
+    texts, shown = [], set()
+    for finding, folder, facts in found:
+        texts.append(section_text(finding, folder, facts, with_plot=folder not in shown))
+        shown.add(folder)
+    return "\n".join([INTRODUCTION, *table, "", "\n\n".join(texts), ""])
 
 
 def main() -> None:
