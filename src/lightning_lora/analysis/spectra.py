@@ -168,6 +168,21 @@ def spectra(model: nn.Module, adapter: str = "default") -> list[Spectrum]:
     return [spectrum for name, layer in carriers for spectrum in _spectra_of(model, name, layer, adapter)]
 
 
+def proposed_ranks(found: Sequence[Spectrum], share: float = ENERGY) -> dict[str, int]:
+    """The rank at which each layer keeps a share of its energy, by its full name; at least 1.
+
+    The parts of a fused layer have one rank: that of the part which needs most. Every layer keeps at least the share,
+    so that all of them together do: the error of a truncation is at most ``sqrt(1 − share)`` of ``||ΔW||_F``.
+
+    Raises:
+        ValueError: the share is not in (0, 1].
+    """
+    ranks: dict[str, int] = {}
+    for spectrum in found:
+        ranks[spectrum.module] = max(spectrum.energy_rank(share), ranks.get(spectrum.module, 1))
+    return ranks
+
+
 def _spectra_of(model: nn.Module, name: str, layer: LoRALayer, adapter: str) -> list[Spectrum]:
     delta = layer.adapters[adapter]
     assert isinstance(delta, LowRankDelta)
