@@ -93,7 +93,9 @@ def restore_adapter(folder: Path) -> AdaptedBase:
         return AdaptedBase(trained.backbone, read_facts(folder), trained.backbone.new_parameters, trained)
     config, facts = read_peft_config(folder), read_facts(folder)
     if facts is None or config.base is None:
-        raise ValueError(f"{folder}: it does not say what its base and labels are; import it: lightning-lora import-peft")
+        raise ValueError(
+            f"{folder}: it does not say what its base and labels are; import it: lightning-lora import-peft"
+        )
     task = custom_task(text_columns=("text",), labels=facts.labels, name=facts.task or "imported")
     backbone = load_backbone(config.base, task, config.revision)
     loaded = load_peft_folder(backbone.model, folder, new=backbone.new_parameters)

@@ -216,5 +216,5 @@ def _place(model: nn.Module, name: str, layout: OutputLayout) -> tuple[int | Non
 def _norms(weight: Float[Tensor, "out in"], layout: OutputLayout) -> list[float]:
     """``||W0||_F`` of each adapted part."""
     precise = torch.promote_types(weight.dtype, torch.float32)
-    parts = weight.unflatten(0, (layout.groups, layout.parts, -1))
+    parts = weight.reshape(layout.groups, layout.parts, -1, weight.shape[1])
     return [float(torch.linalg.vector_norm(parts[:, part], dtype=precise)) for part in layout.adapted]
