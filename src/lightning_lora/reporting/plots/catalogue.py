@@ -134,7 +134,7 @@ PLOTS = (
         name="rank_use",
         title="Directions in use",
         caption="How many directions the update of each layer uses: the entropy rank of ΔW at the end of training, "
-        "mean over the seeds; the darker, the larger its share of the rank. A layer at 1 would do with a lower rank.",
+        "mean over the seeds; the darker, the larger its share of the rank. At 1, one direction does everything.",
         description="A grid of numbers for the best option that trains adapters: across the roles, up the blocks. "
         "lightning-lora spectrum prints the numbers of a run.",
         says_something=lambda task: bool(rank_use.with_rank_use(task)),
