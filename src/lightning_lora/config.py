@@ -127,7 +127,7 @@ class TrainerConfig:
 
 @dataclass(kw_only=True)
 class LoggerConfig:
-    """Weights & Biases; the run's own record is written whatever stands here."""
+    """Weights & Biases, and what is logged; the run's own record is written whatever stands here."""
 
     wandb: str = settings.one_of("auto", WANDB_MODES, "auto is online where you are logged in, else offline")
     project: str = settings.text(
@@ -139,6 +139,7 @@ class LoggerConfig:
     group: str | None = settings.text(None, "W&B group", "at most 128 characters", lambda value: len(value) <= 128)
     name: str | None = settings.text(None, "W&B run name", "at most 128 characters", lambda value: len(value) <= 128)
     tags: list[str] = settings.texts([], "W&B tags")
+    spectrum: bool = settings.flag(True, "log how many directions each adapter uses, with every dev score")
 
     def __post_init__(self) -> None:
         settings.check(self, "logger.")

@@ -1,15 +1,17 @@
-"""From a finished run's folder to its model, ready to be used."""
+"""From a finished run's folder, or an adapter's, to its model, ready to be used."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from lightning_lora.adapters_io import load_peft_folder
+from lightning_lora.adapters_io import AdapterFacts, load_peft_folder, read_facts, read_peft_config
+from lightning_lora.adapters_io.peft_folder import CONFIG_FILE
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import run_config_of
 from lightning_lora.reporting import RunRecord, read_record
-from lightning_lora.tasks import Task
+from lightning_lora.reporting.record import FILE_NAME as RECORD
+from lightning_lora.tasks import Task, custom_task
 
 
 @dataclass(frozen=True)
@@ -56,3 +58,46 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
         load_peft_folder(backbone.model, run_folder / "adapter", new=backbone.new_parameters, force=force)
     backbone.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     return Trained(record, task, backbone, config.data.max_length)
+
+
+@dataclass(frozen=True)
+class AdaptedBase:
+    """An adapter on its base model.
+
+    Attributes:
+        backbone: The adapted model with the adapter, "default", active; on the GPU where there is one.
+        facts: What the adapter's folder says of task and base, where it does.
+        parameters: Names of the model's own parameters that came with the adapter (head, biases).
+        trained: The run that the adapter is of; None of one that was imported, which has no record.
+    """
+
+    backbone: Backbone
+    facts: AdapterFacts | None
+    parameters: tuple[str, ...]
+    trained: Trained | None
+
+
+def restore_adapter(folder: Path) -> AdaptedBase:
+    """Load an adapter onto its base model.
+
+    Args:
+        folder: A run's folder, the ``adapter`` in it, or a folder that `conversion` made of another tool's adapter.
+
+    Raises:
+        ValueError: there is no adapter, it does not say what its base is, or the base is another one.
+    """
+    of_a_run = folder.name == "adapter" and (folder.parent / RECORD).is_file()
+    if of_a_run or not (folder / CONFIG_FILE).is_file():
+        folder = folder if folder.name == "adapter" else folder / "adapter"
+        trained = restore(folder)
+        return AdaptedBase(trained.backbone, read_facts(folder), trained.backbone.new_parameters, trained)
+    config, facts = read_peft_config(folder), read_facts(folder)
+    if facts is None or config.base is None:
+        raise ValueError(
+            f"{folder}: it does not say what its base and labels are; import it: lightning-lora import-peft"
+        )
+    task = custom_task(text_columns=("text",), labels=facts.labels, name=facts.task or "imported")
+    backbone = load_backbone(config.base, task, config.revision)
+    loaded = load_peft_folder(backbone.model, folder, new=backbone.new_parameters)
+    backbone.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    return AdaptedBase(backbone, facts, loaded.parameters, None)

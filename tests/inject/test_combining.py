@@ -226,3 +226,40 @@ def test_adapters_with_heads_of_their_own_need_a_choice() -> None:
     merge(model, "a")
     with pytest.raises(RuntimeError, match="adapter 'a' is merged; call unmerge"):
         compress_adapter(model, "b", 1, "small")
+
+
+def test_each_layer_can_have_a_rank_of_its_own() -> None:
+    model = two_adapters("bert", ranks=(4, 1))
+    names = list(delta_weights(model, "one"))
+    ranks = {name: 1 + number % 4 for number, name in enumerate(names)}
+    report = compress_adapter(model, "one", ranks, "cut")
+    assert {layer.name: layer.rank for layer in report.layers} == ranks
+    before, after = delta_weights(model, "one"), delta_weights(model, "cut")
+    for layer in report.layers:
+        U, S, Vh = torch.linalg.svd(before[layer.name], full_matrices=False)
+        rank = ranks[layer.name]
+        torch.testing.assert_close(after[layer.name], (U[:, :rank] * S[:rank]) @ Vh[:rank], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"nowhere": 1}, "the mapping of ranks names, and no adapter has, nowhere"),
+        (
+            {"bert.encoder.layer.0.attention.self.query": None},
+            "the mapping of ranks says nothing of bert.encoder.layer.0",
+        ),
+        ({"bert.encoder.layer.1.output.dense": 0}, "bert.encoder.layer.1.output.dense: rank=0 must lie in 1 to 4"),
+        ({"bert.encoder.layer.1.output.dense": 5}, "bert.encoder.layer.1.output.dense: rank=5 must lie in 1 to 4"),
+    ],
+)
+def test_a_mapping_of_ranks_that_does_not_fit_changes_nothing(changed: dict[str, int | None], message: str) -> None:
+    model = two_adapters("bert", ranks=(4, 1))
+    ranks = {
+        name: rank
+        for name, rank in (dict.fromkeys(delta_weights(model, "one"), 2) | changed).items()
+        if rank is not None
+    }
+    with pytest.raises(ValueError, match=message):
+        compress_adapter(model, "one", ranks, "cut")
+    assert adapter_names(model) == ["one", "two"]

@@ -100,3 +100,10 @@ def test_a_record_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(OSError, match="file"):
         JsonlLogger(tmp_path / "file" / "metrics.jsonl").log_metrics({"a": 1.0}, 1)
+
+
+def test_a_table_is_one_row_in_which_every_number_is_json(tmp_path: Path) -> None:
+    logger = JsonlLogger(tmp_path / "metrics.jsonl")
+    logger.log_table("layers", [{"name": "a", "ratio": float("nan"), "values": [1.5, float("inf")]}], step=3, epoch=0)
+    expected = {"step": 3, "epoch": 0, "layers": [{"name": "a", "ratio": None, "values": [1.5, None]}]}
+    assert rows_of(logger.path) == [expected]

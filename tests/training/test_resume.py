@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_lora.training import AtomicCheckpointIO, JsonlLogger, LoRAClassifier, OptimSettings, optimizer_steps
 from lightning_lora.training.callbacks import (
     AdapterCheckpoint,
+    AdapterSpectrum,
     BatchSeed,
     DevScoreStopping,
     MergeAtEnd,
@@ -96,6 +97,7 @@ def train(
         TrainableParameters({"total": 1}),
         TrainingLog(),
         *stopping,
+        AdapterSpectrum(),
         merge,
         recorder,
         AdapterCheckpoint(folder / "checkpoints", every=1),

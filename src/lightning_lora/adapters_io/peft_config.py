@@ -58,6 +58,8 @@ class PeftConfig:
         saved_modules: Ends of the names of modules that are saved whole.
         bias: Which biases were trained: "none", "all" or "lora_only".
         task_type: PEFT's name for the kind of task.
+        base: Hub id or folder of the base model; None where it is not told.
+        revision: The base's revision on the hub.
     """
 
     rank: int
@@ -73,6 +75,8 @@ class PeftConfig:
     saved_modules: tuple[str, ...]
     bias: str
     task_type: str | None
+    base: str | None
+    revision: str | None
 
     def spec(self, layer: str) -> LoraSpec:
         """The settings of one layer, by its full name."""
@@ -143,7 +147,11 @@ def _checked(raw: dict[str, Any]) -> PeftConfig:
     bias = raw.get("bias", "none")
     if bias not in BIASES:
         raise ValueError(f"bias={shown(bias)} must be one of {', '.join(BIASES)}")
-    blocks, task_type = raw.get("layers_to_transform"), raw.get("task_type")
+    blocks = raw.get("layers_to_transform")
+    told = {
+        key: value if isinstance(value := raw.get(key), str) else None
+        for key in ("task_type", "base_model_name_or_path", "revision")
+    }
     if isinstance(raw.get("target_modules"), str) and blocks is not None:
         raise ValueError("layers_to_transform needs target_modules to be a list of names")
     return PeftConfig(
@@ -159,7 +167,9 @@ def _checked(raw: dict[str, Any]) -> PeftConfig:
         block_lists=_listed(raw, "layers_pattern"),
         saved_modules=_listed(raw, "modules_to_save"),
         bias=bias,
-        task_type=task_type if isinstance(task_type, str) else None,
+        task_type=told["task_type"],
+        base=told["base_model_name_or_path"],
+        revision=told["revision"],
     )
 
 

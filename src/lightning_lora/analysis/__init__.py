@@ -17,3 +17,10 @@ from lightning_lora.analysis.moments import initial_moments as initial_moments
 from lightning_lora.analysis.moments import output_variance as output_variance
 from lightning_lora.analysis.moments import product_moments as product_moments
 from lightning_lora.analysis.rounding import forward_rounding_bound as forward_rounding_bound
+from lightning_lora.analysis.spectra import ENERGY as ENERGY
+from lightning_lora.analysis.spectra import Spectrum as Spectrum
+from lightning_lora.analysis.spectra import energy_rank as energy_rank
+from lightning_lora.analysis.spectra import entropy_rank as entropy_rank
+from lightning_lora.analysis.spectra import proposed_ranks as proposed_ranks
+from lightning_lora.analysis.spectra import spectra as spectra
+from lightning_lora.analysis.spectra import stable_rank as stable_rank

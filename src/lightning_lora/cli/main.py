@@ -3,7 +3,19 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from lightning_lora.cli import adapters, evaluate, failure, inspect, list_runs, merge, predict, recipes, report, train
+from lightning_lora.cli import (
+    adapters,
+    evaluate,
+    failure,
+    inspect,
+    list_runs,
+    merge,
+    predict,
+    recipes,
+    report,
+    spectrum,
+    train,
+)
 from lightning_lora.settings import ConfigError, did_you_mean, shown
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
@@ -12,6 +24,7 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "predict": (predict.main, "predict with a trained run, row by row"),
     "evaluate": (evaluate.main, "score a trained run on labelled data"),
     "merge": (merge.main, "merge a run's adapter into its base model, for plain transformers"),
+    "spectrum": (spectrum.main, "how many directions an adapter uses, layer by layer; cut it to those"),
     "list": (list_runs.main, "list the runs below a folder"),
     "report": (report.main, "compare the runs below one or several folders"),
     "recipes": (recipes.main, "list the published settings that come with the package, or compare their sources"),

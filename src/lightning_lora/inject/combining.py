@@ -1,4 +1,4 @@
-"""A new adapter made of others: their weighted sum, or one of them at a lower rank, with the error it costs."""
+"""A new adapter made of others: their weighted sum, or one of them at lower ranks, with the error it costs."""
 
 import copy
 import functools
@@ -64,7 +64,7 @@ def combine_adapters(
     name: str,
     *,
     method: str = "svd",
-    rank: int | None = None,
+    rank: int | Mapping[str, int] | None = None,
     head: str | None = None,
 ) -> CombinationReport:
     """Add an adapter whose ``ΔW`` is, or is near to, the weighted sum of other adapters' ``ΔW``.
@@ -78,7 +78,8 @@ def combine_adapters(
         name: Name of the new adapter.
         method: "svd": the nearest of rank ``rank``. "concatenation": the sum itself, at the sum of the ranks.
             "linear": sums of factors, at the rank they have, as PEFT's; see `lora.combination.linear`.
-        rank: Rank of the result, for "svd" and only there. A layer whose ranks sum to less gets that sum.
+        rank: Rank of the result, for "svd" and only there: one for every layer, of which a layer whose ranks sum to
+            less gets that sum; or a mapping that gives each layer, by its full name, its own.
         head: The adapter whose head the new one has too; needed where several adapters have heads of their own.
 
     Raises:
@@ -91,21 +92,21 @@ def combine_adapters(
     heads = _heads(model, weights, head)
     terms = {path: _terms(path, layer, weights) for path, layer in lora_layers(model)}
     terms = {path: parts for path, parts in terms.items() if parts}
-    _check_rank(terms, method, rank)
-    factors = {path: [METHODS[method](part, rank) for part in parts] for path, parts in terms.items()}
+    ranks = _ranks(terms, method, rank)
+    factors = {path: [METHODS[method](part, ranks[path]) for part in parts] for path, parts in terms.items()}
     report = [_add(path, layer, name, weights, terms[path], factors[path]) for path, layer in _carriers(model, terms)]
     for routed, own in heads:
         routed.adapters[name] = copy.deepcopy(own).requires_grad_(False)
     return CombinationReport(method, tuple(report))
 
 
-def compress_adapter(model: nn.Module, adapter: str, rank: int, name: str) -> CombinationReport:
-    """Add an adapter that is ``adapter`` at a lower rank, the nearest there is, with the same head.
+def compress_adapter(model: nn.Module, adapter: str, rank: int | Mapping[str, int], name: str) -> CombinationReport:
+    """Add an adapter that is ``adapter`` at lower ranks, the nearest there is, with the same head.
 
     Args:
         model: A model with injected adapters, none merged.
         adapter: The adapter to compress; it stays as it is.
-        rank: The new rank.
+        rank: The new rank, or each layer's by its full name.
         name: Name of the new adapter.
 
     Raises:
@@ -152,23 +153,38 @@ def _terms(path: str, layer: LoRALayer, weights: Mapping[str, float]) -> list[li
     for adapter, delta in deltas.items():
         assert isinstance(delta, LowRankDelta)
         layouts.add(delta.layout)
-        count = len(delta.layout.adapted)
-        scale = weights[adapter] * delta.scale
-        pairs = zip(delta.A.chunk(count), delta.B.chunk(count), strict=True)
-        parts.append([Term(scale, A, B) for A, B in pairs])
+        parts.append([Term(weights[adapter] * delta.scale, A, B) for A, B in delta.parts()])
     if len(layouts) > 1:
         raise ValueError(f"{path}: the adapters adapt different parts of this fused layer, so they cannot be combined")
     return [list(part) for part in zip(*parts, strict=True)]
 
 
-def _check_rank(terms: Mapping[str, list[list[Term]]], method: str, rank: int | None) -> None:
+def _ranks(
+    terms: Mapping[str, list[list[Term]]], method: str, rank: int | Mapping[str, int] | None
+) -> Mapping[str, int | None]:
+    """The rank of each layer's new term; None where the method has no choice."""
     if method != "svd":
         if rank is not None:
             raise ValueError(f"rank={rank} has no effect with method={method!r}; its rank follows from the adapters'")
-        return
-    most = max(sum(len(term.A) for term in parts[0]) for parts in terms.values())
+        return dict.fromkeys(terms)
+    sums = {path: sum(len(term.A) for term in parts[0]) for path, parts in terms.items()}
+    if isinstance(rank, Mapping):
+        _check_ranks(rank, sums)
+        return rank
+    most = max(sums.values())
     if rank is None or not 1 <= rank <= most:
         raise ValueError(f"rank={rank}: method='svd' needs a rank from 1 to {most}, the sum of the adapters' ranks")
+    return dict.fromkeys(terms, rank)
+
+
+def _check_ranks(ranks: Mapping[str, int], sums: Mapping[str, int]) -> None:
+    """Raise ValueError where a mapping does not give each of these layers a rank that it can have."""
+    if different := sorted(set(sums).symmetric_difference(ranks)):
+        where = "says nothing of" if different[0] in sums else "names, and no adapter has,"
+        raise ValueError(f"the mapping of ranks {where} {different[0]}")
+    for path, rank in ranks.items():
+        if not 1 <= rank <= sums[path]:
+            raise ValueError(f"{path}: rank={rank} must lie in 1 to {sums[path]}, the sum of the adapters' ranks there")
 
 
 def _carriers(model: nn.Module, terms: Mapping[str, list[list[Term]]]) -> list[tuple[str, LoRALayer]]:
@@ -192,9 +208,7 @@ def _add(
         delta.A.copy_(torch.cat([part.A for part in factors]))
         delta.B.copy_(torch.cat([part.B for part in factors]))
     delta.requires_grad_(False)
-    stored = [
-        Term(delta.scale, A, B) for A, B in zip(delta.A.chunk(len(terms)), delta.B.chunk(len(terms)), strict=True)
-    ]
+    stored = [Term(delta.scale, A, B) for A, B in delta.parts()]
     values = [singular_values(part) for part in terms]
     return CombinedLayer(
         path,

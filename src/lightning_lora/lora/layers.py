@@ -63,9 +63,13 @@ class LowRankDelta(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the factors anew, part by part, from torch's global generator."""
-        parts = len(self.layout.adapted)
-        for A, B in zip(self.A.data.chunk(parts), self.B.data.chunk(parts), strict=True):
+        for A, B in self.parts():
             INITIALISATIONS[self.spec.initialisation](A, B)
+
+    def parts(self) -> list[tuple[Float[Tensor, "rank in"], Float[Tensor, "width rank"]]]:
+        """A and B of each adapted part, in the layout's order: views without gradient."""
+        count = len(self.layout.adapted)
+        return list(zip(self.A.detach().chunk(count), self.B.detach().chunk(count), strict=True))
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """``scale · B A dropout(x)``; see `functional.low_rank_term`."""

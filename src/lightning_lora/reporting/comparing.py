@@ -21,6 +21,7 @@ from lightning_lora.reporting.comparison import (
 from lightning_lora.reporting.inference import Runs
 from lightning_lora.reporting.notes import Counted, notes_on
 from lightning_lora.reporting.options import LORA, Settings, axes_of, label_of, settings_of
+from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import Floats, example_covariance
 from lightning_lora.reporting.scored import Scored, dev_split_of, most_common_examples, read_curve, read_scored
@@ -243,6 +244,7 @@ def _summary(
         curves=tuple(curve for curve in curves if curve is not None),
         unfinished=unfinished,
         over_examples=inference.mean_over_examples(option.of_chance, covariance),
+        rank_use=mean_over_runs([read_rank_use(run.folder) for run in option.runs]),
     )
 
 

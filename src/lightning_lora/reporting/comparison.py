@@ -26,6 +26,25 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class RankUse:
+    """How much of its rank an adapter uses in one layer and role, at the end of training.
+
+    Attributes:
+        module: Full name of the layer.
+        block: Number of its block; None where that is not known.
+        role: Its part in the block, or the end of its name.
+        rank: The adapter's there.
+        entropy_rank: Of ΔW, see `lightning_lora.analysis`; the mean where several runs are meant.
+    """
+
+    module: str
+    block: int | None
+    role: str
+    rank: int
+    entropy_rank: float
+
+
+@dataclass(frozen=True)
 class OptionSummary:
     """One option over its seeds. Scores are fractions, of the last epoch unless said otherwise.
 
@@ -48,6 +67,7 @@ class OptionSummary:
         curves: One for each seed that has a log.
         unfinished: How many further runs of this option did not finish.
         over_examples: The mean with a 95 % interval for these very runs on other examples.
+        rank_use: Of each layer and role, the mean over the seeds that logged it; empty where none did.
     """
 
     label: str
@@ -67,6 +87,7 @@ class OptionSummary:
     curves: tuple[Curve, ...]
     unfinished: int = 0
     over_examples: Interval | None = None
+    rank_use: tuple[RankUse, ...] = ()
 
 
 @dataclass(frozen=True)

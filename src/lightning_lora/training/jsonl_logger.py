@@ -4,7 +4,7 @@ import json
 import math
 import os
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +62,23 @@ class JsonlLogger(Logger):
             CannotWriteError: the file cannot be written. It is the record, so training does not go on without it.
         """
         epoch = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
-        values = {name: _finite(value) for name, value in metrics.items() if name != "epoch"}
+        values = {name: _finite(float(value)) for name, value in metrics.items() if name != "epoch"}
         self._append({"step": step, **epoch, **values})
+
+    @rank_zero_only
+    def log_table(self, name: str, rows: Sequence[Mapping[str, Any]], *, step: int, epoch: int) -> None:
+        """Append one row that holds a whole table, of a kind that other loggers have no place for.
+
+        Args:
+            name: What stands in front of the table.
+            rows: Plain values.
+            step: Of the optimizer, as in `log_metrics`.
+            epoch: In which it was.
+
+        Raises:
+            CannotWriteError: as `log_metrics`.
+        """
+        self._append({"step": step, "epoch": epoch, name: _finite(list(rows))})
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -83,6 +98,10 @@ class JsonlLogger(Logger):
                 file.write((json.dumps(row, default=str) + "\n").encode())
 
 
-def _finite(value: float) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _finite(value: Any) -> Any:
+    """The value, with null for every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

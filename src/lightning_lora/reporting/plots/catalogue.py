@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
-from lightning_lora.reporting.plots import runs, scores, sweeps
+from lightning_lora.reporting.plots import rank_use, runs, scores, sweeps
 from lightning_lora.reporting.plots.style import rendered, styled
 
 
@@ -129,6 +129,19 @@ PLOTS = (
         most=scores.MOST_OPTIONS,
         figure=runs.cost,
         by_the_clock=True,
+    ),
+    Plot(
+        name="rank_use",
+        title="Directions in use",
+        caption="How many directions the update of each layer uses: the entropy rank of ΔW at the end of training, "
+        "mean over the seeds; the darker, the larger its share of the rank. At 1, one direction does everything.",
+        description="A grid of numbers for the best option that trains adapters: across the roles, up the blocks. "
+        "lightning-lora spectrum prints the numbers of a run.",
+        says_something=lambda task: bool(rank_use.with_rank_use(task)),
+        parts=rank_use.with_rank_use,
+        part="options with adapters",
+        most=1,
+        figure=rank_use.rank_use,
     ),
 )
 

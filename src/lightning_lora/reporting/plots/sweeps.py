@@ -5,16 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lightning_lora.reporting.comparison import OptionSummary, TaskComparison
+from lightning_lora.reporting.plots.cells import draw_cell, name_cells
 from lightning_lora.reporting.plots.scores import draw_interval, estimate_of, limits_of
-from lightning_lora.reporting.plots.style import INK, MUTED, PAPER, SERIES, new_figure, new_panels, shorten
+from lightning_lora.reporting.plots.style import INK, MUTED, SERIES, new_figure, new_panels, shorten
 
 MOST_MAPS = 12
 MOST_LINES = 40
@@ -104,23 +103,11 @@ def _cells(
     ends: tuple[float, float],
 ) -> None:
     """One cell for each option, the darker the better."""
-    colours = matplotlib.colormaps["cividis_r"]
     for option in options:
         x, y = alphas.index(float(option.settings["alpha"] or 0)), ranks.index(float(option.settings["rank"] or 0))
         share = (option.mean.value - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
-        colour = colours(share)
-        axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor=PAPER, linewidth=1.5))
-        light = sum(colour[:3]) > 1.4
-        text: dict[str, Any] = {"color": "#000000" if light else "#ffffff", "horizontalalignment": "center"}
-        axes.text(x, y, f"{100 * option.mean.value:.1f}", verticalalignment="bottom", fontsize=9, **text)
-        axes.text(x, y, f"n = {len(option.seeds)}", verticalalignment="top", fontsize=7.5, **text)
-    axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
-    axes.set_yticks(range(len(ranks)), [f"{rank:g}" for rank in ranks])
-    axes.set_xlim(-0.5, len(alphas) - 0.5)
-    axes.set_ylim(-0.5, len(ranks) - 0.5)
-    axes.grid(visible=False)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+        draw_cell(axes, x, y, share, f"{100 * option.mean.value:.1f}", f"n = {len(option.seeds)}")
+    name_cells(axes, [f"{alpha:g}" for alpha in alphas], [f"{rank:g}" for rank in ranks])
 
 
 def _lines_together(shown: Sequence[Slice], task: TaskComparison) -> Figure:

@@ -6,6 +6,7 @@ from pathlib import Path
 from lightning import Callback
 
 from lightning_lora.training.callbacks.adapter_checkpoint import AdapterCheckpoint as AdapterCheckpoint
+from lightning_lora.training.callbacks.adapter_spectrum import AdapterSpectrum as AdapterSpectrum
 from lightning_lora.training.callbacks.batch_seed import BatchSeed as BatchSeed
 from lightning_lora.training.callbacks.early_stopping import DevScoreStopping as DevScoreStopping
 from lightning_lora.training.callbacks.finite_guard import FiniteGuard as FiniteGuard
@@ -27,6 +28,7 @@ def callbacks_for(
     totals: Mapping[str, int | float],
     checkpoint_every: int | None,
     early_stopping_patience: int | None,
+    spectrum: bool,
     progress_bar: bool,
 ) -> list[Callback]:
     """What every run has; merging is not among them, since baselines have nothing to merge.
@@ -37,6 +39,7 @@ def callbacks_for(
         totals: Parameter counts to log, as `ParameterTotals.as_dict()` gives them.
         checkpoint_every: Steps from one checkpoint to the next; None for one after each epoch's last step.
         early_stopping_patience: Dev passes without a better score before stopping; None never stops.
+        spectrum: Whether to log the adapters' singular values.
         progress_bar: Whether to show progress on a terminal.
     """
     callbacks: list[Callback] = [
@@ -48,6 +51,8 @@ def callbacks_for(
     ]
     if early_stopping_patience is not None:
         callbacks.append(DevScoreStopping(early_stopping_patience))
+    if spectrum:
+        callbacks.append(AdapterSpectrum())
     if progress_bar:
         callbacks.append(TerminalProgress())
     return callbacks
