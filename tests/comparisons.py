@@ -122,7 +122,7 @@ def rank_and_alpha() -> TaskComparison:
 def rank_use(
     blocks: int, ranks: tuple[int, ...] = (8,), roles: tuple[str, ...] = ("query", "value")
 ) -> tuple[RankUse, ...]:
-    """Directions in use: one more in each block, half of one more in each role; the ranks in turn from block to block."""
+    """Directions in use: one more in each block, half of one more in each role; the ranks take turns."""
     return tuple(
         RankUse(f"encoder.layer.{block}.{role}", block, role, ranks[block % len(ranks)], 1 + block + number / 2)
         for block in range(blocks)
