@@ -1,6 +1,7 @@
 """Comparisons made up for the tests of what is drawn and written of them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from lightning_lora.reporting.comparison import (
     Curve,
     Interval,
     OptionSummary,
+    RankUse,
     TaskComparison,
     Unfinished,
 )
@@ -114,6 +116,24 @@ def rank_and_alpha() -> TaskComparison:
         option({"lora": lora, "rank": rank, "alpha": alpha, "lr": lr},
                0.66 + 0.015 * np.log2(rank) + 0.002 * alpha + (0.01 if lora == "all" else 0.0) + 10 * lr)
         for lora, rank, alpha, lr in product(("qv", "all"), (2, 8), (8, 32), (2e-4, 4e-4))
+    ])  # fmt: skip
+
+
+def rank_use(
+    blocks: int, ranks: tuple[int, ...] = (8,), roles: tuple[str, ...] = ("query", "value")
+) -> tuple[RankUse, ...]:
+    """Directions in use: one more in each block, half of one more in each role; the ranks take turns."""
+    return tuple(
+        RankUse(f"encoder.layer.{block}.{role}", block, role, ranks[block % len(ranks)], 1 + block + number / 2)
+        for block in range(blocks)
+        for number, role in enumerate(roles)
+    )
+
+
+def with_rank_use(*found: tuple[RankUse, ...]) -> TaskComparison:
+    """An option for each table, by falling quality."""
+    return task_of([
+        replace(option({"lora": "qv", "rank": 2**n}, 0.8 - n / 50), rank_use=one) for n, one in enumerate(found)
     ])  # fmt: skip
 
 

@@ -94,7 +94,7 @@ def restore_adapter(folder: Path) -> AdaptedBase:
     config, facts = read_peft_config(folder), read_facts(folder)
     if facts is None or config.base is None:
         raise ValueError(
-            f"{folder}: it does not say what its base and labels are; import it: lightning-lora import-peft"
+            f"{folder}: it does not say what its base and labels are; lightning-lora import-peft finds out"
         )
     task = custom_task(text_columns=("text",), labels=facts.labels, name=facts.task or "imported")
     backbone = load_backbone(config.base, task, config.revision)

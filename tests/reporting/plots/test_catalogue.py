@@ -9,7 +9,18 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
-from comparisons import layer_choice, learning_rates, many, option, rank_and_alpha, sweep, task_of, two_options
+from comparisons import (
+    layer_choice,
+    learning_rates,
+    many,
+    option,
+    rank_and_alpha,
+    rank_use,
+    sweep,
+    task_of,
+    two_options,
+    with_rank_use,
+)
 from PIL import Image
 
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
@@ -46,7 +57,12 @@ def test_a_plot_appears_where_its_axes_vary(task: TaskComparison, expected: set[
 @pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_a_plot_is_the_same_to_the_byte_whatever_the_user_set(plot: Plot, kind: Literal["svg", "png"]) -> None:
-    task = {"learning_rate": learning_rates, "rank_by_alpha": rank_and_alpha}.get(plot.name, two_options)()
+    made = {
+        "learning_rate": learning_rates,
+        "rank_by_alpha": rank_and_alpha,
+        "rank_use": lambda: with_rank_use(rank_use(2), rank_use(3)),
+    }
+    task = made.get(plot.name, two_options)()
     first = rendered(plot.draw(task), kind)
     with matplotlib.rc_context({"font.size": 30.0, "axes.grid": False, "svg.fonttype": "path", "svg.hashsalt": "x"}):
         again = rendered(plot.draw(task), kind)
