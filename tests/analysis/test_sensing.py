@@ -20,9 +20,10 @@ def test_a_measurement_of_completion_is_an_entry() -> None:
 
 
 def test_one_step_is_autograds() -> None:
-    E, y, A, B = drawn(2, 7, 5, 4, seed=1), drawn(2, 7, seed=2), drawn(2, 3, 4, seed=3), drawn(2, 5, 3, seed=4)
+    E, y = drawn(2, 7, 5, 4, seed=1), drawn(2, 7, seed=2)
+    A, B = drawn(2, 3, 6, 4, seed=3), drawn(2, 3, 5, 6, seed=4)
     A_leaf, B_leaf = A.clone().requires_grad_(), B.clone().requires_grad_()
-    loss = 0.5 * (torch.einsum("pmij,pij->pm", E, B_leaf @ A_leaf) - y).square().sum()
+    loss = 0.5 * (torch.einsum("pmij,psij->psm", E, B_leaf @ A_leaf) - y[:, None]).square().sum()
     loss.backward()  # type: ignore[no-untyped-call]
     expected = (B - 0.01 * B_leaf.grad) @ (A - 0.01 * A_leaf.grad)
     torch.testing.assert_close(descend(E, y, A, B, lr=0.01, steps=1).product, expected, rtol=1e-12, atol=1e-12)
@@ -31,10 +32,10 @@ def test_one_step_is_autograds() -> None:
 def test_it_ends_when_every_problem_is_solved() -> None:
     X = torch.stack([drawn(4, 1, seed=seed) @ drawn(1, 4, seed=seed + 1) for seed in (0, 10)])
     E = completion_measurements(torch.ones(4, 4, dtype=torch.bool)).expand(2, -1, -1, -1)
-    found = descend(E, X.flatten(1), drawn(2, 1, 4) * 0.1, drawn(2, 4, 1, seed=1) * 0.1, lr=0.02, steps=20_000)
+    found = descend(E, X.flatten(1), 0.1 * drawn(2, 1, 1, 4), 0.1 * drawn(2, 1, 4, 1, seed=1), lr=0.02, steps=20_000)
     assert float(found.residual.max()) < 1e-6
     assert found.steps < 20_000
-    torch.testing.assert_close(found.product, X, rtol=0, atol=1e-6 * float(X.flatten(1).norm(dim=1).max()))
+    torch.testing.assert_close(found.product[:, 0], X, rtol=0, atol=1e-6 * float(X.flatten(1).norm(dim=1).max()))
 
 
 def test_small_balanced_factors_find_the_least_nuclear_norm_and_loras_start_does_not() -> None:
@@ -45,10 +46,10 @@ def test_small_balanced_factors_find_the_least_nuclear_norm_and_loras_start_does
     """
     E = torch.diag(torch.tensor([1.0, 2.0], dtype=torch.float64))[None, None]
     y = torch.tensor([[2.0]], dtype=torch.float64)
-    eye = torch.eye(2, dtype=torch.float64)[None]
+    eye = torch.eye(2, dtype=torch.float64)[None, None]
     small = descend(E, y, 1e-6 * eye, 1e-6 * eye, lr=0.01, steps=20_000)
     lora = descend(E, y, 10 * eye, 0 * eye, lr=1e-4, steps=20_000)
-    norms = [float(torch.linalg.matrix_norm(found.product[0], ord="nuc")) for found in (small, lora)]
+    norms = [float(torch.linalg.matrix_norm(found.product[0, 0], ord="nuc")) for found in (small, lora)]
     assert norms[0] == pytest.approx(1, abs=1e-3)
     assert norms[1] == pytest.approx(1.2, abs=0.01)
 

@@ -25,21 +25,21 @@ class Descent:
     """Where gradient descent on factors ended.
 
     Attributes:
-        product: ``B A`` of every problem.
-        residual: ``||y − E(B A)|| / ||y||`` of every problem.
+        product: ``B A``, of every problem from every start.
+        residual: ``||y − E(B A)|| / ||y||``.
         steps: Steps taken, the same for all.
     """
 
-    product: Float[Tensor, "problems rows columns"]
-    residual: Float[Tensor, " problems"]
+    product: Float[Tensor, "problems starts rows columns"]
+    residual: Float[Tensor, "problems starts"]
     steps: int
 
 
 def descend(
     measurements: Float[Tensor, "problems count rows columns"],
     y: Float[Tensor, "problems count"],
-    A: Float[Tensor, "problems rank columns"],
-    B: Float[Tensor, "problems rows rank"],
+    A: Float[Tensor, "problems starts rank columns"],
+    B: Float[Tensor, "problems starts rows rank"],
     *,
     lr: float,
     steps: int,
@@ -57,18 +57,18 @@ def descend(
         steps: At most so many.
         tolerance: Of ``||y − E(B A)|| / ||y||``; looked at every 100 steps.
     """
-    E = measurements.flatten(2)
-    norm = torch.linalg.vector_norm(y, dim=1)
-    A, B = A.clone(), B.clone()
+    E, sides = measurements.flatten(2), measurements.shape[2:]
+    norm = torch.linalg.vector_norm(y, dim=1)[:, None]
     for step in range(steps + 1):
         product = B @ A
-        error = (E @ product.flatten(1)[..., None])[..., 0] - y
+        error = product.flatten(2) @ E.mT - y[:, None]
         if step % 100 == 0 or step == steps:
-            residual = torch.linalg.vector_norm(error, dim=1) / norm
-            if step == steps or bool((residual < tolerance).all()):
+            residual = torch.linalg.vector_norm(error, dim=2) / norm
+            if bool((residual < tolerance).all()):
                 break
-        G = (error[:, None] @ E).unflatten(-1, product.shape[1:])[:, 0]
-        A, B = A - lr * B.mT @ G, B - lr * G @ A.mT
+        if step < steps:
+            G = (error @ E).reshape(*error.shape[:2], *sides)
+            A, B = A - lr * B.mT @ G, B - lr * G @ A.mT
     return Descent(product, residual, step)
 
 

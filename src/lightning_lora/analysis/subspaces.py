@@ -16,8 +16,8 @@ def right_directions(matrix: Float[Tensor, "rows in"], count: int | None = None)
     Those of A alone are what the paper compares. Those of ``ΔW = s B A`` span the same space where B has full column
     rank, and differ in order and in every part of the space.
     """
-    _, _, Vh = torch.linalg.svd(matrix.double(), full_matrices=False)
-    return Vh[:count].T
+    directions: Tensor = torch.linalg.svd(matrix.double(), full_matrices=False).Vh[:count].T
+    return directions
 
 
 def similarities(
@@ -68,7 +68,8 @@ def seen_along(matrix: Float[Tensor, "out in"], directions_of: Float[Tensor, "ou
     and for M's own directions ``sqrt(Σ_{k≤rank} σ_k²)``.
     """
     U, _, Vh = torch.linalg.svd(directions_of.double(), full_matrices=False)
-    return torch.linalg.matrix_norm(U[:, :rank].T @ matrix.double() @ Vh[:rank].T)
+    seen: Tensor = torch.linalg.matrix_norm(U[:, :rank].T @ matrix.double() @ Vh[:rank].T)
+    return seen
 
 
 def amplification(delta: Float[Tensor, "out in"], weight: Float[Tensor, "out in"], rank: int) -> float:
