@@ -1,0 +1,252 @@
+"""Section 7.2 and the LoRA paper's section 7: which directions updates share, and what of W they make larger."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from experiments.theory.finding import Finding, carry_out
+from experiments.theory.trained import Update, adapter_updates, train
+from lightning_lora.analysis import amplification, random_similarity, seen_along, similarities
+from lightning_lora.reporting.plots.style import new_figure, styled
+
+ROLES = ("query", "key", "value", "output", "up", "down")
+# Directions whose likeness is called more than chance lie this many deviations of chance above it.
+FAR = 5
+
+
+def likeness(first: dict[str, Update], second: dict[str, Update], source: str) -> dict[str, Any]:
+    """φ of every layer's A or ΔW in two runs: the mean grid, and φ(1, 1) and φ of all directions, beside chance.
+
+    Layers whose input is wider are left out of the grid's mean, as chance is another there.
+    """
+    least = min(update.A.shape[1] for update in first.values())
+    grids, top, whole, chance = [], [], [], []
+    for name, update in first.items():
+        if update.A.shape[1] > least:
+            continue
+        i, j = len(update.A), len(second[name].A)
+        grid = similarities(getattr(update, source), getattr(second[name], source))[:i, :j]
+        grids.append(grid)
+        top.append(float(grid[0, 0]))
+        whole.append(float(grid[-1, -1]))
+        chance.append(random_similarity(i, j, least))
+    one = random_similarity(1, 1, least)
+    return {
+        "grid": torch.stack(grids).mean(0).tolist(),
+        "top": top,
+        "whole": whole,
+        "chance_top": one,
+        "chance_whole": chance[0],
+        "top_far": float(np.mean([(value - one[0]) / one[1] > FAR for value in top])),
+    }
+
+
+def control(i: int, j: int, features: int, seed: int = 0) -> dict[str, Any]:
+    """φ of two Gaussian matrices: the paper's control, and what is expected of it."""
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randn(rank, features, generator=generator) for rank in (i, j))
+    grid = similarities(first, second)
+    expected = [[random_similarity(a, b, features) for b in range(1, j + 1)] for a in range(1, i + 1)]
+    off = [(grid[a][b] - expected[a][b][0]) / expected[a][b][1] for a, b in ((0, 0), (i - 1, i - 1), (i - 1, j - 1))]
+    return {"grid": grid.tolist(), "deviations": [float(value) for value in off]}
+
+
+def amplified(updates: dict[str, Update], rank: int, seed: int = 0) -> dict[str, dict[str, float]]:
+    """The paper's table 7 by role, means over blocks: W seen along ΔW's directions, random ones and its own."""
+    generator = torch.Generator().manual_seed(seed)
+    rows: dict[str, list[list[float]]] = {role: [] for role in ROLES}
+    for update in updates.values():
+        random = torch.randn(update.weight.shape, generator=generator, dtype=torch.float64)
+        W, D = update.weight, update.delta
+        norms = [D.norm(), W.norm(), *(seen_along(W, of, rank) for of in (D, random, W))]
+        factors = [amplification(D, W, rank), D.norm() / norms[3], D.norm() / norms[4]]
+        rows[update.role].append([float(value) for value in (*norms, *factors)])
+    names = ("delta", "weight", "along_delta", "along_random", "along_own", "factor", "factor_random", "factor_own")
+    return {role: dict(zip(names, np.mean(row, 0).tolist(), strict=True)) for role, row in rows.items() if row}
+
+
+def published(file: Path) -> dict[str, Any]:
+    """Microsoft's adapter of RoBERTa-base on MNLI, without its base: φ between its modules, and their spectra."""
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    names = sorted(
+        (key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")),
+        key=lambda name: ("query" not in name, int(name.split(".layer.")[1].split(".")[0])),
+    )
+    factors = [(state[f"{name}.lora_A"].double(), state[f"{name}.lora_B"].double()) for name in names]
+    rank, features = factors[0][0].shape
+    # All eight directions of A span what all eight of ΔW do.
+    grid = np.array([[float(similarities(a, b)[-1, -1]) for b, _ in factors] for a, _ in factors])
+    values = torch.stack([torch.linalg.svdvals(B @ A)[:rank] for A, B in factors])
+    half = len(names) // 2
+    same_block = [grid[block, half + block] for block in range(half)]
+    others = grid[~np.eye(len(names), dtype=bool)]
+    return {
+        "grid": grid.tolist(),
+        "chance": random_similarity(rank, rank, features),
+        "same_block": same_block,
+        "mean": float(others.mean()),
+        "far": float(np.mean((others - rank / features) / random_similarity(rank, rank, features)[1] > FAR)),
+        "first_share": (values[:, 0].square() / values.square().sum(1)).tolist(),
+    }
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    low, high = (4, 16) if quick else (8, 64)
+    settings = {
+        f"rank{low}": ["lora=all", f"rank={low}", "lr=1e-3", "seed=0"],
+        f"rank{high}": ["lora=all", f"rank={high}", "lr=1e-3", "seed=0"],
+        f"rank{high}_seed1": ["lora=all", f"rank={high}", "lr=1e-3", "seed=1"],
+    }
+    runs = [adapter_updates(train(name, given, quick)) for name, given in settings.items()]
+    # Ranks are compared between seeds too, so that no draw of the start is common to both.
+    pairs = {"ranks": (runs[0], runs[2]), "seeds": (runs[1], runs[2])}
+    features = min(update.A.shape[1] for update in runs[0].values())
+    found: dict[str, Any] = {
+        "where": "the toy task, the embedded encoder" if quick else "MRPC, all-MiniLM-L6-v2",
+        "ranks": [low, high],
+        "features": features,
+        "likeness": {
+            f"{pair}, {source}": likeness(*both, source) for pair, both in pairs.items() for source in ("A", "delta")
+        },
+        "control": control(low, high, features),
+        "amplification": {str(rank): amplified(runs[0], rank) for rank in (1, low)},
+    }
+    if not quick:
+        found["published"] = published(Path(os.environ["LORALIB"]))
+    return found
+
+
+def likeness_table(data: dict[str, Any]) -> str:
+    low, high = data["ranks"]
+    labels = {"ranks": f"ranks {low} and {high}, other seeds", "seeds": f"rank {high}, two seeds"}
+    lines = [
+        "| between | directions of | φ(1, 1) | by chance | layers far above chance | φ of all | by chance |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for key, row in data["likeness"].items():
+        pair, source = key.split(", ")
+        (top, top_spread), (whole, spread) = row["chance_top"], row["chance_whole"]
+        lines.append(
+            f"| {labels[pair]} | {'ΔW' if source == 'delta' else 'A'} | {np.mean(row['top']):.2f} "
+            f"| {top:.3f} ± {top_spread:.3f} | {100 * row['top_far']:.0f} % | {np.mean(row['whole']):.3f} "
+            f"| {whole:.3f} ± {spread:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def amplification_table(data: dict[str, Any]) -> str:
+    lines = [
+        "| role | directions | ‖ΔW‖ | ‖W‖ | ‖UᵀWV‖: ΔW's | random | W's own | factor: ΔW's | random | W's own |",
+        "|---|---|" + "---:|" * 8,
+    ]
+    for rank, roles in data["amplification"].items():
+        for role, row in roles.items():
+            cells = (f"{value:.2f}" for value in list(row.values())[:5])
+            factors = (f"{value:.1f}" for value in list(row.values())[5:])
+            lines.append(f"| {role} | {rank} | {' | '.join(cells)} | {' | '.join(factors)} |")
+    return "\n".join(lines)
+
+
+def of_published(data: dict[str, Any]) -> str:
+    if "published" not in data:
+        return ""
+    row = data["published"]
+    return (
+        f"\n\nMicrosoft's adapter of RoBERTa-base on MNLI (24 modules of rank 8): φ of all eight directions is "
+        f"{row['mean']:.3f} between two modules on average, {np.mean(row['same_block']):.3f} between query and value "
+        f"of a block, {row['chance'][0]:.3f} ± {row['chance'][1]:.3f} by chance; {100 * row['far']:.0f} % of pairs are "
+        f"far above chance. The first direction holds {100 * min(row['first_share']):.0f} to "
+        f"{100 * max(row['first_share']):.0f} % of a ΔW's energy."
+    )
+
+
+def findings(data: dict[str, Any]) -> list[Finding]:
+    low = data["ranks"][0]
+    shared = min(row["top_far"] for key, row in data["likeness"].items() if key.endswith("delta"))
+    whole = np.mean(data["likeness"]["seeds, delta"]["whole"])
+    factors = [row["factor"] for row in data["amplification"][str(low)].values()]
+    random = [row["factor_random"] for row in data["amplification"][str(low)].values()]
+    over_random = [along / by_chance for along, by_chance in zip(factors, random, strict=True)]
+    # The control is where it should be, and the verdict's conditions.
+    assert max(map(abs, data["control"]["deviations"])) < FAR
+    top = np.mean(data["likeness"]["seeds, delta"]["top"])
+    assert shared > 0.5, "few layers share their first direction"
+    assert top > whole, "first directions are not shared more than the rest"
+    return [
+        Finding(
+            section="7.2",
+            title="one low-dimensional subspace",
+            claim="The adjustments that a task needs lie in a low-dimensional subspace.",
+            holds_as="The first direction of ΔW is shared between seeds and ranks far more than chance allows, the "
+            "rest hardly. A itself tells less: its start is large and random, and stays in it. That a rank is enough "
+            "for the score is another statement.",
+            verdict="holds with conditions",
+            measured=f"{data['where']}, LoRA on all projections; layers with {data['features']} inputs. φ of the LoRA "
+            f"paper (equation 4), by chance max(i, j)/{data['features']} with its deviation; far is more than {FAR} "
+            f"deviations.\n\n{likeness_table(data)}{of_published(data)}",
+        ),
+        Finding(
+            section="7.2",
+            title="minor adjustments to what is there",
+            claim="A pretrained model has the features, and a task makes minor adjustments to them.",
+            holds_as="The LoRA paper's factor ‖ΔW‖/‖UᵀWV‖ is large for any directions that are not W's first ones, "
+            "random ones too; it must be read beside those.",
+            verdict="holds with conditions",
+            measured=f"The same run of rank {low}, means over blocks. The factor along ΔW's directions is "
+            f"{min(factors):.1f} to {max(factors):.1f}: {min(over_random):.2f} to {max(over_random):.2f} of what "
+            f"random directions give.\n\n{amplification_table(data)}",
+        ),
+    ]
+
+
+def heat_map(axes: Axes, grid: list[list[float]], title: str, labels: tuple[str, str]) -> Any:
+    cells = np.array(grid)
+    size = (0.5, cells.shape[1] + 0.5, cells.shape[0] + 0.5, 0.5)
+    image = axes.imshow(cells, vmin=0, vmax=1, cmap="cividis", aspect="auto", extent=size, interpolation="nearest")
+    axes.set_title(title)
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(visible=False)
+    return image
+
+
+def plot(data: dict[str, Any]) -> Figure:
+    """φ(i, j), mean over layers, of two pairs of runs and of chance; and between the published adapter's modules."""
+    low, high = data["ranks"]
+    panels = [
+        (
+            data["likeness"]["ranks, delta"]["grid"],
+            f"ΔW, ranks {low} and {high}",
+            (f"j, of rank {high}", f"i, of rank {low}"),
+        ),
+        (data["likeness"]["seeds, delta"]["grid"], f"ΔW, rank {high}, two seeds", ("j, of seed 1", "i, of seed 0")),
+        (
+            data["likeness"]["ranks, A"]["grid"],
+            f"A, ranks {low} and {high}",
+            (f"j, of rank {high}", f"i, of rank {low}"),
+        ),
+        (data["control"]["grid"], "two Gaussian matrices", (f"j, of {high}", f"i, of {low}")),
+    ]
+    if "published" in data:
+        labels = ("module: query 1–12, value 13–24", "module")
+        panels[3:] = [panels[3], (data["published"]["grid"], "published MNLI adapter: φ(8, 8)", labels)]
+    with styled():
+        rows = -(-len(panels) // 2)
+        figure = new_figure(2.4 * rows)
+        grid = figure.subplots(rows, 2, squeeze=False).ravel()
+        for axes, (cells, title, labels) in zip(grid, panels, strict=False):
+            image = heat_map(axes, cells, title, labels)
+        for spare in grid[len(panels) :]:
+            spare.remove()
+        figure.colorbar(image, ax=list(grid[: len(panels)]), label="φ, from 0 (orthogonal) to 1 (contained)", aspect=40)
+    return figure
+
+
+if __name__ == "__main__":
+    carry_out(Path(__file__).parent, measure, findings, plot)
