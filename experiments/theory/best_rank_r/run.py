@@ -19,7 +19,7 @@ from lightning_lora.analysis import (
     least_error,
     seen_along,
 )
-from lightning_lora.reporting.plots.style import SERIES, new_figure, styled
+from lightning_lora.reporting.plots.style import INK, SERIES, new_figure, styled
 
 RANK = 8
 SCALE = 2.0
@@ -134,7 +134,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
 
 
 def plot(data: dict[str, Any]) -> Figure:
-    """Energy kept over the rank, mean over blocks with the spread, a panel for attention and one for feed-forward."""
+    """Energy kept over the rank, mean over blocks, a panel for attention and one for feed-forward."""
     marks, lines = ("o", "s", "^", "D"), ("-", "--", "-.", ":")
     with styled():
         figure = new_figure(3.4)
@@ -146,16 +146,15 @@ def plot(data: dict[str, Any]) -> Figure:
                 ranks = np.arange(1, kept.shape[1] + 1)
                 shown = sorted({int(rank) - 1 for rank in np.geomspace(1, len(ranks), 10 + number)})
                 colour = SERIES[number]
-                axes.fill_between(ranks, kept.min(0), kept.max(0), color=colour, alpha=0.12, linewidth=0)
                 axes.plot(
                     ranks, kept.mean(0), lines[number], color=colour, marker=marks[number], markevery=shown, label=role
                 )
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.axhline(90, color="black", linewidth=0.6)
-            axes.set_title(f"{title}: mean over blocks, and least and most")
+            axes.axhline(90, color=INK, linewidth=0.6)
+            axes.set_title(f"{title}: mean over {kept.shape[0]} blocks")
             axes.set_xlabel("rank of the best term")
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, handlelength=4)
         panels[0].set_ylabel("share of ||ΔW||² held, %")
     return figure
 
