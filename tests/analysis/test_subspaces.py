@@ -7,7 +7,14 @@ import pytest
 import scipy.linalg
 import torch
 
-from lightning_lora.analysis import amplification, random_similarity, right_directions, seen_along, similarities
+from lightning_lora.analysis import (
+    amplification,
+    random_seen_along,
+    random_similarity,
+    right_directions,
+    seen_along,
+    similarities,
+)
 
 GENERATOR_SEED = 3
 EPS = torch.finfo(torch.float64).eps
@@ -112,3 +119,12 @@ def test_amplification_by_hand() -> None:
     delta[1, 1] = 2.0
     assert amplification(delta, W, 1) == pytest.approx(10)
     assert amplification(W, W, 3) == pytest.approx(1)
+
+
+def test_random_directions_see_as_much_as_stated() -> None:
+    """The mean square of 1,000 draws, within 4 of its standard errors; of all directions it is W itself."""
+    W, draws = gaussian(9, 6), 1_000
+    squares = torch.stack([seen_along(W, gaussian(9, 6, seed=seed), 2).square() for seed in range(draws)])
+    expected = random_seen_along(float(W.norm()), 9, 6, 2) ** 2
+    assert abs(float(squares.mean()) - expected) < 4 * float(squares.std()) / math.sqrt(draws)
+    assert random_seen_along(3.0, 5, 5, 5) == pytest.approx(3.0)

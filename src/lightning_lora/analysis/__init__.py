@@ -8,6 +8,7 @@ from lightning_lora.analysis.sensing import completion_measurements as completio
 from lightning_lora.analysis.sensing import descend as descend
 from lightning_lora.analysis.sensing import nuclear_norm_bound as nuclear_norm_bound
 from lightning_lora.analysis.subspaces import amplification as amplification
+from lightning_lora.analysis.subspaces import random_seen_along as random_seen_along
 from lightning_lora.analysis.subspaces import random_similarity as random_similarity
 from lightning_lora.analysis.subspaces import right_directions as right_directions
 from lightning_lora.analysis.subspaces import seen_along as seen_along

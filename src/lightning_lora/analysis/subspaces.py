@@ -72,11 +72,20 @@ def seen_along(matrix: Float[Tensor, "out in"], directions_of: Float[Tensor, "ou
     return seen
 
 
+def random_seen_along(weight_norm: float, out_features: int, in_features: int, rank: int) -> float:
+    """Root mean square of ``||Uᵀ W V||_F`` over random directions: ``rank · ||W||_F / sqrt(out · in)``.
+
+    Each of the ``rank²`` entries of ``Uᵀ W V`` is ``uᵀ W v`` with independent unit vectors of uniform direction, so
+    that ``E (uᵀ W v)² = ||W||_F² / (out · in)``.
+    """
+    return rank * weight_norm / math.sqrt(out_features * in_features)
+
+
 def amplification(delta: Float[Tensor, "out in"], weight: Float[Tensor, "out in"], rank: int) -> float:
     """``||ΔW||_F / ||Uᵀ W V||_F`` with the first ``rank`` singular directions of ΔW; section 7.3 of the paper.
 
     How much stronger ΔW is than W in the directions that ΔW uses: 21.5 for the paper's GPT-3 at rank 4 (table 7).
-    Random directions would give about ``||ΔW||_F / ||W||_F · sqrt(out · in) / rank``, so the number alone says little:
-    compare W along W's own directions, and along random ones.
+    Random directions give ``||ΔW||_F / ||W||_F · sqrt(out · in) / rank`` (see `random_seen_along`), so the number alone
+    says little: compare W along W's own directions, and along random ones.
     """
     return float(torch.linalg.matrix_norm(delta.double()) / seen_along(weight, delta, rank))
