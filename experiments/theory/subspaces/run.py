@@ -204,7 +204,8 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             verdict="holds with conditions",
             measured=f"The run of rank {low}, medians over blocks. The factor along ΔW's directions is "
             f"{min(factors):.1f} to {max(factors):.1f}: {min(over_random):.2f} to {max(over_random):.2f} of what "
-            f"random directions give, and at least {min(over_own):.0f} times what W's own first ones give.\n\n{amplification_table(data)}",
+            f"random directions give, and at least {min(over_own):.0f} times what W's own first ones give.\n\n"
+            f"{amplification_table(data)}",
         ),
     ]
 
