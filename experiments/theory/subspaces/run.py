@@ -9,6 +9,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from experiments.theory.finding import Finding, carry_out
@@ -217,8 +218,8 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             holds_as=shared(data),
             verdict="holds with conditions",
             measured=f"{data['where']}, LoRA on all projections; layers with {data['features']} features on the side. "
-            f"φ of the LoRA paper (equation 4), by chance max(i, j)/{data['features']} with its deviation; far is more than {FAR} "
-            f"deviations.\n\n{likeness_table(data)}{of_published(data)}",
+            f"φ of the LoRA paper (equation 4), by chance max(i, j)/{data['features']} with its deviation; far is more "
+            f"than {FAR} deviations.\n\n{likeness_table(data)}{of_published(data)}",
         ),
         Finding(
             section="7.2",
@@ -242,6 +243,8 @@ def heat_map(axes: Axes, grid: list[list[float]], title: str, labels: tuple[str,
         cells, norm=PowerNorm(0.5, 0, 1), cmap="cividis", aspect="auto", extent=size, interpolation="nearest"
     )
     axes.set_title(title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(labels[0])
     axes.set_ylabel(labels[1])
     axes.grid(visible=False)
