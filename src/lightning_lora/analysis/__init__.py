@@ -1,5 +1,8 @@
 """What an adapter is, mathematically: counts, gradients, spectra, subspaces, dimensions. No Lightning."""
 
+from lightning_lora.analysis.approximation import balanced_factors as balanced_factors
+from lightning_lora.analysis.approximation import energy_kept as energy_kept
+from lightning_lora.analysis.approximation import least_error as least_error
 from lightning_lora.analysis.counting import AdapterCount as AdapterCount
 from lightning_lora.analysis.counting import ProjectionKind as ProjectionKind
 from lightning_lora.analysis.counting import count_adapter as count_adapter
@@ -17,6 +20,10 @@ from lightning_lora.analysis.moments import initial_moments as initial_moments
 from lightning_lora.analysis.moments import output_variance as output_variance
 from lightning_lora.analysis.moments import product_moments as product_moments
 from lightning_lora.analysis.rounding import forward_rounding_bound as forward_rounding_bound
+from lightning_lora.analysis.sensing import Descent as Descent
+from lightning_lora.analysis.sensing import completion_measurements as completion_measurements
+from lightning_lora.analysis.sensing import descend as descend
+from lightning_lora.analysis.sensing import nuclear_norm_bound as nuclear_norm_bound
 from lightning_lora.analysis.spectra import ENERGY as ENERGY
 from lightning_lora.analysis.spectra import Spectrum as Spectrum
 from lightning_lora.analysis.spectra import energy_rank as energy_rank
@@ -24,3 +31,9 @@ from lightning_lora.analysis.spectra import entropy_rank as entropy_rank
 from lightning_lora.analysis.spectra import proposed_ranks as proposed_ranks
 from lightning_lora.analysis.spectra import spectra as spectra
 from lightning_lora.analysis.spectra import stable_rank as stable_rank
+from lightning_lora.analysis.subspaces import amplification as amplification
+from lightning_lora.analysis.subspaces import random_seen_along as random_seen_along
+from lightning_lora.analysis.subspaces import random_similarity as random_similarity
+from lightning_lora.analysis.subspaces import right_directions as right_directions
+from lightning_lora.analysis.subspaces import seen_along as seen_along
+from lightning_lora.analysis.subspaces import similarities as similarities

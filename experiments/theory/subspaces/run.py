@@ -1,0 +1,282 @@
+"""Section 7.2 and the LoRA paper's section 7: which directions updates share, and what of W they make larger."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+from experiments.theory.finding import Finding, carry_out
+from experiments.theory.trained import Update, adapter_updates, train
+from lightning_lora.analysis import amplification, random_seen_along, random_similarity, seen_along, similarities
+from lightning_lora.reporting.plots.style import new_figure, styled
+
+ROLES = ("query", "key", "value", "output", "up", "down")
+SOURCES = {"A": "A", "inputs": "ΔW's input side", "outputs": "ΔW's output side"}
+# Directions whose likeness is called more than chance lie this many deviations of chance above it.
+FAR = 5
+
+
+def directions_from(update: Update, source: str) -> Tensor:
+    """The matrix whose right singular vectors are compared; its columns are inputs, or for "outputs" outputs."""
+    return {"A": update.A, "inputs": update.delta, "outputs": update.delta.T}[source]
+
+
+def likeness(first: dict[str, Update], second: dict[str, Update], source: str) -> dict[str, Any]:
+    """φ of every layer's A or ΔW in two runs: the mean grid, and φ(1, 1) and φ of all directions, beside chance.
+
+    Layers with more features on that side are left out, as chance is another there.
+    """
+    least = min(directions_from(update, source).shape[1] for update in first.values())
+    grids, top, whole, chance = [], [], [], []
+    for name, update in first.items():
+        if directions_from(update, source).shape[1] > least:
+            continue
+        i, j = len(update.A), len(second[name].A)
+        grid = similarities(directions_from(update, source), directions_from(second[name], source))[:i, :j]
+        grids.append(grid)
+        top.append(float(grid[0, 0]))
+        whole.append(float(grid[-1, -1]))
+        chance.append(random_similarity(i, j, least))
+    one = random_similarity(1, 1, least)
+    return {
+        "grid": torch.stack(grids).mean(0).tolist(),
+        "top": top,
+        "whole": whole,
+        "chance_top": one,
+        "chance_whole": chance[0],
+        "top_far": float(np.mean([(value - one[0]) / one[1] > FAR for value in top])),
+        # Of the mean over layers, which are independent by chance.
+        "deviations": float((np.mean(top) - one[0]) / one[1] * len(top) ** 0.5),
+    }
+
+
+def control(i: int, j: int, features: int, seed: int = 0) -> dict[str, Any]:
+    """φ of two Gaussian matrices: the paper's control, and what is expected of it."""
+    generator = torch.Generator().manual_seed(seed)
+    first, second = (torch.randn(rank, features, generator=generator) for rank in (i, j))
+    grid = similarities(first, second)
+    expected = [[random_similarity(a, b, features) for b in range(1, j + 1)] for a in range(1, i + 1)]
+    off = [(grid[a][b] - expected[a][b][0]) / expected[a][b][1] for a, b in ((0, 0), (i - 1, i - 1), (i - 1, j - 1))]
+    return {"grid": grid.tolist(), "deviations": [float(value) for value in off]}
+
+
+def amplified(updates: dict[str, Update], rank: int) -> dict[str, dict[str, float]]:
+    """The paper's table 7 by role, medians over blocks: W seen along ΔW's directions, random ones and its own."""
+    rows: dict[str, list[list[float]]] = {role: [] for role in ROLES}
+    for update in updates.values():
+        W, D = update.weight, update.delta
+        seen = [float(seen_along(W, D, rank)), random_seen_along(float(W.norm()), *W.shape, rank)]
+        own = float(seen_along(W, W, rank))
+        rows[update.role].append([float(D.norm()), float(W.norm()), *seen, own, amplification(D, W, rank)])
+    names = ("delta", "weight", "along_delta", "along_random", "along_own", "factor")
+    found = {role: dict(zip(names, np.median(row, 0).tolist(), strict=True)) for role, row in rows.items() if row}
+    for row in found.values():
+        row["factor_random"], row["factor_own"] = (row["delta"] / row[f"along_{of}"] for of in ("random", "own"))
+    return found
+
+
+def published(file: Path) -> dict[str, Any]:
+    """Microsoft's adapter of RoBERTa-base on MNLI, without its base: φ between its modules, and their spectra."""
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    names = sorted(
+        (key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")),
+        key=lambda name: ("query" not in name, int(name.split(".layer.")[1].split(".")[0])),
+    )
+    factors = [(state[f"{name}.lora_A"].double(), state[f"{name}.lora_B"].double()) for name in names]
+    rank, features = factors[0][0].shape
+    # All eight directions of A span what all eight of ΔW do.
+    grid = np.array([[float(similarities(a, b)[-1, -1]) for b, _ in factors] for a, _ in factors])
+    values = torch.stack([torch.linalg.svdvals(B @ A)[:rank] for A, B in factors])
+    half = len(names) // 2
+    same_block = [grid[block, half + block] for block in range(half)]
+    others = grid[~np.eye(len(names), dtype=bool)]
+    return {
+        "grid": grid.tolist(),
+        "chance": random_similarity(rank, rank, features),
+        "same_block": same_block,
+        "mean": float(others.mean()),
+        "far": float(np.mean((others - rank / features) / random_similarity(rank, rank, features)[1] > FAR)),
+        "first_share": (values[:, 0].square() / values.square().sum(1)).tolist(),
+    }
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    low, high = (4, 16) if quick else (8, 64)
+    settings = {
+        f"rank{low}": ["lora=all", f"rank={low}", "lr=1e-3", "seed=0"],
+        f"rank{high}": ["lora=all", f"rank={high}", "lr=1e-3", "seed=0"],
+        f"rank{high}_seed1": ["lora=all", f"rank={high}", "lr=1e-3", "seed=1"],
+    }
+    runs = [adapter_updates(train(name, given, quick)) for name, given in settings.items()]
+    # Ranks are compared between seeds too, so that no draw of the start is common to both.
+    pairs = {"ranks": (runs[0], runs[2]), "seeds": (runs[1], runs[2])}
+    features = min(update.A.shape[1] for update in runs[0].values())
+    found: dict[str, Any] = {
+        "where": "the toy task, the embedded encoder" if quick else "MRPC, all-MiniLM-L6-v2",
+        "ranks": [low, high],
+        "features": features,
+        "likeness": {
+            f"{pair}, {source}": likeness(*both, source) for pair, both in pairs.items() for source in SOURCES
+        },
+        "control": control(low, high, features),
+        "amplification": {str(rank): amplified(runs[0], rank) for rank in (1, low)},
+    }
+    if not quick:
+        found["published"] = published(Path(os.environ["LORALIB"]))
+    return found
+
+
+def likeness_table(data: dict[str, Any]) -> str:
+    low, high = data["ranks"]
+    labels = {"ranks": f"ranks {low} and {high}, other seeds", "seeds": f"rank {high}, two seeds"}
+    lines = [
+        "| between | directions of | φ(1, 1) | by chance | layers far above chance | φ of all | by chance |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    for key, row in data["likeness"].items():
+        pair, source = key.split(", ")
+        (top, top_spread), (whole, spread) = row["chance_top"], row["chance_whole"]
+        lines.append(
+            f"| {labels[pair]} | {SOURCES[source]} | {np.mean(row['top']):.2f} "
+            f"| {top:.3f} ± {top_spread:.3f} | {100 * row['top_far']:.0f} % | {np.mean(row['whole']):.3f} "
+            f"| {whole:.3f} ± {spread:.3f} |"
+        )
+    return "\n".join(lines)
+
+
+def amplification_table(data: dict[str, Any]) -> str:
+    lines = [
+        "| role | directions | ‖ΔW‖ | ‖W‖ | ‖UᵀWV‖: ΔW's | random | W's own | factor: ΔW's | random | W's own |",
+        "|---|---|" + "---:|" * 8,
+    ]
+    for rank, roles in data["amplification"].items():
+        for role, row in roles.items():
+            cells = (f"{value:.2f}" for value in list(row.values())[:5])
+            factors = (f"{value:.1f}" for value in list(row.values())[5:])
+            lines.append(f"| {role} | {rank} | {' | '.join(cells)} | {' | '.join(factors)} |")
+    return "\n".join(lines)
+
+
+def of_published(data: dict[str, Any]) -> str:
+    if "published" not in data:
+        return ""
+    row = data["published"]
+    return (
+        f"\n\nMicrosoft's adapter of RoBERTa-base on MNLI (24 modules of rank 8): φ of all eight directions is "
+        f"{row['mean']:.3f} between two modules on average, {np.mean(row['same_block']):.3f} between query and value "
+        f"of a block, {row['chance'][0]:.3f} ± {row['chance'][1]:.3f} by chance; {100 * row['far']:.0f} % of pairs are "
+        f"far above chance. The first direction holds {100 * min(row['first_share']):.0f} to "
+        f"{100 * max(row['first_share']):.0f} % of a ΔW's energy."
+    )
+
+
+def shared(data: dict[str, Any]) -> str:
+    """What two runs have in common, in words for just these data."""
+    rows = data["likeness"]
+    sides = {
+        source: np.mean([np.mean(rows[f"{pair}, {source}"]["top"]) for pair in ("ranks", "seeds")])
+        for source in SOURCES
+    }
+    far = [
+        source
+        for source in SOURCES
+        if min(rows[f"{pair}, {source}"]["deviations"] for pair in ("ranks", "seeds")) > FAR
+    ]
+    # What the text says beyond these numbers.
+    assert far, "no direction is shared more than by chance"
+    assert sides["outputs"] > sides["inputs"], "directions of the input are shared as well as those of the output"
+    means = ", ".join(f"{sides[source]:.2f} on {SOURCES[source]}" for source in SOURCES)
+    return (
+        f"The first directions of two runs are more alike than by chance ({', '.join(SOURCES[of] for of in far)}), and "
+        f"far from the same: φ(1, 1) is {means}, where 1 is the same. All directions together are near chance in the "
+        "input, where A's random start stays in what is trained; the output side, which starts at B = 0, is learned "
+        "and is more alike. That a rank is enough for a score is another statement."
+    )
+
+
+def findings(data: dict[str, Any]) -> list[Finding]:
+    low = data["ranks"][0]
+    factors = [row["factor"] for row in data["amplification"][str(low)].values()]
+    over_random = [row["factor"] / row["factor_random"] for row in data["amplification"][str(low)].values()]
+    over_own = [row["factor"] / row["factor_own"] for row in data["amplification"][str(low)].values()]
+    # The control is where it should be, and the verdict's conditions.
+    assert max(map(abs, data["control"]["deviations"])) < FAR
+    assert min(over_own) > 2, "ΔW's directions are W's own"
+    assert min(over_random) > 0.2, "ΔW's directions are like neither"
+    return [
+        Finding(
+            section="7.2",
+            title="one low-dimensional subspace",
+            claim="The adjustments that a task needs lie in a low-dimensional subspace.",
+            holds_as=shared(data),
+            verdict="holds with conditions",
+            measured=f"{data['where']}, LoRA on all projections; layers with {data['features']} features on the side. "
+            f"φ of the LoRA paper (equation 4), by chance max(i, j)/{data['features']} with its deviation; far is more "
+            f"than {FAR} deviations.\n\n{likeness_table(data)}{of_published(data)}",
+        ),
+        Finding(
+            section="7.2",
+            title="minor adjustments to what is there",
+            claim="A pretrained model has the features, and a task makes minor adjustments to them.",
+            holds_as="The LoRA paper's factor ‖ΔW‖/‖UᵀWV‖ is large for any directions that are not W's first ones, "
+            "random ones too; it must be read beside those.",
+            verdict="holds with conditions",
+            measured=f"The run of rank {low}, medians over blocks. The factor along ΔW's directions is "
+            f"{min(factors):.1f} to {max(factors):.1f}: {min(over_random):.2f} to {max(over_random):.2f} of what "
+            f"random directions give, and at least {min(over_own):.0f} times what W's own first ones give.\n\n"
+            f"{amplification_table(data)}",
+        ),
+    ]
+
+
+def heat_map(axes: Axes, grid: list[list[float]], title: str, labels: tuple[str, str]) -> Any:
+    cells = np.array(grid)
+    size = (0.5, cells.shape[1] + 0.5, cells.shape[0] + 0.5, 0.5)
+    image = axes.imshow(
+        cells, norm=PowerNorm(0.5, 0, 1), cmap="cividis", aspect="auto", extent=size, interpolation="nearest"
+    )
+    axes.set_title(title)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel(labels[0])
+    axes.set_ylabel(labels[1])
+    axes.grid(visible=False)
+    return image
+
+
+def plot(data: dict[str, Any]) -> Figure:
+    """φ(i, j), mean over layers, of two pairs of runs and of chance; and between the published adapter's modules."""
+    low, high = data["ranks"]
+    ranks, seeds = (f"j, of rank {high}", f"i, of rank {low}"), ("j, of seed 1", "i, of seed 0")
+    shown = data["likeness"]
+    panels = [
+        (shown["ranks, outputs"]["grid"], f"output side of ΔW, ranks {low} and {high}", ranks),
+        (shown["seeds, outputs"]["grid"], f"output side of ΔW, rank {high}, two seeds", seeds),
+        (shown["ranks, inputs"]["grid"], f"input side of ΔW, ranks {low} and {high}", ranks),
+        (shown["seeds, inputs"]["grid"], f"input side of ΔW, rank {high}, two seeds", seeds),
+        (data["control"]["grid"], "two Gaussian matrices", (f"j, of {high}", f"i, of {low}")),
+    ]
+    if "published" in data:
+        labels = ("module: query 1–12, value 13–24", "module")
+        panels.append((data["published"]["grid"], "published MNLI adapter: φ(8, 8)", labels))
+    with styled():
+        rows = -(-len(panels) // 2)
+        figure = new_figure(2.4 * rows)
+        grid = figure.subplots(rows, 2, squeeze=False).ravel()
+        for axes, (cells, title, labels) in zip(grid, panels, strict=False):
+            image = heat_map(axes, cells, title, labels)
+        for spare in grid[len(panels) :]:
+            spare.remove()
+        figure.colorbar(image, ax=list(grid[: len(panels)]), label="φ, from 0 (orthogonal) to 1 (contained)", aspect=40)
+    return figure
+
+
+if __name__ == "__main__":
+    carry_out(Path(__file__).parent, measure, findings, plot)
