@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from experiments.theory.finding import Finding, carry_out
-from experiments.theory.trained import Update, adapter_updates, train
+from experiments.theory.trained import Update, adapter_updates, score, train
 from lightning_lora.analysis import amplification, random_seen_along, random_similarity, seen_along, similarities
 from lightning_lora.reporting.plots.style import new_figure, styled
 
@@ -109,18 +109,22 @@ def published(file: Path) -> dict[str, Any]:
 
 def measure(quick: bool) -> dict[str, Any]:
     low, high = (4, 16) if quick else (8, 64)
+    # On MRPC rank 64 learns nothing at 1e-3 with alpha = 128: it says the larger class of every row.
+    lr_of_high = "lr=1e-3" if quick else "lr=2e-4"
     settings = {
         f"rank{low}": ["lora=all", f"rank={low}", "lr=1e-3", "seed=0"],
-        f"rank{high}": ["lora=all", f"rank={high}", "lr=1e-3", "seed=0"],
-        f"rank{high}_seed1": ["lora=all", f"rank={high}", "lr=1e-3", "seed=1"],
+        f"rank{high}": ["lora=all", f"rank={high}", lr_of_high, "seed=0"],
+        f"rank{high}_seed1": ["lora=all", f"rank={high}", lr_of_high, "seed=1"],
     }
-    runs = [adapter_updates(train(name, given, quick)) for name, given in settings.items()]
+    folders = {name: train(name, given, quick) for name, given in settings.items()}
+    runs = [adapter_updates(folder) for folder in folders.values()]
     # Ranks are compared between seeds too, so that no draw of the start is common to both.
     pairs = {"ranks": (runs[0], runs[2]), "seeds": (runs[1], runs[2])}
     features = min(update.A.shape[1] for update in runs[0].values())
     found: dict[str, Any] = {
         "where": "the toy task, the embedded encoder" if quick else "MRPC, all-MiniLM-L6-v2",
         "ranks": [low, high],
+        "scores": {name: score(folder) for name, folder in folders.items()},
         "features": features,
         "likeness": {
             f"{pair}, {source}": likeness(*both, source) for pair, both in pairs.items() for source in SOURCES
@@ -192,6 +196,8 @@ def shared(data: dict[str, Any]) -> str:
     # What the text says beyond these numbers.
     assert far, "no direction is shared more than by chance"
     assert sides["outputs"] > sides["inputs"], "directions of the input are shared as well as those of the output"
+    for row in (rows["ranks, inputs"], rows["seeds, inputs"]):
+        assert abs(np.mean(row["whole"]) - row["chance_whole"][0]) < FAR * row["chance_whole"][1], "inputs are shared"
     means = ", ".join(f"{sides[source]:.2f} on {SOURCES[source]}" for source in SOURCES)
     return (
         f"The first directions of two runs are more alike than by chance ({', '.join(SOURCES[of] for of in far)}), and "
@@ -199,6 +205,12 @@ def shared(data: dict[str, Any]) -> str:
         "input, where A's random start stays in what is trained; the output side, which starts at B = 0, is learned "
         "and is more alike. That a rank is enough for a score is another statement."
     )
+
+
+def setting(data: dict[str, Any]) -> str:
+    """On what the runs were trained, and how well they did."""
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in data["scores"].items())
+    return f"{data['where']}, LoRA on all projections (scores: {scores})"
 
 
 def findings(data: dict[str, Any]) -> list[Finding]:
@@ -209,7 +221,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
     # The control is where it should be, and the verdict's conditions.
     assert max(map(abs, data["control"]["deviations"])) < FAR
     assert min(over_own) > 2, "ΔW's directions are W's own"
-    assert min(over_random) > 0.2, "ΔW's directions are like neither"
+    assert max(over_random) < 1.5, "ΔW avoids what W has, more than random directions do"
     return [
         Finding(
             section="7.2",
@@ -217,7 +229,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             claim="The adjustments that a task needs lie in a low-dimensional subspace.",
             holds_as=shared(data),
             verdict="holds with conditions",
-            measured=f"{data['where']}, LoRA on all projections; layers with {data['features']} features on the side. "
+            measured=f"{setting(data)}; layers with {data['features']} features on the side. "
             f"φ of the LoRA paper (equation 4), by chance max(i, j)/{data['features']} with its deviation; far is more "
             f"than {FAR} deviations.\n\n{likeness_table(data)}{of_published(data)}",
         ),
@@ -225,8 +237,8 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             section="7.2",
             title="minor adjustments to what is there",
             claim="A pretrained model has the features, and a task makes minor adjustments to them.",
-            holds_as="The LoRA paper's factor ‖ΔW‖/‖UᵀWV‖ is large for any directions that are not W's first ones, "
-            "random ones too; it must be read beside those.",
+            holds_as="The LoRA paper's factor ‖ΔW‖/‖UᵀWV‖ does not show it alone: it grows as 1/rank and is as large "
+            "along random directions or larger. Beside those it says that ΔW does not repeat W's first directions.",
             verdict="holds with conditions",
             measured=f"The run of rank {low}, medians over blocks. The factor along ΔW's directions is "
             f"{min(factors):.1f} to {max(factors):.1f}: {min(over_random):.2f} to {max(over_random):.2f} of what "
