@@ -37,7 +37,7 @@ def walsh_hadamard(x: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         raise ValueError(f"a Hadamard matrix of this kind has a power of two of rows, not {n}")
     if n <= _BLOCK:
         return x @ _hadamard(n).to(x)
-    inner = x.unflatten(-1, (n // _BLOCK, _BLOCK)) @ _hadamard(_BLOCK).to(x)
+    inner = x.reshape(*x.shape[:-1], n // _BLOCK, _BLOCK) @ _hadamard(_BLOCK).to(x)
     return walsh_hadamard(inner.mT).mT.flatten(-2)
 
 
@@ -55,6 +55,8 @@ class DenseLift(nn.Module):
     Attributes:
         cosine_std: ``1/√D``: one of two columns may be held fixed, and a unit vector's entry has the mean square 1/D.
     """
+
+    P: Tensor
 
     def __init__(self, dimension: int, parameters: int, seed: int = 0) -> None:
         """Draw P, fp32.
@@ -75,8 +77,7 @@ class DenseLift(nn.Module):
 
     def forward(self, delta: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
         """``P δ``."""
-        P: Tensor = self.P  # type: ignore[assignment]  # a buffer
-        return P @ delta
+        return self.P @ delta
 
 
 class FastfoodLift(nn.Module):
@@ -84,15 +85,19 @@ class FastfoodLift(nn.Module):
 
     A block has n rows, n the next power of two from d; B has random signs and G normal numbers on the diagonal, Π
     permutes. (Le, Sarlós and Smola 2013, "Fastfood", section 3; without their S, which gives rows the lengths that
-    those of a normal matrix have. As in arXiv 2012.13255, equation 3, there is none.)
+    those of a normal matrix have. Nor has arXiv 2012.13255.)
 
     An entry is normal, as one of ``H G`` times signs. All columns of a block have the length ``√n ‖g‖``, so that one
     number makes them unit vectors: exactly where n divides D, else on average, since the last block is cut off.
 
     Attributes:
-        cosine_std: ``√(2/D)``: the cosine is ``Σ ±g² / Σ g²`` with as many plus as minus, and ``Var g² = 2``. It is the
-            same, up to the sign, for columns j and k with the same bits of ``j XOR k``.
+        cosine_std: ``√(2/D)``: the cosine is ``Σ ±g² / Σ g²`` with as many plus as minus, and ``Var g² = 2``. Within
+            a block it is the same, up to the sign, for all columns j and k of one ``j XOR k``.
     """
+
+    signs: Tensor
+    order: Tensor
+    gaussian: Tensor
 
     def __init__(self, dimension: int, parameters: int, seed: int = 0) -> None:
         """Draw the blocks, fp32 and int64.
@@ -107,7 +112,7 @@ class FastfoodLift(nn.Module):
         """
         super().__init__()
         generator = _generator(dimension, parameters, seed)
-        self.dimension, self.parameters_lifted_to = dimension, parameters
+        self.size = parameters
         self.cosine_std = math.sqrt(2 / parameters)
         n = 1 << (dimension - 1).bit_length()
         blocks = -(-parameters // n)
@@ -122,10 +127,9 @@ class FastfoodLift(nn.Module):
 
     def forward(self, delta: Float[Tensor, " d"]) -> Float[Tensor, " D"]:
         """``P δ``."""
-        signs, order, gaussian = self.signs, self.order, self.gaussian
-        padded = nn.functional.pad(delta, (0, signs.shape[1] - self.dimension))  # type: ignore[union-attr,index]
-        mixed = walsh_hadamard(signs * padded).gather(1, order)  # type: ignore[arg-type,operator]
-        return walsh_hadamard(gaussian * mixed).flatten()[: self.parameters_lifted_to]  # type: ignore[operator]
+        padded = nn.functional.pad(delta, (0, self.signs.shape[1] - len(delta)))
+        mixed = walsh_hadamard(self.signs * padded).gather(1, self.order)
+        return walsh_hadamard(self.gaussian * mixed).flatten()[: self.size]
 
 
 def _generator(dimension: int, parameters: int, seed: int) -> torch.Generator:
@@ -143,7 +147,7 @@ class RandomSubspace(nn.Module):
     What trains is ``delta``, (d - m,), with ``layer_scales`` also ``scales``, (m,), and of the model itself the
     parameters left outside. Without scales it is the "direct" intrinsic dimension (DID), with them the
     "structure-aware" one (SAID): ``θ_i = θ0_i + λ_i (P δ)_i`` for each of m layers, the λ among the d (arXiv
-    2012.13255, equation 4). δ starts at 0, so that the model starts as it is, and λ at 1.
+    2012.13255). δ starts at 0, so that the model starts as it is, and λ at 1.
 
     Attributes:
         model: The model; its lifted parameters stay at θ0.
