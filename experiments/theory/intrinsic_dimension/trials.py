@@ -53,7 +53,9 @@ class Recipe:
 
 @cache
 def trained(recipe: Recipe, method: Method, size: int, seed: int) -> dict[str, float]:
-    """Train once; ``score`` is the headline metric after the last epoch, not the best of several.
+    """Train once; ``score`` is the accuracy after the last epoch, not the best of several.
+
+    Accuracy as in arXiv 2012.13255, and since 90 % of it is another demand than 90 % of a correlation.
 
     Args:
         recipe: What is the same for all.
@@ -92,8 +94,9 @@ def trained(recipe: Recipe, method: Method, size: int, seed: int) -> dict[str, f
     head = sum(p.numel() for name, p in model.named_parameters() if name in set(new))
     trains = sum(p.numel() for p in model.parameters() if p.requires_grad) - head
     _trainer(recipe, settings).fit(module, data)
-    assert module.best_score is not None
-    return {"score": module.best_score, "trains": trains, "head": head, "steps": steps}
+    found = module.predictions[data.task.dev_splits[0]]
+    accuracy = float((found.logits.argmax(dim=1) == found.labels).double().mean())
+    return {"score": accuracy, "trains": trains, "head": head, "steps": steps}
 
 
 def _trainer(recipe: Recipe, settings: OptimSettings) -> Trainer:
@@ -129,7 +132,7 @@ def search(recipe: Recipe, grids: dict[Method, Sequence[int]], seeds: int) -> di
         The thresholds ("metric": that share of the score; "gain": the head's score and that share of the gain over
         it), and of each method what `smallest_reaching` found and all that was tried.
     """
-    head, full = (trial(recipe, method, 0, seeds) for method in ("head", "full"))  # type: ignore[arg-type]  # names
+    head, full = (trial(recipe, method, 0, seeds) for method in ("head", "full"))
     whole = trained(recipe, "full", 0, 0)
     thresholds = {"metric": SHARE * full.mean, "gain": head.mean + SHARE * (full.mean - head.mean)}
     methods = {}
