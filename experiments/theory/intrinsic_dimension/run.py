@@ -139,6 +139,7 @@ def plot(data: dict[str, Any]) -> Figure:
             colour = INK if name == "full fine-tuning" else MUTED
             axes.axhline(level, color=colour, linestyle=dashes, linewidth=1.1, label=name)
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.set_xlabel(f"numbers that train besides the head (of {data['parameters']:,})")
         axes.set_ylabel(f"{data['task']}: accuracy")
         axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
