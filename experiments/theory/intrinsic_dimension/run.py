@@ -72,7 +72,7 @@ def sentence(data: dict[str, Any], low: bool) -> str:
         f"{seeds(data['seeds'])}. The head ({data['head_parameters']:,}) trains besides, everywhere. It alone has "
         f"an accuracy of {mean(data['head']):.3f}, full fine-tuning {mean(data['full']):.3f}; {SHARE:.0%} of the "
         f"metric are {data['thresholds']['metric']:.3f}, of the gain {data['thresholds']['gain']:.3f}. What counts as "
-        f"d ≪ D, {LOW:.0%} of D, was set before measuring; {SHARE:.0%} of the metric are "
+        f"d ≪ D, {LOW:.0%} of D, was set after trials of rates and before this was measured; {SHARE:.0%} of the metric are "
         + ("reached with less." if low else "not reached with so few.")
         + " This is one small encoder, trained for a short while with rates that were tried by hand: it says nothing "
         "against the figures published for large ones."
