@@ -22,7 +22,7 @@ TOY = Recipe(
     head_lr=1e-2,
     step=1.0,
 )
-# Low means: of the parameters, at most this share.
+# Low means: of the parameters, at most this share. Not moved once the quick version had run.
 LOW = 0.01
 
 # Table 1 of arXiv 2012.13255: d90 on MRPC and QQP, with scales for layers (SAID) and without (DID).
@@ -72,7 +72,8 @@ def sentence(data: dict[str, Any], low: bool) -> str:
         f"{seeds(data['seeds'])}. The head ({data['head_parameters']:,}) trains besides, everywhere. It alone has "
         f"an accuracy of {mean(data['head']):.3f}, full fine-tuning {mean(data['full']):.3f}; {SHARE:.0%} of the "
         f"metric are {data['thresholds']['metric']:.3f}, of the gain {data['thresholds']['gain']:.3f}. What counts as "
-        f"d ≪ D, {LOW:.0%} of D, was set after trials of rates and before this was measured; {SHARE:.0%} of the metric are "
+        f"d ≪ D, {LOW:.0%} of D, was set after trials of rates and before this was measured; "
+        f"{SHARE:.0%} of the metric are "
         + ("reached with less." if low else "not reached with so few.")
         + " This is one small encoder, trained for a short while with rates that were tried by hand: it says nothing "
         "against the figures published for large ones."
