@@ -15,6 +15,13 @@ from lightning_lora.analysis.gradients import expected_sgd_step as expected_sgd_
 from lightning_lora.analysis.gradients import factor_gradients as factor_gradients
 from lightning_lora.analysis.gradients import sgd_step as sgd_step
 from lightning_lora.analysis.gradients import weight_gradient as weight_gradient
+from lightning_lora.analysis.intrinsic_dimension import DenseLift as DenseLift
+from lightning_lora.analysis.intrinsic_dimension import FastfoodLift as FastfoodLift
+from lightning_lora.analysis.intrinsic_dimension import RandomSubspace as RandomSubspace
+from lightning_lora.analysis.intrinsic_dimension import Reached as Reached
+from lightning_lora.analysis.intrinsic_dimension import Trial as Trial
+from lightning_lora.analysis.intrinsic_dimension import smallest_reaching as smallest_reaching
+from lightning_lora.analysis.intrinsic_dimension import walsh_hadamard as walsh_hadamard
 from lightning_lora.analysis.moments import Moments as Moments
 from lightning_lora.analysis.moments import initial_moments as initial_moments
 from lightning_lora.analysis.moments import output_variance as output_variance
