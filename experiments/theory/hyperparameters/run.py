@@ -81,7 +81,7 @@ def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def ranks_and_alphas() -> list[dict[str, Any]]:
-    """On real tasks, scaled by alpha / rank: for each rank and alpha the best score over the rates; empty without facts."""
+    """On real tasks, scaled by alpha / rank: the best over the rates for each rank and alpha; empty without facts."""
     if not REAL_RANKS.exists():
         return []
     best: dict[tuple[str, int, float], float] = {}
@@ -218,8 +218,8 @@ def of_rate(data: dict[str, Any]) -> Finding:
         "the hyperparameter table: learning rate",
         "1e-4 to 1e-3, higher than for full fine-tuning.",
         f"For MiniLM the best rate lay in the range in {in_range} of {len(chosen)} cases and above that of full "
-        f"fine-tuning in {higher}. It depends on the layers, the task and the model: the embedded encoder, far smaller, "
-        f"is best served by {listed(as_good(data, 'learning rate'))}.",
+        f"fine-tuning in {higher}. It depends on layers, task and model: the embedded encoder, far smaller, is "
+        f"best served by {listed(as_good(data, 'learning rate'))}.",
         verdict,
         "MiniLM at rank 8, three epochs, the rate with the best score on rows held out of training (one seed, grids "
         f"3e-4 to 1e-2 and 3e-5 to 3e-4, experiments/layer_choice):\n\n{table}\n\n{toy(data, 'learning rate')}",

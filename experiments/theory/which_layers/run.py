@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.theory.finding import ROOT, Finding, Verdict, carry_out
-from lightning_lora.reporting.plots.style import INK, SERIES, new_figure, styled
+from lightning_lora.reporting.plots.style import SERIES, new_figure, styled
 
 FOLDER = ROOT / "experiments" / "layer_choice"
 DEV, HELD_OUT = "results.json", "learning_rates.json"
@@ -96,8 +96,9 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             "source is given. Start with query and value, add more if needed.",
             f"There is no one percentage: it depends on the task, the metric, and whether one counts from zero or from "
             f"what the head alone scores. Of the score of all: {spans}. On the average over tasks the order is "
-            f"{'as' if in_order else 'not as'} claimed, on {len(ordered)} of {len(learnt(data))} tasks it is so singly. Equal rank is not equal size: at rank r, all has 4.5 times "
-            "the parameters of query and value where the feed-forward is four times as wide.",
+            f"{'as' if in_order else 'not as'} claimed, on {len(ordered)} of {len(learnt(data))} tasks it is so singly. "
+            "Equal rank is not equal size: at rank r, all has 4.5 times the parameters of query and value where the "
+            "feed-forward is four times as wide.",
             verdict,
             f"MiniLM at rank 8 ({origin}). In brackets the share of what all gains over the head alone; "
             f"{', '.join(left_out) or 'no task'} left out of the spans, where all gains under {100 * LEARNT:g} points "
@@ -131,7 +132,7 @@ def plot(data: dict[str, Any]) -> Figure:
             values = [shares(data, task)[option] for task in tasks]
             places = [place + aside for place in range(len(tasks))]
             axes.plot(places, values, color=colour, marker=marker, linestyle="", label=TITLES[option])
-            axes.axhline(CLAIMED[option], color=colour if option != "all" else INK, linestyle=dashes, linewidth=0.9)
+            axes.axhline(CLAIMED[option], color=colour, linestyle=dashes, linewidth=0.9)
             axes.annotate(
                 f"claimed {CLAIMED[option]:g} %",
                 (1, CLAIMED[option]),
