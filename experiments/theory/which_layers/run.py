@@ -96,7 +96,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             "source is given. Start with query and value, add more if needed.",
             f"There is no one percentage: it depends on the task, the metric, and whether one counts from zero or from "
             f"what the head alone scores. Of the score of all: {spans}. On the average over tasks the order is "
-            f"{'as' if in_order else 'not as'} claimed, on {len(ordered)} of {len(learnt(data))} tasks it is so singly. "
+            f"{'as' if in_order else 'not as'} claimed, on {len(ordered)} of {len(learnt(data))} tasks singly. "
             "Equal rank is not equal size: at rank r, all has 4.5 times the parameters of query and value where the "
             "feed-forward is four times as wide.",
             verdict,
