@@ -222,7 +222,7 @@ def of_rate(data: dict[str, Any]) -> Finding:
         f"best served by {listed(as_good(data, 'learning rate'))}.",
         verdict,
         "MiniLM at rank 8, three epochs, the rate with the best score on rows held out of training (one seed, grids "
-        f"3e-4 to 1e-2 and 3e-5 to 3e-4, experiments/layer_choice):\n\n{table}\n\n{toy(data, 'learning rate')}",
+        f"3e-4 to 1e-2 and 3e-5 to 3e-4; LoRA below 3e-4 was not tried):\n\n{table}\n\n{toy(data, 'learning rate')}",
     )
 
 

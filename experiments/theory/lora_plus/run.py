@@ -96,7 +96,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
     outcome = {
         "holds": "Here it did better than one rate at its own best.",
         "false": "Here it did worse than one rate at its own best.",
-        "holds with conditions": "Here it could not be told from one rate at its own best.",
+        "holds with conditions": "Undecided: here it could not be told from one rate at its own best.",
     }[verdict]
     at_the_rate = next(c["score"] for c in data["grid"] if (c["ratio"], c["lr"]) == (plus["ratio"], plain["lr"]))
     rates = sorted({cell["lr"] for cell in data["grid"]})
@@ -142,8 +142,12 @@ def plot(data: dict[str, Any]) -> Figure:
                 label=f"{ratio:g}",
             )
         axes.set_xscale("log")
+        rates = sorted({cell["lr"] for cell in data["grid"]})
+        axes.set_xticks(rates, [f"{lr:g}" for lr in rates])
+        axes.minorticks_off()
         axes.set_xlabel("learning rate of A (and of the head)")
-        axes.set_ylabel(f"{data['metric']}, points ({data['task']}, one seed)")
+        axes.set_title(f"{data['task']}, one seed")
+        axes.set_ylabel(f"{data['metric']}, points")
         axes.legend(title="rate of B over A", frameon=False)
     return figure
 
