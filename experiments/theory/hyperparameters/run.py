@@ -256,7 +256,7 @@ def plot(data: dict[str, Any]) -> Figure:
                 scores = [100 * score for score in line["scores"]]
                 axes.plot([place] * len(scores), scores, color=SERIES[1], marker="_", markersize=9, linestyle="")
             axes.set_xlabel(factor)
-            axes.set_xticks(range(len(lines)), [f"{line['value']:g}" for line in lines])
+            axes.set_xticks(range(len(lines)), [f"{line['value']:g}".replace("0.0001", "1e-4") for line in lines])
         panels[0].set_ylabel("Matthews, points")
     return figure
 

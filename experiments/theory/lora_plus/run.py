@@ -101,6 +101,11 @@ def findings(data: dict[str, Any]) -> list[Finding]:
     at_the_rate = next(c["score"] for c in data["grid"] if (c["ratio"], c["lr"]) == (plus["ratio"], plain["lr"]))
     rates = sorted({cell["lr"] for cell in data["grid"]})
     scores = {(cell["ratio"], cell["lr"]): cell["score"] for cell in data["grid"]}
+    at_edge = [
+        f"{ratio:g}"
+        for ratio in sorted({cell["ratio"] for cell in data["grid"]})
+        if best([cell for cell in data["grid"] if cell["ratio"] == ratio])["lr"] in (rates[0], rates[-1])
+    ]
     lines = ["| ratio \\ lr of A | " + " | ".join(f"{lr:g}" for lr in rates) + " |", "|---:|" + "---:|" * len(rates)]
     lines += [
         f"| {ratio} | {' | '.join(f'{100 * scores[ratio, lr]:.1f}' for lr in rates)} |"
@@ -120,8 +125,8 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             f"{100 * np.mean(plus['scores']):.1f}: a difference of {100 * difference['value']:+.1f} "
             f"({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f} at 95 %, p = {difference['p']:.2g}; "
             f"{100 * difference['detectable']:.1f} would be found in four cases of five). At plain LoRA's best rate "
-            f"that ratio scored {100 * at_the_rate:.1f} with the seed that chose. The grid, of that one seed:\n\n"
-            + "\n".join(lines),
+            f"that ratio scored {100 * at_the_rate:.1f} with the seed that chose. At the grid's edge lies the best rate of ratio "
+            f"{', '.join(at_edge) or 'none'}. The grid, of that one seed:\n\n" + "\n".join(lines),
         )
     ]
 
