@@ -1,0 +1,265 @@
+"""Section 9: the table of ranges for rank, alpha, learning rate and dropout, held against what was measured."""
+
+import json
+import math
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from statistics import mean, variance
+from typing import Any
+
+from matplotlib.figure import Figure
+from scipy import special
+
+from experiments.theory.finding import ROOT, Finding, Verdict, carry_out
+from experiments.theory.short_runs import train
+from lightning_lora.config import DataConfig
+from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, styled
+
+TASK = "toy_acceptability"
+CENTRE = {"rank": 8, "alpha / rank": 2.0, "learning rate": 3e-3, "dropout": 0.0}
+RANGES = {"rank": (4, 64), "alpha / rank": (1, 2), "learning rate": (1e-4, 1e-3), "dropout": (0.05, 0.1)}
+QUICK = {
+    "rank": (1, 4, 8, 64),
+    "alpha / rank": (0.5, 1.0, 2.0, 4.0),
+    "learning rate": (1e-4, 1e-3, 3e-3, 1e-2),
+    "dropout": (0.0, 0.1, 0.3),
+}
+LONG = {
+    "rank": (1, 2, 4, 8, 16, 32, 64),
+    "alpha / rank": (0.5, 1.0, 2.0, 4.0),
+    "learning rate": (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
+    "dropout": (0.0, 0.05, 0.1, 0.2, 0.3),
+}
+REAL_RATES = ROOT / "experiments" / "layer_choice" / "learning_rates.json"
+REAL_RANKS = ROOT / "experiments" / "rank_alpha" / "results.json"
+ADAPTED = ("qv", "qkvo", "mlp", "all")
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    grid, seeds, rows = (QUICK, 2, 1600) if quick else (LONG, 3, 3000)
+    with tempfile.TemporaryDirectory() as name:
+        sweep = swept(Path(name), grid, seeds, rows)
+    return {
+        "seeds": seeds,
+        "rows": rows,
+        "sweep": sweep,
+        "rates": best_rates(json.loads(REAL_RATES.read_text())["runs"]),
+        "ranks": ranks_and_alphas(),
+    }
+
+
+def swept(folder: Path, grid: dict[str, tuple[float, ...]], seeds: int, rows: int) -> dict[str, list[dict[str, Any]]]:
+    """One factor at a time from the centre; the centre itself is run once."""
+    data = DataConfig(task=TASK, train_rows=rows, cache_dir=str(folder / "cache"))
+    scores: dict[tuple[float, ...], list[float]] = {}
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for factor, values in grid.items():
+        lines[factor] = []
+        for value in values:
+            rank, per_rank, lr, dropout = key = tuple((CENTRE | {factor: value}).values())
+            if key not in scores:
+                settings = {"rank": int(rank), "alpha": per_rank * rank, "lr": lr, "dropout": dropout}
+                of_seeds = [
+                    train(folder / f"{len(scores)}-{seed}", data, seed=seed, **settings).score for seed in range(seeds)
+                ]
+                scores[key] = [0.0 if score is None else score for score in of_seeds]
+            lines[factor].append({"value": value, "scores": scores[key]})
+    return lines
+
+
+def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Task -> option -> the rate with the best score on held-out rows; of equal ones the smallest."""
+    best: dict[tuple[str, str], tuple[float, float]] = {}
+    for one in runs:
+        key, found = (one["task"], one["method"]), (one["score"], -one["lr"])
+        best[key] = max(found, best.get(key, found))
+    table: dict[str, dict[str, float]] = defaultdict(dict)
+    for (task, option), (_, negative) in best.items():
+        table[task][option] = -negative
+    return dict(table)
+
+
+def ranks_and_alphas() -> list[dict[str, Any]]:
+    """On real tasks, scaled by alpha / rank: the best over the rates for each rank and alpha; empty without facts."""
+    if not REAL_RANKS.exists():
+        return []
+    best: dict[tuple[str, int, float], float] = {}
+    for one in json.loads(REAL_RANKS.read_text())["runs"]:
+        if one["scaling"] == "alpha_over_rank":
+            key = one["task"], one["rank"], (one["alpha"] or 2 * one["rank"]) / one["rank"]
+            best[key] = max(one["score"], best.get(key, -math.inf))
+    names = "task", "rank", "alpha / rank", "score"
+    return [dict(zip(names, (*key, score), strict=True)) for key, score in sorted(best.items())]
+
+
+def noise(data: dict[str, Any]) -> float:
+    """How far two means over the seeds may lie apart by chance, at 95 %: Student's t on the pooled variance.
+
+    It is that of seeds, and rows with them, and takes no account of how many comparisons are made.
+    """
+    settings = {tuple(line["scores"]) for lines in data["sweep"].values() for line in lines}
+    pooled = mean(variance(scores) for scores in settings)
+    freedom = len(settings) * (data["seeds"] - 1)
+    return float(special.stdtrit(freedom, 0.975)) * math.sqrt(2 * pooled / data["seeds"])
+
+
+def as_good(data: dict[str, Any], factor: str) -> list[float]:
+    """The values that cannot be told from the factor's best one."""
+    means = {line["value"]: mean(line["scores"]) for line in data["sweep"][factor]}
+    return [value for value, score in means.items() if score >= max(means.values()) - noise(data)]
+
+
+def within(factor: str, value: float) -> bool:
+    low, high = RANGES[factor]
+    return low <= value <= high
+
+
+def judged(data: dict[str, Any], factor: str) -> Verdict:
+    """Holds where exactly the values in the range are as good as the best; false where none of them is."""
+    good = set(as_good(data, factor))
+    inside = {line["value"] for line in data["sweep"][factor] if within(factor, line["value"])}
+    if not good & inside:
+        return "false"
+    return "holds" if good == inside else "holds with conditions"
+
+
+def findings(data: dict[str, Any]) -> list[Finding]:
+    return [of_rank(data), of_alpha(data), of_rate(data), of_dropout(data)]
+
+
+def listed(values: list[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def sweep_table(data: dict[str, Any], factor: str) -> str:
+    lines = [f"| {factor} | in the range | Matthews, mean | of each seed |", "|---:|---|---:|---|"]
+    lines += [
+        f"| {line['value']:g} | {'yes' if within(factor, line['value']) else 'no'} | "
+        f"{100 * mean(line['scores']):.1f} | "
+        f"{', '.join(f'{100 * score:.1f}' for score in line['scores'])} |"
+        for line in data["sweep"][factor]
+    ]
+    return "\n".join(lines)
+
+
+def toy(data: dict[str, Any], factor: str) -> str:
+    """What the generated task says of a factor."""
+    others = ", ".join(f"{name} {value:g}" for name, value in CENTRE.items() if name != factor)
+    return (
+        f"Generated task ({TASK}, embedded encoder, {data['rows']:,} rows once, query and value; {others}; "
+        f"{data['seeds']} seeds; in points; two means differ by chance by up to {100 * noise(data):.1f}). As good as "
+        f"the best: {listed(as_good(data, factor))}.\n\n{sweep_table(data, factor)}"
+    )
+
+
+def real_table(data: dict[str, Any], factor: str) -> str:
+    """What real tasks say of rank or alpha: the best over the other and the rates."""
+    if not data["ranks"]:
+        return "On real tasks it is not measured yet (experiments/rank_alpha)."
+    best: dict[tuple[str, float], float] = {}
+    for line in data["ranks"]:
+        key = line["task"], line[factor]
+        best[key] = max(line["score"], best.get(key, -math.inf))
+    tasks = sorted({task for task, _ in best})
+    parts = [
+        f"{task}: "
+        + ", ".join(f"{100 * score:.1f} at {value:g}" for (of, value), score in sorted(best.items()) if of == task)
+        for task in tasks
+    ]
+    return f"MiniLM, dev set, one seed, best over the other settings: {'; '.join(parts)}."
+
+
+def of_rank(data: dict[str, Any]) -> Finding:
+    outside = [value for value in as_good(data, "rank") if not within("rank", value)]
+    worse = [line["value"] for line in data["sweep"]["rank"] if line["value"] not in as_good(data, "rank")]
+    holds_as = "More rank is more capacity by the bound on the rank of ΔW (1.1); it need not be a better score. "
+    holds_as += f"Here rank {listed(outside)} did as well as any" if outside else "Here no rank below 4 did as well"
+    holds_as += f", and rank {listed(worse)} worse than the best" if worse else ""
+    holds_as += ", at one learning rate; as Adam's step grows with the rank where α/r is kept (3.1), each has its own."
+    return Finding(
+        "9",
+        "the hyperparameter table: rank",
+        "r from 4 to 64; higher is more capacity.",
+        holds_as,
+        judged(data, "rank"),
+        f"{toy(data, 'rank')}\n\n{real_table(data, 'rank')}",
+    )
+
+
+def of_alpha(data: dict[str, Any]) -> Finding:
+    good = as_good(data, "alpha / rank")
+    return Finding(
+        "9",
+        "the hyperparameter table: alpha",
+        "α from r to 2 r: the scale of the adaptation.",
+        f"That makes the scale 1 to 2. At this learning rate scales of {listed(good)} could not be told from the best; "
+        "the scale trades against the learning rate, and one of them can be left alone.",
+        judged(data, "alpha / rank"),
+        f"{toy(data, 'alpha / rank')}\n\n{real_table(data, 'alpha / rank')}",
+    )
+
+
+def of_rate(data: dict[str, Any]) -> Finding:
+    chosen = [(task, rates[option], rates["full"]) for task, rates in data["rates"].items() for option in ADAPTED]
+    in_range = sum(within("learning rate", rate) for _, rate, _ in chosen)
+    higher = sum(rate > full for _, rate, full in chosen)
+    lines = [f"| task | {' | '.join(ADAPTED)} | full |", "|---|" + "---:|" * (len(ADAPTED) + 1)]
+    lines += [
+        f"| {task} | {' | '.join(f'{rates[option]:g}' for option in ADAPTED)} | {rates['full']:g} |"
+        for task, rates in sorted(data["rates"].items())
+    ]
+    table = "\n".join(lines)
+    verdict: Verdict = "false" if 2 * min(in_range, higher) < len(chosen) else "holds with conditions"
+    if in_range == higher == len(chosen) and judged(data, "learning rate") == "holds":
+        verdict = "holds"
+    return Finding(
+        "9",
+        "the hyperparameter table: learning rate",
+        "1e-4 to 1e-3, higher than for full fine-tuning.",
+        f"For MiniLM the best rate lay in the range in {in_range} of {len(chosen)} cases and above that of full "
+        f"fine-tuning in {higher}. It depends on layers, task and model: the embedded encoder, far smaller, is "
+        f"best served by {listed(as_good(data, 'learning rate'))}.",
+        verdict,
+        "MiniLM at rank 8, three epochs, the rate with the best score on rows held out of training (one seed, grids "
+        f"3e-4 to 1e-2 and 3e-5 to 3e-4; LoRA below 3e-4 was not tried):\n\n{table}\n\n{toy(data, 'learning rate')}",
+    )
+
+
+def of_dropout(data: dict[str, Any]) -> Finding:
+    good = as_good(data, "dropout")
+    without = "as good as the best" if 0.0 in good else "worse than the best"
+    return Finding(
+        "9",
+        "the hyperparameter table: dropout",
+        "0.05 to 0.1, as regularisation.",
+        f"No dropout was {without} here, where each row is seen once and there is little to overfit; what a small set "
+        "seen many times would want is not measured.",
+        judged(data, "dropout"),
+        f"{toy(data, 'dropout')}\n\nOn real tasks it is not measured yet.",
+    )
+
+
+def plot(data: dict[str, Any]) -> Figure:
+    """A panel for each factor: seeds as small marks, their mean as a line, the document's range shaded."""
+    with styled():
+        figure = new_figure(2.6)
+        panels = figure.subplots(1, len(RANGES), sharey=True)
+        for axes, (factor, lines) in zip(panels, data["sweep"].items(), strict=True):
+            places = range(len(lines))
+            inside = [place for place in places if within(factor, lines[place]["value"])]
+            if inside:
+                axes.axvspan(inside[0] - 0.4, inside[-1] + 0.4, color=MUTED, alpha=0.15, linewidth=0)
+            means = [100 * mean(line["scores"]) for line in lines]
+            axes.plot(places, means, color=SERIES[0], marker="o", label="mean")
+            for place, line in zip(places, lines, strict=True):
+                scores = [100 * score for score in line["scores"]]
+                axes.plot([place] * len(scores), scores, color=SERIES[1], marker="_", markersize=9, linestyle="")
+            axes.set_xlabel(factor)
+            axes.set_xticks(range(len(lines)), [f"{line['value']:g}".replace("0.0001", "1e-4") for line in lines])
+        panels[0].set_ylabel("Matthews, points")
+    return figure
+
+
+if __name__ == "__main__":
+    carry_out(Path(__file__).parent, measure, findings, plot)
