@@ -126,8 +126,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             f"({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f} at 95 %, p = {difference['p']:.2g}; "
             f"{100 * difference['detectable']:.1f} would be found in four cases of five). At plain LoRA's best rate "
             f"that ratio scored {100 * at_the_rate:.1f} with the seed that chose. At the grid's edge lies "
-            f"the best rate of ratio {', '.join(at_edge) or 'none'}. The grid, of that one seed:\n\n"
-            + "\n".join(lines),
+            f"the best rate of ratio {', '.join(at_edge) or 'none'}. The grid, of one seed:\n\n" + "\n".join(lines),
         )
     ]
 
