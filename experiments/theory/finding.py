@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from lightning_lora.reporting.plots import rendered
 
-Verdict = Literal["holds", "holds with conditions", "false"]
+Verdict = Literal["holds", "holds with conditions", "false", "undecided"]
 
 RESULTS, QUICK_RESULTS, PLOT = "results.json", "quick.json", "plot.png"
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ class Finding:
         title: What the claim is about, in a few words.
         claim: The claim as the document gives it, in words of ours.
         holds_as: The claim as it holds.
-        verdict: On the claim as given.
+        verdict: On the claim as given; undecided where what was measured cannot tell.
         measured: What was measured, in Markdown, its numbers formatted from the data: a sentence or two, or a table.
     """
 

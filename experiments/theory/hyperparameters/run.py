@@ -116,9 +116,14 @@ def within(factor: str, value: float) -> bool:
 
 
 def judged(data: dict[str, Any], factor: str) -> Verdict:
-    """Holds where exactly the values in the range are as good as the best; false where none of them is."""
+    """Holds where exactly the values in the range are as good as the best; false where none of them is.
+
+    Undecided where no value can be told from the best.
+    """
     good = set(as_good(data, factor))
     inside = {line["value"] for line in data["sweep"][factor] if within(factor, line["value"])}
+    if len(good) == len(data["sweep"][factor]):
+        return "undecided"
     if not good & inside:
         return "false"
     return "holds" if good == inside else "holds with conditions"

@@ -90,13 +90,11 @@ def compared(again: list[list[tuple[float, Scored, str]]], seeds: tuple[int, ...
 
 def findings(data: dict[str, Any]) -> list[Finding]:
     plain, plus, difference = data["plain"], data["plus"], data["difference"]
-    verdict: Verdict = (
-        "holds" if difference["low"] > 0 else "false" if difference["high"] < 0 else "holds with conditions"
-    )
+    verdict: Verdict = "holds" if difference["low"] > 0 else "false" if difference["high"] < 0 else "undecided"
     outcome = {
         "holds": "Here it did better than one rate at its own best.",
         "false": "Here it did worse than one rate at its own best.",
-        "holds with conditions": "Undecided: here it could not be told from one rate at its own best.",
+        "undecided": "Here it could not be told from one rate at its own best.",
     }[verdict]
     at_the_rate = next(c["score"] for c in data["grid"] if (c["ratio"], c["lr"]) == (plus["ratio"], plain["lr"]))
     rates = sorted({cell["lr"] for cell in data["grid"]})

@@ -74,7 +74,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
     # Within a point of the document's percentages on every task: the figures would then be the tasks' own.
     close = all(abs(ratio - CLAIMED[option]) < 1 for option, found in ratios.items() for ratio in found)
     in_order = means["qv"] < means["qkvo"] < means["all"]
-    verdict: Verdict = "holds" if close else "holds with conditions" if in_order else "false"
+    verdict: Verdict = "undecided" if data["source"] != DEV else "holds" if close else "false"
     if data["source"] == DEV:
         origin = f"dev sets, {seeds_of(data)} seeds, each option at the rate chosen on held-out rows"
     else:
