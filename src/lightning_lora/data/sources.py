@@ -1,5 +1,6 @@
 """Where a task's splits come from: a local path, the embedded toy data, the hub, or the hub's local snapshot."""
 
+from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -60,7 +61,13 @@ def _wanted(task: Task) -> tuple[str, ...]:
 
 def _toy_split(task: Task, split: str) -> RawSplit:
     rows = toy.TRAIN_ROWS if split == task.train_split else toy.VALIDATION_ROWS
-    return _raw(task, pa.Table.from_pylist(toy.generate(task.name, split, rows, TOY_SEED)), f"{task.name}/{split}")
+    return _raw(task, _toy_table(task.name, split, rows), f"{task.name}/{split}")
+
+
+@cache
+def _toy_table(name: str, split: str, rows: int) -> pa.Table:
+    """Generated once in a process, for all jobs of a sweep; a table cannot be changed."""
+    return pa.Table.from_pylist(toy.generate(name, split, rows, TOY_SEED))
 
 
 def _raw(task: Task, table: pa.Table, origin: str) -> RawSplit:
