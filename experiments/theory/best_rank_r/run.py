@@ -16,6 +16,7 @@ from lightning_lora.analysis import (
     completion_measurements,
     descend,
     energy_kept,
+    energy_rank,
     least_error,
     seen_along,
 )
@@ -64,7 +65,7 @@ def by_role(full: dict[str, Update], lora: dict[str, Update]) -> dict[str, Any]:
         kept = energy_kept(values)
         row = found[update.role]
         row["kept"].append(kept.tolist())
-        row["rank90"].append(int((kept < 0.9).sum()) + 1)
+        row["rank90"].append(energy_rank(values.tolist(), 0.9))
         row["error_over_bound"].append(float((D - L).norm()) / least_error(values, RANK))
         row["norm_over_full"].append(float(L.norm() / D.norm()))
         row["cosine"].append(float((D * L).sum() / (D.norm() * L.norm())))

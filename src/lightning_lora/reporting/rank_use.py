@@ -1,25 +1,20 @@
 """What the runs' logs say of the directions that their adapters use."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
 from lightning_lora.reporting.comparison import RankUse
+from lightning_lora.reporting.log import SPECTRA, log_rows
 
 
 def read_rank_use(folder: Path) -> tuple[RankUse, ...]:
     """The last table of spectra in a run's ``metrics.jsonl``; empty without a log that has one that can be read."""
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return ()
-    for line in reversed(lines):
-        if '"spectra"' in line:
-            try:
-                return tuple(_of_row(row) for row in json.loads(line)["spectra"])
-            except (ValueError, KeyError, TypeError):
-                continue
+    for row in log_rows(folder, SPECTRA, last_first=True):
+        try:
+            return tuple(_of_row(entry) for entry in row[SPECTRA])
+        except (ValueError, KeyError, TypeError):
+            continue
     return ()
 
 

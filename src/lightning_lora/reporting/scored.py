@@ -1,6 +1,5 @@
 """What a finished run said about its dev examples, checked against what its record says of it."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_lora.reporting.comparison import Curve
+from lightning_lora.reporting.log import log_rows
 from lightning_lora.reporting.predictions import prediction_files, read_predictions
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import METRICS, resampled_scores
@@ -75,16 +75,9 @@ def read_curve(folder: Path, seed: int) -> Curve | None:
     A row that cannot be read is left out. Where an epoch was scored twice, because the run was resumed, the later
     score stands.
     """
-    try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
     scores: dict[float, float] = {}
-    for line in lines:
-        if '"dev/score"' not in line:
-            continue
+    for row in log_rows(folder, "dev/score"):
         try:
-            row = json.loads(line)
             scores[float(row["epoch"]) + 1] = float(row["dev/score"])
         except (ValueError, KeyError, TypeError):
             continue

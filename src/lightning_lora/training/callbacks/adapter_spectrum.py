@@ -7,9 +7,8 @@ from lightning import Callback, LightningModule, Trainer
 from torch import nn
 
 from lightning_lora.analysis import Spectrum, spectra
+from lightning_lora.reporting.log import SPECTRA
 from lightning_lora.training.jsonl_logger import JsonlLogger
-
-TABLE = "spectra"
 
 
 class AdapterSpectrum(Callback):
@@ -37,7 +36,7 @@ class AdapterSpectrum(Callback):
         for logger in trainer.loggers:
             logger.log_metrics({**means_by_role(found), "epoch": epoch}, step=step)
             if isinstance(logger, JsonlLogger):
-                logger.log_table(TABLE, [_rounded(spectrum.as_dict()) for spectrum in found], step=step, epoch=epoch)
+                logger.log_table(SPECTRA, [_rounded(spectrum.as_dict()) for spectrum in found], step=step, epoch=epoch)
 
 
 def means_by_role(found: list[Spectrum]) -> dict[str, float]:
