@@ -1,4 +1,4 @@
-"""Sections 1.1, 1.2, 5.1, 6.1, 6.2 and the code of 9: adapted and merged, there and back, switching, what trains."""
+"""Sections 1.1, 1.2, 6.1, 6.2 and the code of 9: adapted and merged, there and back, switching, what trains."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,15 @@ from transformers import AutoConfig, AutoModel
 
 from experiments.theory.finding import Finding, carry_out
 from lightning_lora.analysis import forward_rounding_bound
-from lightning_lora.inject import count_parameters, eject, inject_adapter, merge, select, swap_merged, unmerge
+from lightning_lora.inject import count_parameters, eject, inject_adapter, merge, swap_merged, unmerge
 from lightning_lora.lora import LoRALinear, LoraSpec, Routing, lora_layers
 from lightning_lora.reporting.plots.style import SERIES, new_figure, styled
-from lightning_lora.targets import ARCHITECTURES, ROLE_SETS, Role
 
 OUT, IN = 320, 256
 RANKS = (1, 2, 4, 8, 16, 32, 64)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CYCLES = (1, 3, 10, 30, 100, 300, 1000)
 DEMO_WIDTH = 512
-# The roles of a feed-forward with or without a gate.
-REQUIRED = ("query", "key", "value", "output", "up", "down")
 
 
 def trained_layer(rank: int, dtype: torch.dtype, factors: torch.dtype) -> LoRALinear:
@@ -149,24 +146,6 @@ def swaps_exactly(count: int) -> bool:
     return same and torch.equal(model[0].weight, base)
 
 
-def roles_of(architecture: str) -> dict[str, Any]:
-    """How many layers have each role, and on how many Linear layers the document's default names would fall."""
-    config = AutoConfig.for_model(architecture)
-    config.num_hidden_layers = 2
-    if hasattr(config, "num_decoder_layers"):
-        config.num_decoder_layers = 2
-    with torch.device("meta"):
-        model = AutoModel.from_config(config)
-    found = select(model, roles=ROLE_SETS["all"])
-    named = ("q_proj", "k_proj", "v_proj", "o_proj")
-    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    return {
-        "counts": {str(role): sum(role in selected.roles for selected in found) for role in Role},
-        "fused": sorted({"+".join(selected.roles) for selected in found if len(selected.roles) > 1}),
-        "by_the_documents_names": sum(any(part in name for part in named) for name in linear),
-    }
-
-
 @torch.no_grad()
 def ejects_to_base_keys() -> bool:
     """Whether a merged model, ejected, is a plain module with the base model's own state-dict keys."""
@@ -188,12 +167,11 @@ def measure(quick: bool) -> dict[str, Any]:
         "switching": switching(),
         "swaps_exactly": swaps_exactly(CYCLES[-1]),
         "demo": demo(),
-        "roles": {architecture: roles_of(architecture) for architecture in sorted(ARCHITECTURES)},
     }
 
 
 def findings(data: dict[str, Any]) -> list[Finding]:
-    return [*of_the_formula(data), of_the_roles(data["roles"]), *of_merging(data), of_the_code(data["demo"])]
+    return [*of_the_formula(data), *of_merging(data), of_the_code(data["demo"])]
 
 
 def of_the_formula(data: dict[str, Any]) -> list[Finding]:
@@ -224,33 +202,6 @@ def of_the_formula(data: dict[str, Any]) -> list[Finding]:
             f"{largest['of_bound']:.4f} of the bound that holds for rounding alone.",
         ),
     ]
-
-
-def of_the_roles(roles: dict[str, Any]) -> Finding:
-    none = [name for name, found in roles.items() if not found["by_the_documents_names"]]
-    complete = [name for name, found in roles.items() if all(found["counts"][role] for role in REQUIRED)]
-    assert roles["opt"]["by_the_documents_names"] == 2 * 3
-    return Finding(
-        "5.1",
-        "the projections of a block",
-        "A block has query, key, value and output, up and down, and a gate where the feed-forward is gated; its code "
-        "looks for q_proj, k_proj, v_proj, o_proj.",
-        "The roles are those; the names are another for most architectures, several roles may share one weight, and "
-        "blocks may share their weights.",
-        "holds with conditions",
-        f"Every role has its layers in {len(complete)} of {len(roles)} architectures, as models of two blocks (T5: two "
-        "of the encoder and two of the decoder, with cross-attention). The document's four names fall on no Linear "
-        f"layer of {len(none)} of them: {', '.join(none)}; on OPT the output is missed.\n\n{table_of_roles(roles)}",
-    )
-
-
-def table_of_roles(roles: dict[str, Any]) -> str:
-    lines = [f"| architecture | {' | '.join(map(str, Role))} | fused | by the document's names |"]
-    lines.append("|---|" + "---:|" * len(Role) + "---|---:|")
-    for name, found in roles.items():
-        counts = " | ".join(str(found["counts"][str(role)] or "–") for role in Role)
-        lines.append(f"| {name} | {counts} | {', '.join(found['fused'])} | {found['by_the_documents_names']} |")
-    return "\n".join(lines)
 
 
 def of_merging(data: dict[str, Any]) -> list[Finding]:

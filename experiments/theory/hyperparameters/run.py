@@ -1,5 +1,7 @@
 """Section 9: the table of ranges for rank, alpha, learning rate and dropout, held against what was measured."""
 
+import contextlib
+import io
 import json
 import math
 import tempfile
@@ -12,8 +14,8 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from experiments.theory.finding import ROOT, Finding, Verdict, carry_out
-from experiments.theory.short_runs import train
-from lightning_lora.config import DataConfig
+from lightning_lora import RunConfig, RunRecord, run
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, TrainerConfig
 from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, styled
 
 TASK = "toy_acceptability"
@@ -66,6 +68,26 @@ def swept(folder: Path, grid: dict[str, tuple[float, ...]], seeds: int, rows: in
                 scores[key] = [0.0 if score is None else score for score in of_seeds]
             lines[factor].append({"value": value, "scores": scores[key]})
     return lines
+
+
+def train(
+    folder: Path, data: DataConfig, *, rank: int, alpha: float, lr: float, dropout: float, seed: int
+) -> RunRecord:
+    """One epoch on a CPU in fp32, query and value adapted; the summary that a run prints is left out."""
+    config = RunConfig(
+        rank=rank,
+        alpha=alpha,
+        lr=lr,
+        seed=seed,
+        epochs=1,
+        lora=LoraConfig(dropout=dropout),
+        data=data,
+        trainer=TrainerConfig(accelerator="cpu", precision="32-true", progress_bar=False),
+        logger=LoggerConfig(wandb="disabled"),
+        merge=MergeConfig(at_end=False),
+    )
+    with contextlib.redirect_stdout(io.StringIO()):
+        return run(config, folder)
 
 
 def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
