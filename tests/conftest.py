@@ -15,9 +15,20 @@ import pytest
 import torch
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tokens_once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> None:
+    """One cache of tokenised data for all tests and workers, and none of the user's."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ["LIGHTNING_LORA_CACHE"] = str((base if worker_id == "master" else base.parent) / "tokens")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    torch.set_num_threads(1)
     torch.manual_seed(0)
 
 

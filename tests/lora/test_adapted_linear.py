@@ -1,70 +1,25 @@
-"""An adapted linear layer as one step of autograd: its values and gradients are the formula's, and it keeps little."""
+"""An adapted linear layer as one step of autograd: its values and gradients are the formula's."""
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import torch
-import torch.autograd.forward_ad as fwAD
-import torch.nn.functional as F
 from cases import CASES, OUT, Case
+from lone_layer import DROPOUTS, WIDTH, Composed, adapted, delta_of, gradients, is_fused, rows
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
 
-from lightning_lora.lora import LoRALayer, LoRALinear, LoraSpec, LowRankDelta, OutputLayout, Routing
+from lightning_lora.lora import OutputLayout
 from lightning_lora.lora.adapted_linear import adapted_linear
 from lightning_lora.lora.dropout import draw_seed, dropout_factors
 
 LINEAR_CASES = [case for case in CASES if not isinstance(case.build(), nn.Embedding)]
+
 over_linear_cases = pytest.mark.parametrize("case", LINEAR_CASES, ids=lambda case: case.name)
-DROPOUTS = pytest.mark.parametrize("dropout", [0.0, 0.4])
 
 # Of values and gradients of size 1 to 50, which sum up to 24 products: a few units in the last place of each type.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-5, torch.bfloat16: 3e-2, torch.float16: 4e-3}
-
-ROWS, WIDTH, RANK = 40, 32, 2
-BYTES = 8
-
-
-class Composed(LoRALinear):
-    """The same layer as a composition of operations: it never says that its base is a linear layer."""
-
-    linear_forward = None
-
-
-def adapted(
-    lora_class: type[LoRALayer] = LoRALinear, dropout: float = 0.0, base_type: torch.dtype = torch.float64
-) -> LoRALayer:
-    """A layer (WIDTH, WIDTH) in training whose values are those of seed 3; its factors are at least fp32."""
-    torch.manual_seed(3)
-    base = nn.Linear(WIDTH, WIDTH).to(base_type).requires_grad_(False)
-    layer = lora_class.adopt(base, Routing("default"))
-    spec = LoraSpec(RANK, dropout=dropout, dtype=torch.promote_types(base_type, torch.float32))
-    nn.init.normal_(layer.add_adapter("default", spec).B)
-    return layer.train()
-
-
-def rows() -> Tensor:
-    return torch.randn(ROWS, WIDTH, dtype=torch.float64, requires_grad=True)
-
-
-def delta_of(layer: LoRALayer) -> LowRankDelta:
-    delta = layer.adapters["default"]
-    assert isinstance(delta, LowRankDelta)
-    return delta
-
-
-def is_fused(y: Tensor) -> bool:
-    return type(y.grad_fn).__name__ == "_AdaptedLinearBackward"
-
-
-def gradients(layer: LoRALayer, x: Tensor, seed: int = 5) -> tuple[Tensor, ...]:
-    """Of the sum of sines of the output, with respect to x, A and B."""
-    torch.manual_seed(seed)
-    return torch.autograd.grad(layer(x).sin().sum(), (x, delta_of(layer).A, delta_of(layer).B))
 
 
 def formula(case: Case, x: Tensor, m: Tensor, weight: Tensor, bias: Tensor | None, A: Tensor, B: Tensor) -> Tensor:
@@ -143,113 +98,6 @@ def test_first_and_second_derivatives_by_finite_differences(layout: OutputLayout
     assert torch.autograd.gradcheck(layer, inputs)
     # The sine makes the second derivative of the bias other than zero.
     assert torch.autograd.gradgradcheck(lambda *tensors: layer(*tensors).sin(), inputs)
-
-
-@contextmanager
-def keeping() -> Iterator[dict[int, int]]:
-    """Bytes of every storage that is kept for backward, by address."""
-    kept: dict[int, int] = {}
-    alive: list[Tensor] = []
-
-    def pack(tensor: Tensor) -> Tensor:
-        alive.append(tensor)
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield kept
-
-
-def kept_by(layers: list[nn.Module]) -> int:
-    """Bytes that query, key and value keep together, given the same rows."""
-    x = rows()
-    with keeping() as kept:
-        outputs = [layer(x) for layer in layers]
-    assert all(output.requires_grad for output in outputs)
-    return sum(kept.values())
-
-
-@DROPOUTS
-def test_layers_on_one_input_keep_what_trainable_linears_keep_and_rank_sized_terms(dropout: float) -> None:
-    plain = kept_by([nn.Linear(WIDTH, WIDTH).double() for _ in range(3)])
-    assert plain == BYTES * (ROWS * WIDTH + 3 * WIDTH * WIDTH)
-    # A and B; S; B transposed.
-    rank_sized = 3 * BYTES * RANK * (2 * WIDTH + ROWS + WIDTH)
-    assert kept_by([adapted(dropout=dropout) for _ in range(3)]) == plain + rank_sized
-
-
-def test_the_composition_keeps_a_dropped_copy_for_each_layer() -> None:
-    """The control of the count above."""
-    extra = kept_by([adapted(Composed, 0.4) for _ in range(3)]) - kept_by([adapted(dropout=0.4) for _ in range(3)])
-    # Two copies more, because of x itself nothing is kept; less B transposed.
-    assert extra >= BYTES * (2 * ROWS * WIDTH - 3 * RANK * WIDTH)
-
-
-def test_without_gradients_nothing_is_kept() -> None:
-    layer = adapted()
-    with keeping() as kept, torch.no_grad():
-        assert not layer(rows()).requires_grad
-    assert not kept
-    layer.adapters.requires_grad_(False)
-    with keeping() as kept:
-        assert not is_fused(layer(rows()))
-    assert max(kept.values()) < BYTES * ROWS * WIDTH, "neither the input nor its like is kept for frozen factors"
-
-
-class Recording(TorchDispatchMode):
-    """Products, and storages that operations make, by their number of elements."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.products: list[str] = []
-        self.made: dict[int, int] = {}
-        self._alive: list[Tensor] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        known = {t.untyped_storage().data_ptr() for t in args if isinstance(t, Tensor)}
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.untyped_storage().data_ptr() not in known:
-            self._alive.append(result)
-            self.made[result.untyped_storage().data_ptr()] = result.numel()
-        name = func.overloadpacket.__name__
-        if "mm" in name:
-            self.products.append(name)
-        return result
-
-    def of_size(self, elements: int) -> int:
-        return sum(size == elements for size in self.made.values())
-
-
-def recorded(layer: LoRALayer, x: Tensor) -> tuple[Recording, Recording]:
-    gradient = torch.randn_like(x)
-    with Recording() as forward:
-        y = layer(x)
-    with Recording() as backward:
-        y.backward(gradient)
-    return forward, backward
-
-
-def test_one_tensor_of_the_outputs_size_is_made_each_way_and_none_of_the_weights() -> None:
-    layer, x = adapted(), rows()
-    forward, backward = recorded(layer, x)
-    assert forward.products == ["mm", "addmm", "addmm_"]
-    assert backward.products == ["mm", "mm", "mm", "mm", "addmm_"]
-    assert (forward.of_size(x.numel()), backward.of_size(x.numel())) == (1, 1)
-    assert layer.weight.grad is None
-    assert backward.of_size(WIDTH * WIDTH) == 0
-
-    # The controls: the composition makes more, and a weight that trains has its gradient.
-    forward, backward = recorded(adapted(Composed), x)
-    assert forward.of_size(x.numel()) > 1
-    assert backward.of_size(x.numel()) > 1
-    layer.weight.requires_grad_()
-    assert recorded(layer, x)[1].of_size(WIDTH * WIDTH) > 0
-
-
-def test_an_input_that_needs_no_gradient_gets_none() -> None:
-    _, backward = recorded(adapted(), rows().detach())
-    assert backward.products == ["mm", "mm", "mm"]
-    assert backward.of_size(ROWS * WIDTH) == 0
 
 
 def test_a_dropped_entry_has_no_part_in_either_direction() -> None:
@@ -377,40 +225,6 @@ def test_a_deep_copy_trains_alone() -> None:
     torch.testing.assert_close(delta_of(twin).B.grad, before)
 
 
-def test_autocast_is_left_to_the_composition_and_does_not_reach_into_backward() -> None:
-    single = torch.float32
-    fused, composed, x = adapted(base_type=single), adapted(Composed, base_type=single), rows().detach().float()
-    x.requires_grad_()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        y = fused(x)
-        assert y.dtype == torch.bfloat16
-        assert not is_fused(y)
-        assert torch.equal(y, composed(x))
-    expected = gradients(fused, x)
-    y = fused(x)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss = y.sin().sum()
-        found = torch.autograd.grad(loss, (x, delta_of(fused).A, delta_of(fused).B))
-    assert all(map(torch.equal, found, expected))
-
-
-def test_half_precision_with_fp32_factors_rounds_once() -> None:
-    """The sum is nearer to the exact one than where the term is rounded first, and keeps no fp32 copy of x."""
-    layer = adapted(base_type=torch.bfloat16)
-    x = torch.randn(400, WIDTH).bfloat16()
-    base, term = F.linear(x, layer.weight, layer.bias), delta_of(layer)(x)
-    with keeping() as kept:
-        y = layer(x)
-    assert is_fused(y)
-    assert x.untyped_storage().data_ptr() in kept
-    assert 4 * x.numel() not in kept.values()
-    base, term, y = base.detach(), term.detach(), y.detach()
-    once = base.float() + term
-    assert float((y.float() - once).abs().max()) <= float((once.bfloat16().float() - once).abs().max()) * 1.01
-    early = base + term.bfloat16()
-    assert (early.float() - once).abs().mean() > 1.1 * (y.float() - once).abs().mean()
-
-
 def test_factors_rounded_at_use_are_those_of_an_adapter_in_bf16() -> None:
     """Output and the gradient of x are bit-equal; the factors' gradients are rounded once, to bf16."""
     layer = adapted(base_type=torch.bfloat16)
@@ -425,95 +239,3 @@ def test_factors_rounded_at_use_are_those_of_an_adapter_in_bf16() -> None:
         assert torch.equal(found.bfloat16(), expected)
     delta_of(layer).rounds_factors = False
     assert not torch.equal(layer(x), y)
-
-
-def test_function_transforms_see_the_composition() -> None:
-    layer, x = adapted(), rows()
-    factors = {f"adapters.default.{name}": p.detach() for name, p in delta_of(layer).named_parameters()}
-    found = torch.func.grad(lambda f: torch.func.functional_call(layer, f, (x,)).sin().sum())(factors)
-    _, grad_A, grad_B = gradients(layer, x)
-    torch.testing.assert_close(found["adapters.default.A"], grad_A)
-    torch.testing.assert_close(found["adapters.default.B"], grad_B)
-
-
-@pytest.mark.usefixtures("_plain_functions")
-def test_a_compiled_layer_is_one_graph_of_torchs_operations() -> None:
-    layer, x = adapted(), rows()
-    graphs: list[torch.fx.GraphModule] = []
-
-    def counting(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
-        graphs.append(graph)
-        return graph.forward
-
-    torch._dynamo.reset()
-    compiled = torch.compile(layer, backend=counting, fullgraph=True)
-    torch.testing.assert_close(gradients(compiled, x), gradients(layer, x))
-    (graph,) = graphs
-    assert [node.target for node in graph.graph.nodes].count(F.linear) == 3
-
-
-@pytest.mark.usefixtures("_plain_functions")
-def test_dropout_in_the_composition_can_be_compiled_and_transformed() -> None:
-    layer, x = adapted(dropout=0.4), rows()
-    torch._dynamo.reset()
-    compiled = torch.compile(layer, backend="eager", fullgraph=True)
-    torch.manual_seed(5)
-    once = compiled(x)
-    assert not torch.equal(compiled(x), once)
-    torch.manual_seed(5)
-    assert torch.equal(compiled(x), once)
-    direction = torch.func.grad(lambda rows: layer(rows).sum())(x)
-    assert direction.shape == x.shape
-
-
-@pytest.mark.usefixtures("_plain_functions")
-@pytest.mark.filterwarnings("ignore:.torch.jit.trace:DeprecationWarning")
-def test_a_traced_layer_is_a_graph_of_torchs_operations() -> None:
-    layer, x = adapted(), rows()
-    traced = torch.jit.trace(layer, (x,), check_trace=False)
-    assert "PythonOp" not in str(traced.graph)
-    torch.testing.assert_close(traced(2 * x), layer(2 * x))
-
-
-@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")  # torch's own use of it
-def test_forward_mode_differentiation_sees_the_composition() -> None:
-    layer, x = adapted(), rows()
-    direction = torch.randn_like(x)
-    with fwAD.dual_level():
-        tangent = fwAD.unpack_dual(layer(fwAD.make_dual(x, direction))).tangent
-    torch.testing.assert_close(tangent, layer(direction) - layer(torch.zeros_like(x)))
-
-
-def test_hooks_and_another_dropout_on_the_term_are_not_passed_by() -> None:
-    layer, x = adapted(), rows()
-    calls: list[nn.Module] = []
-    handle = delta_of(layer).register_forward_hook(lambda module, args, output: calls.append(module))
-    assert not is_fused(layer(x))
-    assert calls == [delta_of(layer)]
-    handle.remove()
-    assert is_fused(layer(x))
-    delta_of(layer).dropout = nn.Threshold(0.0, 0.0)
-    torch.testing.assert_close(
-        layer(x), F.linear(x, layer.weight, layer.bias) + 2 * x.relu() @ delta_of(layer).A.T @ delta_of(layer).B.T
-    )
-
-
-def test_hooks_on_the_layer_itself_see_input_and_output() -> None:
-    layer, x = adapted(), rows()
-    layer.register_forward_hook(lambda module, args, output: output + args[0])
-    torch.testing.assert_close(layer(x), adapted()(x) + x)
-
-
-def test_every_kind_of_linear_layer_is_fused_and_only_those() -> None:
-    fused = {case.name: is_fused(case.adapted(case.base())(case.inputs())) for case in CASES}
-    expected = {case.name: "embedding" not in case.name and "interleaved" not in case.name for case in CASES}
-    assert fused == expected
-
-
-def test_tensors_of_other_classes_see_the_composition() -> None:
-    class Quantised(Tensor):
-        pass
-
-    layer, x = adapted(), rows()
-    assert is_fused(layer(x))
-    assert not is_fused(layer(x.as_subclass(Quantised)))

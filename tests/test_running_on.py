@@ -1,0 +1,123 @@
+"""Runs that begin with what an earlier one left: its folder, its adapter, and what is refused."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from short_runs import short_configuration
+
+from lightning_lora import running
+from lightning_lora.backbone import EMBEDDED_FOLDER
+from lightning_lora.build import Run
+from lightning_lora.config import DataConfig, ModelConfig
+from lightning_lora.reporting import RunRecord, read_record
+from lightning_lora.running import run
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> tuple[RunRecord, Path]:
+    return run(short_configuration(), tmp_path / "run"), tmp_path / "run"
+
+
+def test_a_run_says_that_it_runs_and_goes_on_from_nothing_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of a process that was killed before its first checkpoint."""
+    folder = tmp_path / "run"
+    seen: list[str] = []
+    fit = running.fit
+
+    def watched(assembled: Run) -> None:
+        seen.append(read_record(folder).status)
+        fit(assembled)
+
+    monkeypatch.setattr(running, "fit", watched)
+    record = run(short_configuration(), folder, resume=True)
+    assert (seen, record.status) == (["running"], "finished")
+    assert record.score is not None
+
+
+def test_a_run_starts_from_an_earlier_runs_adapter_with_a_head_of_its_own(
+    finished: tuple[RunRecord, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier, source = finished
+    seen: dict[str, dict[str, torch.Tensor]] = {}
+    fit = running.fit
+
+    def watched(assembled: Run) -> None:
+        trained = {name: p for name, p in assembled.backbone.model.named_parameters() if p.requires_grad}
+        seen[key] = {name: p.detach().clone() for name, p in trained.items()}
+        fit(assembled)
+
+    monkeypatch.setattr(running, "fit", watched)
+    task = DataConfig(task="toy_entailment", train_rows=24)
+    key = "cold"
+    cold = run(short_configuration(data=task), tmp_path / "cold")
+    key = "warm"
+    warm = run(short_configuration(data=task, warm_start=str(source)), tmp_path / "warm")
+
+    kept = load_file(source / "adapter" / "adapter_model.safetensors")
+    for name, value in seen["warm"].items():
+        if ".adapters." in name:
+            layer, _, factor = name.partition(".adapters.default.")
+            assert torch.equal(value, kept[f"base_model.model.{layer}.lora_{factor}.weight"])
+            assert not torch.equal(value, seen["cold"][name]), "the control: without it they start elsewhere"
+        else:
+            assert torch.equal(value, seen["cold"][name]), "the head is new, and the same as without"
+            assert not torch.equal(value, kept[f"base_model.model.{name}"])
+    start = warm.base["warm_start"]
+    assert (start["run"], start["task"]) == (str(source), earlier.task)
+    assert cold.base["warm_start"] is None
+    assert warm.job_id != cold.job_id
+
+    shutil.copytree(source / "adapter", tmp_path / "elsewhere")
+    key = "moved"
+    moved = run(short_configuration(data=task, warm_start=str(tmp_path / "elsewhere")), tmp_path / "moved")
+    assert moved.job_id == warm.job_id, "what counts is what is in it, not where it lies"
+    assert moved.metrics == warm.metrics
+    other = run(short_configuration(seed=3), tmp_path / "other")
+    again = run(short_configuration(data=task, warm_start=str(tmp_path / "other")), tmp_path / "again")
+    assert again.base["warm_start"]["task"] == other.task
+    assert again.job_id != warm.job_id
+
+
+def test_a_run_that_goes_on_does_not_look_where_it_started_from(
+    finished: tuple[RunRecord, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, source = finished
+    settings = {"epochs": 2, "warm_start": str(source)}
+    whole = run(short_configuration(**settings), tmp_path / "whole")
+    fit = running.fit
+
+    def stopped(assembled: Run) -> None:
+        assembled.trainer.fit_loop.max_epochs = 1
+        fit(assembled)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        run(short_configuration(**settings), tmp_path / "stopped")
+    monkeypatch.setattr(running, "fit", fit)
+    shutil.rmtree(source)
+    resumed = run(short_configuration(**settings), tmp_path / "stopped", resume=True)
+    assert (resumed.job_id, resumed.metrics, resumed.base) == (whole.job_id, whole.metrics, whole.base)
+    with pytest.raises(ValueError, match=r"warm_start=.*there is no adapter"):
+        run(short_configuration(**settings), tmp_path / "anew")
+
+
+def test_a_run_does_not_go_on_with_another_base(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    record = run(short_configuration(), folder)
+    other = tmp_path / "other"
+    shutil.copytree(EMBEDDED_FOLDER, other)
+    weights = load_file(other / "model.safetensors")
+    name = next(name for name in sorted(weights) if "output.dense.weight" in name)
+    weights[name][0, 0] += 1e-6
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    log = (folder / "metrics.jsonl").read_bytes()
+    with pytest.raises(ValueError, match=rf"another base model, \S*{name} is the first"):
+        run(short_configuration(model=ModelConfig(name=str(other))), folder, resume=True)
+    assert (folder / "metrics.jsonl").read_bytes().startswith(log), "nothing was cut off"
+    forced = short_configuration(model=ModelConfig(name=str(other)), resume_anyway=True)
+    again = run(forced, folder, resume=True)
+    assert again.base["fingerprint"] != record.base["fingerprint"]
