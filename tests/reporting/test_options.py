@@ -6,7 +6,14 @@ import pytest
 from synthetic_runs import configuration
 
 from lightning_lora.reporting import RunRecord
-from lightning_lora.reporting.options import Settings, axes_of, each_at_its_own, label_of, settings_of
+from lightning_lora.reporting.options import (
+    Settings,
+    axes_of,
+    each_at_its_own,
+    following_what_is_trained,
+    label_of,
+    settings_of,
+)
 from lightning_lora.sweeping import determines_result
 
 
@@ -79,3 +86,15 @@ def test_a_tuned_learning_rate_is_told_from_one_that_is_swept() -> None:
     alone = [settings("q", lr=1e-3), settings("q", lr=1e-4)]
     assert labels(*tuned) == ["q, lr 0.001", "all, lr 0.0001"]
     assert [each_at_its_own("lr", runs, axes_of(runs)) for runs in (tuned, swept, alone)] == [True, False, False]
+
+
+def test_what_follows_what_is_trained_is_not_size_and_is_the_same_for_all_its_runs() -> None:
+    tuned = [settings("q", lr=1e-3, rank=4), settings("all", lr=1e-4, rank=8), settings("all", lr=1e-4, rank=8, seed=1)]
+    assert following_what_is_trained(tuned, axes_of(tuned)) == {"lr": {"q": 1e-3, "all": 1e-4}}
+    swept = [*tuned, settings("all", lr=1e-3, rank=8)]
+    assert following_what_is_trained(swept, axes_of(swept)) == {}
+    of_ranks = [settings(rank=4, lr=1e-3), settings(rank=8, lr=1e-4)]
+    assert following_what_is_trained(of_ranks, axes_of(of_ranks)) == {}
+    by_autocast = {"status": "finished", "precision": "bf16-mixed"}
+    mixed = [settings("full", fields=by_autocast), settings(), settings(fields={"status": "running"})]
+    assert following_what_is_trained(mixed, axes_of(mixed)) == {"precision": {"full": "bf16-mixed", "qv": "32-true"}}

@@ -20,7 +20,7 @@ from lightning_lora.reporting.comparison import (
 )
 from lightning_lora.reporting.inference import Runs
 from lightning_lora.reporting.notes import Counted, notes_on
-from lightning_lora.reporting.options import LORA, Settings, axes_of, label_of, settings_of
+from lightning_lora.reporting.options import LORA, Settings, axes_of, following_what_is_trained, label_of, settings_of
 from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import Floats, example_covariance
@@ -90,8 +90,10 @@ class _Option:
 
 def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     once = _each_job_once(runs)
-    axes = axes_of([run.settings for run in once])
-    labels = {run.folder: label_of(run.settings, axes) for run in once}
+    settings = [run.settings for run in once]
+    axes = axes_of(settings)
+    following = following_what_is_trained(settings, axes)
+    labels = {run.folder: label_of(run.settings, [axis for axis in axes if axis not in following]) for run in once}
     scored, unfinished = _sorted_out(once, labels)
     options, repeated = _options(once, scored, labels)
     first = once[0].record
@@ -115,7 +117,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         groups=letters,
         reference=reference.label if reference else "",
         unfinished=tuple(unfinished),
-        notes=notes_on(summaries, letters, [run.settings for run in once], axes, counted),
+        notes=notes_on(summaries, letters, settings, axes, counted),
     )
 
 

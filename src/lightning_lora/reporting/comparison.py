@@ -49,7 +49,8 @@ class OptionSummary:
     """One option over its seeds. Scores are fractions, of the last epoch unless said otherwise.
 
     Attributes:
-        label: The settings in words, as short as they can be: "qv, rank 8".
+        label: The settings in words, as short as they can be: "qv, rank 8". What is trained may decide others, such as
+            a learning rate that was tuned for it; these stand in the task's notes.
         settings: Every setting that varies among the task's options, by its full name: {"lora": "qv", "rank": 8}.
         folders: Of the finished runs, in the order of ``seeds``.
         seeds: Of the finished runs, rising.

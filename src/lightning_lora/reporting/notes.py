@@ -8,7 +8,8 @@ from scipy import special
 
 from lightning_lora.reporting.comparison import OptionSummary
 from lightning_lora.reporting.inference import LEVEL
-from lightning_lora.reporting.options import Settings, each_at_its_own
+from lightning_lora.reporting.options import Settings, each_at_its_own, following_what_is_trained
+from lightning_lora.settings import shown
 
 ENOUGH_SEEDS = 5
 MANY_OPTIONS = 10
@@ -51,7 +52,11 @@ def notes_on(
     notes = [*_on_seeds(options), *_on_choosing(options)]
     if "" in groups.values():
         notes.append("Too many groups for letters: a marks the options that cannot be told apart from the best.")
-    if each_at_its_own("lr", runs, axes):
+    following = following_what_is_trained(runs, axes)
+    for axis, values in following.items():
+        pairs = ", ".join(f"{trained} {shown(value)}" for trained, value in sorted(values.items()))
+        notes.append(f"Each option ran at its own {axis}: {pairs}.")
+    if "lr" not in following and each_at_its_own("lr", runs, axes):
         notes.append("The learning rates differ: each option ran at its own, which its label tells.")
     if counted.repeated_jobs:
         notes.append(f"Jobs that were there more than once count once: {counted.repeated_jobs} left out.")

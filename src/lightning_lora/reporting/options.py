@@ -12,6 +12,7 @@ Settings = dict[str, Value]
 LORA = "lora"
 # One word says these three; seeds are what options are averaged over; the task is what they are compared on.
 _SAID_OTHERWISE = frozenset({"lora.method", "lora.roles", "lora.modules", "seed", "data.task", "trainer.precision"})
+_SIZE = (LORA, "rank", "alpha")
 _OF_ADAPTERS_ONLY = ("rank", "alpha", "lora.", "optim.lora_plus_ratio")
 
 
@@ -48,11 +49,29 @@ def axes_of(runs: Sequence[Settings]) -> tuple[str, ...]:
 
     ``alpha`` is not one of them where it is twice the rank throughout, as it is unless it is set.
     """
-    order = dict.fromkeys([LORA, "rank", "alpha", "lr", *(key for run in runs for key in run)])
+    order = dict.fromkeys([*_SIZE, "lr", *(key for run in runs for key in run)])
     values = {key: {run[key] for run in runs if key in run} for key in order}
     if all(run["alpha"] == 2 * _number(run["rank"]) for run in runs if "alpha" in run):
         values["alpha"] = set()
     return tuple(key for key in order if len(values[key]) > 1)
+
+
+def following_what_is_trained(runs: Sequence[Settings], axes: Sequence[str]) -> dict[str, dict[str, Value]]:
+    """The settings that what is trained decides, as a learning rate tuned for each: axis -> ``lora`` -> value.
+
+    Rank and alpha are never among them: an adapter's size is part of what it is.
+    """
+    if LORA not in axes:
+        return {}
+    decided = {}
+    for axis in axes:
+        values: dict[str, set[Value]] = {}
+        for run in runs:
+            if axis in run:
+                values.setdefault(str(run[LORA]), set()).add(run[axis])
+        if axis not in _SIZE and all(len(found) == 1 for found in values.values()):
+            decided[axis] = {trained: found.pop() for trained, found in values.items()}
+    return decided
 
 
 def label_of(settings: Mapping[str, Value], axes: Sequence[str]) -> str:
