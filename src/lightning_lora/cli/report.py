@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 SUFFIXES = {"terminal": ".txt", "markdown": ".md", "csv": ".csv", "latex": ".tex"}
 
 _HELP = """\
-Compare the runs below one or several folders: a table for each task, a row for each option, over its seeds.
+Compare the runs below one or several folders: a table for each task, a row for each option, over its seeds; and where
+the same options ran on several tasks, one with the tasks side by side.
 
   lightning-lora report multirun/layer_choice
   lightning-lora report multirun/rank runs/full --reference "full"

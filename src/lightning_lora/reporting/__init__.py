@@ -16,4 +16,4 @@ from lightning_lora.reporting.record import RunRecord as RunRecord
 from lightning_lora.reporting.record import read_record as read_record
 from lightning_lora.reporting.record import write_record as write_record
 from lightning_lora.reporting.summary import print_summary as print_summary
-from lightning_lora.reporting.tables import print_comparison as print_comparison
+from lightning_lora.reporting.terminal import print_comparison as print_comparison

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import astuple
 from statistics import mean
 from typing import Any
@@ -10,7 +10,9 @@ from typing import Any
 from rich.console import Console
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
-from lightning_lora.reporting.tables import grid_of, print_comparison, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.overview import overviews_of
+from lightning_lora.reporting.tables import Grid, grid_of, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.terminal import print_comparison
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -20,20 +22,20 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "–": "--",
+    "±": r"$\pm$",
 }
 
 
 def markdown(comparison: Comparison, *, timings: bool = True) -> str:
-    """A section with a table for each task, then the runs without a score and the notes."""
+    """A section for each task: a table, the runs without a score and the notes; then the tasks together."""
     parts = []
     for task in comparison.tasks:
         parts.append(f"## {_in_markdown(title_of(task))}")
         if task.options:
-            grid = grid_of(task, timings=timings)
-            rule = ["---"] + ["---:"] * (len(grid.headings) - 1)
-            rows = [[_in_markdown(cell) for cell in row] for row in (grid.headings, *grid.rows)]
-            parts.append("\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]]))
+            parts.append(_markdown_table(grid_of(task, timings=timings)))
         parts.append("\n".join(f"- {_in_markdown(line)}" for line in [*unfinished_lines(task), *task.notes]))
+    for overview in overviews_of(comparison):
+        parts += [f"## {_in_markdown(overview.title)}", _markdown_table(overview.grid), _in_markdown(overview.legend)]
     if lines := unreadable_lines(comparison):
         parts.append("## Not read")
         parts.append("\n".join(f"- {_in_markdown(line)}" for line in lines))
@@ -41,19 +43,12 @@ def markdown(comparison: Comparison, *, timings: bool = True) -> str:
 
 
 def latex(comparison: Comparison, *, timings: bool = True) -> str:
-    """A table for each task, for a document that loads booktabs; notes stand under it in small print."""
+    """A table for each task, for a document that loads booktabs, notes in small print; then the tasks together."""
     parts = []
     for task in comparison.tasks:
-        grid = grid_of(task, timings=timings)
-        rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (grid.headings, *grid.rows)]
-        tabular = [
-            rf"\begin{{tabular}}{{l{'r' * (len(grid.headings) - 1)}}}",
-            *(r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule", r"\end{tabular}"),
-        ]
-        small = [rf"\par\footnotesize {_in_latex(line)}" for line in [*unfinished_lines(task), *task.notes]]
-        caption = rf"\caption{{{_in_latex(title_of(task))}}}"
-        body = tabular if task.options else [r"\par no run to compare"]
-        parts.append("\n".join([r"\begin{table}", r"\centering", caption, *body, *small, r"\end{table}"]))
+        body = _latex_tabular(grid_of(task, timings=timings)) if task.options else [r"\par no run to compare"]
+        parts.append(_latex_table(title_of(task), body, [*unfinished_lines(task), *task.notes]))
+    parts += [_latex_table(view.title, _latex_tabular(view.grid), [view.legend]) for view in overviews_of(comparison)]
     parts += [rf"\par left out: {_in_latex(line)}" for line in unreadable_lines(comparison)]
     return "\n\n".join(parts) + "\n"
 
@@ -130,6 +125,25 @@ def _plain(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _markdown_table(grid: Grid) -> str:
+    rule = ["---"] + ["---:"] * (len(grid.headings) - 1)
+    rows = [[_in_markdown(cell) for cell in row] for row in (grid.headings, *grid.rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
+
+
+def _latex_tabular(grid: Grid) -> list[str]:
+    rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (grid.headings, *grid.rows)]
+    columns = f"l{'r' * (len(grid.headings) - 1)}"
+    rules = (r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule")
+    return [rf"\begin{{tabular}}{{{columns}}}", *rules, r"\end{tabular}"]
+
+
+def _latex_table(title: str, body: Sequence[str], lines: Sequence[str]) -> str:
+    small = [rf"\par\footnotesize {_in_latex(line)}" for line in lines]
+    begun = [r"\begin{table}", r"\centering", rf"\caption{{{_in_latex(title)}}}"]
+    return "\n".join([*begun, *body, *small, r"\end{table}"])
 
 
 def _in_markdown(text: str) -> str:

@@ -1,20 +1,12 @@
-"""A comparison as tables of text, and on the terminal."""
+"""A task's options as a table of text, and what is said under it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import mean
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
-from lightning_lora.reporting.listing import LONGEST_LINE
 
 NOTHING = "–"
-# How the headings begin of the columns that a narrow terminal goes without, the first of them first.
-_SPARE = ("median", "p\n(McNemar)", "training", "best", "sd", "detectable", "trainable", "% of", "95 %")
 
 
 @dataclass(frozen=True)
@@ -61,18 +53,18 @@ def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
     columns: dict[str, Callable[[_Line], str]] = {
         "option": lambda line: line.option.label,
         "seeds": lambda line: str(len(line.option.seeds)),
-        "mean": lambda line: _points(line.option.mean.value),
+        "mean": lambda line: points(line.option.mean.value),
         f"95 % over\n{'examples' if alone else 'seeds'}": lambda line: _ends(
             line.option.over_examples if alone else line.option.mean
         ),
-        "median": lambda line: _points(line.option.median),
-        "sd": lambda line: _points(line.option.deviation),
-        "best\nepoch": lambda line: _points(mean(line.option.best_epoch_scores)),
+        "median": lambda line: points(line.option.median),
+        "sd": lambda line: points(line.option.deviation),
+        "best\nepoch": lambda line: points(mean(line.option.best_epoch_scores)),
         f"% of\n{task.reference}": lambda line: _with_ends(line.option.relative),
         "minus\nbest": lambda line: _with_ends(line.contrast.difference, signed=True) if line.contrast else NOTHING,
         "p\n(Holm)": lambda line: _p(line.contrast.p_holm if line.contrast else None),
         "p\n(McNemar)": lambda line: _p(line.contrast.p_mcnemar if line.contrast else None),
-        "detectable": lambda line: _points(line.contrast.detectable if line.contrast else None),
+        "detectable": lambda line: points(line.contrast.detectable if line.contrast else None),
         "group": lambda line: line.group,
         "trainable\n%": lambda line: f"{line.option.trainable_percent:.2f}",
     }
@@ -95,77 +87,27 @@ def unreadable_lines(comparison: Comparison) -> list[str]:
     return [f"{folder}: {reason}" for folder, reason in comparison.unreadable]
 
 
-def print_comparison(comparison: Comparison, console: Console | None = None, *, timings: bool = True) -> None:
-    """Print a table for each task, under it the runs without a score and what is to be known.
-
-    Args:
-        comparison: What `compare` made.
-        console: Where to; None is standard output. Where that is no terminal, a row is one line however long it is;
-            a terminal that is too narrow goes without some columns, and says so.
-        timings: Whether to show what depends on the clock.
-    """
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console.width = LONGEST_LINE
-    for task in comparison.tasks:
-        if task.options:
-            _print_grid(grid_of(task, timings=timings), title_of(task), console)
-        else:
-            console.print(f"{escape(title_of(task))}: no run to compare", soft_wrap=True)
-        for line in [*unfinished_lines(task), *task.notes]:
-            console.print(f"  {escape(line)}", soft_wrap=True)
-        console.print()
-    for line in unreadable_lines(comparison):
-        console.print(f"left out: {escape(line)}", soft_wrap=True)
-
-
 def _lines(task: TaskComparison) -> list[_Line]:
     contrasts = {contrast.option: contrast for contrast in task.contrasts}
     return [_Line(option, contrasts.get(option.label), task.groups[option.label]) for option in task.options]
 
 
-def _print_grid(grid: Grid, title: str, console: Console) -> None:
-    left_out = []
-    for spare in _SPARE:
-        if (
-            console.measure(_rich_table(grid), options=console.options.update(width=LONGEST_LINE)).maximum
-            <= console.width
-        ):
-            break
-        column = next((i for i, heading in enumerate(grid.headings) if heading.startswith(spare)), None)
-        if column is not None:
-            left_out.append(grid.headings[column].replace("\n", " "))
-            grid = grid.without(column)
-    console.print(escape(title), soft_wrap=True)
-    console.print(_rich_table(grid))
-    if left_out:
-        console.print(f"  left out, since the terminal is narrow: {escape(', '.join(left_out))}", soft_wrap=True)
-
-
-def _rich_table(grid: Grid) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for position, heading in enumerate(grid.headings):
-        table.add_column(escape(heading), justify="right" if position else "left")
-    for row in grid.rows:
-        table.add_row(*map(escape, row))
-    return table
-
-
-def _points(value: float | None, *, signed: bool = False) -> str:
+def points(value: float | None, *, signed: bool = False) -> str:
+    """A score or a difference in points (a hundredth of the metric)."""
     return NOTHING if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
 
 
 def _ends(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None or interval.low is None:
         return NOTHING
-    return f"{_points(interval.low, signed=signed)} to {_points(interval.high, signed=signed)}"
+    return f"{points(interval.low, signed=signed)} to {points(interval.high, signed=signed)}"
 
 
 def _with_ends(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return NOTHING
     ends = f" ({_ends(interval, signed=signed)})" if interval.low is not None else ""
-    return f"{_points(interval.value, signed=signed)}{ends}"
+    return f"{points(interval.value, signed=signed)}{ends}"
 
 
 def _p(value: float | None) -> str:

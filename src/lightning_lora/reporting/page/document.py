@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
+from lightning_lora.reporting.overview import overviews_of
 from lightning_lora.reporting.page import wording
 from lightning_lora.reporting.page.inline import inline_svg
 from lightning_lora.reporting.plots import ALPHA, Plot, estimate_of, plots_of
@@ -56,6 +57,7 @@ def page_of(comparison: Comparison, *, timings: bool = True) -> str:
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     text = environment.get_template("page.html").render(
         tasks=comparison.tasks,
+        overviews=overviews_of(comparison),
         unreadable=comparison.unreadable,
         timings=timings,
         estimate_of=estimate_of,

@@ -1,0 +1,84 @@
+"""Tasks side by side: a row for each option that ran on several of them, a column for each task."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
+from lightning_lora.reporting.tables import NOTHING, Grid, points
+
+LIKE_THE_BEST = "*"
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The options of a base model over its tasks.
+
+    Attributes:
+        title: In one line.
+        grid: Scores in points; the option that does best over the tasks first.
+        legend: How to read it.
+    """
+
+    title: str
+    grid: Grid
+    legend: str
+
+
+def overviews_of(comparison: Comparison) -> tuple[Overview, ...]:
+    """One for each base model on which two options or more ran on two tasks or more."""
+    by_base: dict[str, list[TaskComparison]] = {}
+    for task in comparison.tasks:
+        by_base.setdefault(task.base, []).append(task)
+    found = []
+    for base, tasks in by_base.items():
+        ran = Counter(option.label for task in tasks for option in task.options)
+        shared = [label for label, count in ran.items() if count > 1]
+        if len(shared) > 1:
+            found.append(_overview(base, [task for task in tasks if task.options], shared))
+    return tuple(found)
+
+
+def _overview(base: str, tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overview:
+    columns = [{option.label: option for option in task.options} for task in tasks]
+    places = [{label: place for place, label in enumerate(column)} for column in columns]
+
+    def mean_place(label: str) -> float:
+        return fmean(of_task[label] for of_task in places if label in of_task)
+
+    references = {task.reference for task in tasks}
+    headings = ["option", *(f"{task.task}\n{task.metric}" for task in tasks)]
+    rows = []
+    for label in sorted(labels, key=lambda label: (mean_place(label), label)):
+        ran = [(task, column.get(label)) for task, column in zip(tasks, columns, strict=True)]
+        rows.append([label, *(_cell(task, option) for task, option in ran)])
+        if len(references) == 1:
+            rows[-1].append(_span([option for _, option in ran if option]))
+    if len(references) == 1:
+        headings.append(f"% of\n{tasks[0].reference}")
+    return Overview(
+        f"{len(tasks)} tasks on {base}: scores in %",
+        Grid(tuple(headings), tuple(map(tuple, rows))),
+        "Mean ± half of its 95 % interval over seeds (number of seeds). "
+        f"{LIKE_THE_BEST} cannot be told apart from the best of its task. "
+        + (f"% of {tasks[0].reference}: on the task where that is least, and most. " if len(references) == 1 else "")
+        + "Ordered by the mean of their places.",
+    )
+
+
+def _cell(task: TaskComparison, option: OptionSummary | None) -> str:
+    if option is None:
+        return NOTHING
+    high = option.mean.high
+    around = "" if high is None else f" ± {points(high - option.mean.value)}"
+    like = set(task.groups[option.label]) & set(task.groups[task.options[0].label])
+    return f"{points(option.mean.value)}{around} ({len(option.seeds)}){LIKE_THE_BEST if like else ''}"
+
+
+def _span(options: Sequence[OptionSummary]) -> str:
+    shares = [option.relative.value for option in options if option.relative]
+    if not shares:
+        return NOTHING
+    ends = [f"{100 * end:.0f}" for end in (min(shares), max(shares))]
+    return " to ".join(dict.fromkeys(ends))

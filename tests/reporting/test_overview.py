@@ -1,0 +1,98 @@
+"""Tasks side by side: which options are there, what a cell says, and in which order."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_runs import configuration, write_run
+
+from lightning_lora.reporting import Comparison
+from lightning_lora.reporting.collecting import collect
+from lightning_lora.reporting.comparing import compare
+from lightning_lora.reporting.exports import csv_rows, latex, markdown, text
+from lightning_lora.reporting.overview import overviews_of
+from lightning_lora.reporting.page import page_of
+from lightning_lora.sweeping import determines_result
+
+EASY, HARD = "toy_sentiment", "toy_acceptability"
+
+
+def compared(folder: Path) -> Comparison:
+    return compare(collect([folder]).records, determines_result=determines_result)
+
+
+def write_task(folder: Path, task: str, accuracies: dict[str, float]) -> None:
+    """Three seeds of each choice of layers."""
+    generator = np.random.default_rng(0)
+    for lora, accuracy in accuracies.items():
+        for seed in range(3):
+            right = generator.random(400) < accuracy
+            write_run(folder / f"{task}-{lora}-{seed}", right, config=configuration(lora, seed=seed), task=task)
+
+
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """`all` is best on one and second on the other, `head` third on both; `full` ran on one only, and is best."""
+    folder = tmp_path_factory.mktemp("sweep")
+    write_task(folder, EASY, {"all": 0.9, "qv": 0.75, "head": 0.6})
+    write_task(folder, HARD, {"full": 0.95, "qv": 0.8, "all": 0.7, "head": 0.5})
+    return compared(folder)
+
+
+def test_a_cell_is_the_mean_with_half_its_interval_and_the_number_of_seeds(two_tasks: Comparison) -> None:
+    (overview,) = overviews_of(two_tasks)
+    names = (f"{task.task}\naccuracy" for task in two_tasks.tasks)
+    assert overview.grid.headings == ("option", *names, "% of\nall")
+    for row in overview.grid.rows:
+        for task, cell in zip(two_tasks.tasks, row[1:], strict=False):
+            (option,) = (option for option in task.options if option.label == row[0])
+            assert option.mean.high is not None
+            best = task.options[0].label
+            alike = set(task.groups[option.label]) & set(task.groups[best])
+            half = 100 * (option.mean.high - option.mean.value)
+            assert cell == f"{100 * option.mean.value:.1f} ± {half:.1f} (3){'*' if alike else ''}"
+    cells = [cell for row in overview.grid.rows for cell in row[1:-1]]
+    assert 0 < sum("*" in cell for cell in cells) < len(cells)
+
+
+def test_options_of_one_task_are_left_out_and_the_others_stand_by_their_places(two_tasks: Comparison) -> None:
+    (overview,) = overviews_of(two_tasks)
+    # Places: all 1 and 3, qv 2 and 2, head 3 and 4; of equal means the name decides.
+    assert [row[0] for row in overview.grid.rows] == ["all", "qv", "head"]
+    shares = {
+        label: sorted(
+            100 * option.relative.value
+            for task in two_tasks.tasks
+            for option in task.options
+            if option.label == label and option.relative
+        )
+        for label in ("qv", "head")
+    }
+    assert [row[-1] for row in overview.grid.rows] == [
+        "100",
+        *(f"{low:.0f} to {high:.0f}" for low, high in shares.values()),
+    ]
+
+
+def test_one_task_or_nothing_in_common_is_no_overview(tmp_path: Path, two_tasks: Comparison) -> None:
+    assert overviews_of(Comparison(two_tasks.tasks[:1])) == ()
+    write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75})
+    write_task(tmp_path, HARD, {"full": 0.9, "head": 0.7})
+    assert overviews_of(compared(tmp_path)) == ()
+
+
+def test_where_the_reference_is_another_on_each_task_no_share_is_given(tmp_path: Path) -> None:
+    write_task(tmp_path, EASY, {"q": 0.9, "qv": 0.75})
+    write_task(tmp_path, HARD, {"q": 0.75, "qv": 0.9})
+    (overview,) = overviews_of(compared(tmp_path))
+    assert len(overview.grid.headings) == 3
+
+
+def test_it_stands_in_every_form_that_people_read(two_tasks: Comparison) -> None:
+    (overview,) = overviews_of(two_tasks)
+    cell = overview.grid.rows[1][1]
+    assert cell in text(two_tasks)
+    assert cell in page_of(two_tasks)
+    assert cell.replace("*", r"\*") in markdown(two_tasks)
+    assert cell.replace("±", r"$\pm$") in latex(two_tasks)
+    assert "±" not in csv_rows(two_tasks)
