@@ -32,18 +32,30 @@ class Measured:
 
 
 @contextmanager
-def measuring(measured: Measured) -> Iterator[None]:
-    """Time of the block, and the rise of the peak of resident memory in it (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is resident now
-    before, started = _peak_kib(), time.perf_counter()
+def measuring(measured: Measured, config: RunConfig) -> Iterator[None]:
+    """Time of the block, and the rise of the peak of memory in it: the GPU's, or else what is resident (Linux)."""
+    gpu = on_gpu(config)
+    if gpu:
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is resident now
+    peak = torch.cuda.max_memory_allocated if gpu else _peak_resident
+    before, started = peak(), time.perf_counter()
     yield
+    if gpu:
+        torch.cuda.synchronize()
     measured.seconds = time.perf_counter() - started
-    measured.peak_mib = (_peak_kib() - before) / 1024
+    measured.peak_mib = (peak() - before) / 2**20
 
 
-def _peak_kib() -> int:
+def on_gpu(config: RunConfig) -> bool:
+    return config.trainer.accelerator == "gpu"
+
+
+def _peak_resident() -> int:
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1])
+    return 1024 * int(line.split()[1])
 
 
 def ours(config: RunConfig, ragged: bool, precision: str) -> Measured:
@@ -57,7 +69,7 @@ def ours(config: RunConfig, ragged: bool, precision: str) -> Measured:
     )
     with tempfile.TemporaryDirectory() as folder:
         assembled = build.assemble(config, Path(folder))
-        with measuring(measured):
+        with measuring(measured, config):
             running.fit(assembled)
     measured.score = assembled.module.dev_metrics[assembled.task.dev_splits[0]][assembled.task.headline]
     return measured
@@ -97,7 +109,7 @@ def peft_in_trainer(config: RunConfig, padding: str, bf16: bool = False) -> Meas
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
-            use_cpu=True,
+            use_cpu=not on_gpu(config),
             seed=config.seed,
             bf16=bf16,
         )
@@ -112,7 +124,7 @@ def peft_in_trainer(config: RunConfig, padding: str, bf16: bool = False) -> Meas
             ),
         )
         measured = Measured()
-        with measuring(measured):
+        with measuring(measured, config):
             trainer.train()
     (last,) = (row for row in trainer.state.log_history[-2:] if f"eval_{task.headline}" in row)
     measured.score = last[f"eval_{task.headline}"]
@@ -128,7 +140,7 @@ def in_our_loop(config: RunConfig, model: nn.Module, backbone: Backbone) -> Meas
     optim = OptimSettings(lr=config.lr, weight_decay=config.optim.weight_decay, warmup_ratio=config.optim.warmup_ratio)
     module = LoRAClassifier(model, task, optim, steps)
     trainer = lightning.Trainer(
-        accelerator="cpu",
+        accelerator=config.trainer.accelerator,
         max_epochs=config.epochs,
         gradient_clip_val=config.optim.clip_norm,
         num_sanity_val_steps=0,
@@ -138,7 +150,7 @@ def in_our_loop(config: RunConfig, model: nn.Module, backbone: Backbone) -> Meas
         enable_model_summary=False,
     )
     measured = Measured()
-    with measuring(measured):
+    with measuring(measured, config):
         trainer.fit(module, datamodule=data)
     measured.score = module.dev_metrics[task.dev_splits[0]][task.headline]
     return measured

@@ -4,10 +4,10 @@
 
 Every side trains the same number of epochs on the same rows, from the same pretrained weights, with a dev pass after
 every epoch; measured is the time of training with its dev passes, tokenising and loading left out, and how much the
-process's peak of resident memory rises above what it had before. Each side of each round is a process of its own.
-Sides take turns, in another order each round; ratios are taken within a round, and the median over the rounds is
-reported. The dev score stands beside the time, so that no speed is bought with quality. One record for each task,
-written anew after every side; the same command again goes on where it was stopped.
+process's peak of resident memory (with `--device gpu`: of the GPU's) rises above what it had before. Each side of each
+round is a process of its own. Sides take turns, in another order each round; ratios are taken within a round, and the
+median over the rounds is reported. The dev score stands beside the time, so that no speed is bought with quality. One
+record for each task, written anew after every side; the same command again goes on where it was stopped.
 """
 
 import argparse
@@ -78,7 +78,8 @@ def summary(rows: list[dict[str, Any]]) -> Table:
 def record_file(options: argparse.Namespace, task: str) -> Path:
     """Where a task's record with these settings is kept."""
     shape = f"_{SHAPE}" if options.roberta_base_shape else ""
-    return Path(options.out / f"single_job_{task}_{options.lora}_dropout{options.dropout:g}{shape}.json")
+    device = "_gpu" if options.device == "gpu" else ""
+    return Path(options.out / f"single_job_{task}_{options.lora}_dropout{options.dropout:g}{shape}{device}.json")
 
 
 def roberta_base_shape(tokenizer: Any, folder: Path) -> Path:
@@ -114,8 +115,11 @@ def main() -> None:
     parser.add_argument(
         "--roberta-base-shape", action="store_true", help="a RoBERTa-base with random weights, the model's tokenizer"
     )
+    parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="where every side trains")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
+    if options.device == "gpu" and not torch.cuda.is_available():
+        parser.error("--device gpu: there is no CUDA GPU here")
     with tempfile.TemporaryDirectory() as folder:
         if options.roberta_base_shape:
             options.model = str(roberta_base_shape(AutoTokenizer.from_pretrained(options.model), Path(folder)))
@@ -137,8 +141,11 @@ def measure(options: argparse.Namespace) -> None:
     ]
     for task, number, side in track(jobs, description="task x round x side", console=Console(stderr=True)):
         roles = sorted(role.value for role in ROLE_SETS[options.lora])
+        config = configuration(options, task, seed=number)
         config = replace(
-            configuration(options, task, seed=number), lora=LoraConfig(dropout=options.dropout, roles=roles)
+            config,
+            lora=LoraConfig(dropout=options.dropout, roles=roles),
+            trainer=replace(config.trainer, accelerator=options.device),
         )
         measured = in_its_own_process(side, config)
         rows.append({"task": task, "round": number, "side": side, **asdict(measured)})
@@ -149,7 +156,11 @@ def measure(options: argparse.Namespace) -> None:
 def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A task's rows with what is needed to repeat them."""
     settings = (*SETTINGS, SHAPE) if options.roberta_base_shape else SETTINGS
-    return record_of(options, task, rows, settings=settings, versions=(*VERSIONS, "accelerate", "loralib"))
+    record = record_of(options, task, rows, settings=settings, versions=(*VERSIONS, "accelerate", "loralib"))
+    if options.device == "gpu":
+        record["command"] += " --device gpu"
+        record["machine"] = torch.cuda.get_device_name()
+    return record
 
 
 if __name__ == "__main__":
