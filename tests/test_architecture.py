@@ -1,4 +1,4 @@
-"""The house keeps its walls: import contracts, the size budget, names of files, and the public names."""
+"""The house keeps its walls: import contracts, checked shapes, the size budget, names of files, the public names."""
 
 import ast
 import shutil
@@ -7,9 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import jaxtyping
 import pytest
+import torch
 
 import lightning_lora
+from lightning_lora.analysis import weight_gradient
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "lightning_lora"
@@ -67,6 +70,13 @@ def bodies(path: Path) -> Iterator[tuple[str, int]]:
             statements = node.body[1:] if ast.get_docstring(node) else node.body
             if statements:
                 yield node.name, (statements[-1].end_lineno or 0) - statements[0].lineno + 1
+
+
+def test_shapes_in_signatures_are_checked_in_the_tests() -> None:
+    rows, narrow = torch.zeros(3, 4), torch.zeros(2, 4)
+    assert weight_gradient(rows, rows).shape == (4, 4)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        weight_gradient(rows, narrow)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
