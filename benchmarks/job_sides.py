@@ -20,6 +20,7 @@ from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import MergeConfig, RunConfig
 from lightning_lora.tasks import TASKS, score
 from lightning_lora.training import LoRAClassifier, OptimSettings
+from lightning_lora.training.peak_memory import peak_bytes, reset_peak
 
 
 @dataclass
@@ -34,28 +35,18 @@ class Measured:
 @contextmanager
 def measuring(measured: Measured, config: RunConfig) -> Iterator[None]:
     """Time of the block, and the rise of the peak of memory in it: the GPU's, or else what is resident (Linux)."""
-    gpu = on_gpu(config)
-    if gpu:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak starts from what is resident now
-    peak = torch.cuda.max_memory_allocated if gpu else _peak_resident
-    before, started = peak(), time.perf_counter()
+    device = torch.device("cuda" if on_gpu(config) else "cpu")
+    reset_peak(device)
+    before, started = peak_bytes(device), time.perf_counter()
     yield
-    if gpu:
+    if on_gpu(config):
         torch.cuda.synchronize()
     measured.seconds = time.perf_counter() - started
-    measured.peak_mib = (peak() - before) / 2**20
+    measured.peak_mib = (peak_bytes(device) - before) / 2**20
 
 
 def on_gpu(config: RunConfig) -> bool:
     return config.trainer.accelerator == "gpu"
-
-
-def _peak_resident() -> int:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-    return 1024 * int(line.split()[1])
 
 
 def ours(config: RunConfig, ragged: bool, precision: str) -> Measured:

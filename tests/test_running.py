@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from short_runs import configuration
+from short_runs import configuration, short_configuration
 from transformers import AutoModelForSequenceClassification
 
 from lightning_lora.adapters_io import load_peft_folder, read_facts
@@ -29,6 +29,7 @@ from lightning_lora.reporting import RunRecord, read_predictions, read_record
 from lightning_lora.running import run
 from lightning_lora.tasks import TASKS, score
 from lightning_lora.training import Interrupted, NonFiniteError
+from lightning_lora.training.peak_memory import peak_bytes
 
 TASK = TASKS["toy_sentiment"]
 
@@ -117,6 +118,15 @@ def test_the_same_again_is_the_same_to_the_bit_and_another_seed_is_not(
     weights = [load_file(path / "adapter" / "adapter_model.safetensors") for path in (folder, tmp_path / "again")]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert not np.array_equal(tables[0], read_predictions(tmp_path / "other" / "predictions.parquet").logits)
+
+
+def test_its_peak_of_memory_is_not_that_of_what_the_process_did_before(tmp_path: Path) -> None:
+    ballast = 2**31
+    torch.ones(ballast, dtype=torch.uint8)
+    before = peak_bytes(torch.device("cpu"))
+    record = run(short_configuration(), tmp_path)
+    assert record.peak_memory_bytes is not None
+    assert record.peak_memory_bytes < before - ballast / 2
 
 
 @pytest.mark.parametrize("method", ["head", "bitfit", "full"])

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-import resource
 import shutil
 import signal
 import sys
@@ -28,6 +27,7 @@ from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, 
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
 from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
+from lightning_lora.training.peak_memory import peak_bytes, reset_peak
 
 CODE_VERSION = importlib.metadata.version("lightning-lora")
 REPORTED_VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "hydra-core", "torchmetrics")
@@ -126,6 +126,7 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
     # A further process of the same run finds a checkpoint only where the first one goes on from it.
     assembled = assemble(config, output_dir, resume or _further_process())
+    reset_peak(assembled.trainer.strategy.root_device)
     record = _opening_record(config, assembled)
     if assembled.trainer.is_global_zero:
         clear_leftovers(output_dir)
@@ -233,7 +234,7 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
         best_score=module.best_score,
         metrics=metrics,
         examples_per_second=(module.rows_seen - module.rows_before) * trainer.world_size / seconds["fit"],
-        peak_memory_bytes=_peak_memory(trainer),
+        peak_memory_bytes=peak_bytes(trainer.strategy.root_device),
         merge_check=asdict(check) if check else None,
     )
 
@@ -261,14 +262,6 @@ def _device(trainer: Trainer) -> str:
     if device.type == "cuda":
         return f"{trainer.world_size} x {torch.cuda.get_device_name(device)}"
     return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
-
-
-def _peak_memory(trainer: Trainer) -> int:
-    device = trainer.strategy.root_device
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    unit = 1 if platform.system() == "Darwin" else 1024  # getrusage counts bytes on macOS, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _close_loggers(trainer: Trainer, exit_code: int) -> None:

@@ -33,7 +33,7 @@ class RunRecord:
         parameters: adapter, head, other_trainable, frozen, total, trainable_percent.
         seconds: total, fit, start_up; of a run that was resumed, those of its last process.
         examples_per_second: Training rows that went through in a second of fitting.
-        peak_memory_bytes: Of the accelerator where there is one, else of the process.
+        peak_memory_bytes: While it trained and was scored: of the accelerator where there is one, else of the process.
         device: What it ran on.
         precision: As Lightning names it, or "bf16-frozen": the frozen base in bf16 while training lasted.
         versions: Of Python and the libraries that matter.
