@@ -66,6 +66,7 @@ def task_of(options: Sequence[OptionSummary], *, task: str = "rte", apart: float
         task=task,
         metric="accuracy",
         base="roberta-base",
+        base_fingerprint="ba5e",
         dev_rows=277,
         axes=tuple(axes),
         options=tuple(ordered),

@@ -1,4 +1,4 @@
-"""The bound of rounding against the layer itself, in every type that the sum is computed in."""
+"""The bound of rounding against the layer itself, and where there is none."""
 
 import pytest
 import torch
@@ -26,3 +26,11 @@ def test_merged_and_adapted_differ_by_less_and_by_no_less_than_rounding(dtype: t
     with torch.no_grad():
         layer.weight[0, 0] += 1e-3 if dtype == torch.float32 else 1e-9
     assert not bool(((layer(x) - adapted).abs() <= bound).all()), "the control: a weight that is a little wrong"
+
+
+@pytest.mark.parametrize(("dtype", "width"), [(torch.bfloat16, 256), (torch.float16, 4096)])
+def test_of_too_long_a_sum_there_is_no_bound(dtype: torch.dtype, width: int) -> None:
+    x, weight, A, B = (torch.ones(shape, dtype=dtype) for shape in ((1, width), (2, width), (1, width), (2, 1)))
+    with pytest.raises(ValueError, match="has no bound"):
+        forward_rounding_bound(x, weight, A, B, 1.0)
+    assert forward_rounding_bound(x[:, :8], weight[:, :8], A[:, :8], B, 1.0).min() > 0

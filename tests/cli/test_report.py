@@ -79,6 +79,8 @@ def test_a_damaged_run_is_listed_and_the_rest_reported(sweep: Path, capsys: pyte
         (["sweep", "--reference", "qw"], ["no option is labelled 'qw'", "'qv'"]),
         (["sweep", "--format", "html"], ["'html'", "markdown"]),
         (["sweep", "--out", "sweep/qv-0/result.json/x.md"], ["cannot write", "a part of the path is a file"]),
+        (["sweep", "--out", "page.html"], ["the page is written by --html page.html"]),
+        (["sweep", "--out", "table.doc"], ["names no form", ".csv (csv)"]),
         ([], ["DIR"]),
     ],
 )

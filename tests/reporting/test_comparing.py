@@ -1,5 +1,6 @@
 """From folders of runs to a comparison: what is put together, what is left out, and what is said of it."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def test_options_over_their_seeds(tmp_path: Path) -> None:
         assert option.mean.value == pytest.approx(np.mean(scores))
         assert (option.mean.low, option.mean.high) == pytest.approx(stats.ttest_1samp(scores, 0).confidence_interval())
         assert (option.median, option.deviation) == pytest.approx((np.median(scores), np.std(scores, ddof=1)))
-        assert option.settings == {"lora": option.label}
+        assert option.settings["lora"] == option.label
         assert [curve.epochs for curve in option.curves] == [(1.0, 2.0)] * 4
         assert [curve.scores[-1] for curve in option.curves] == scores
 
@@ -127,6 +128,14 @@ def test_a_job_that_is_there_twice_counts_once(tmp_path: Path) -> None:
     assert twice.options[1].folders[1] == tmp_path / "other" / "qv-1"
     assert not twice.unfinished
     assert any("9 left out" in note for note in twice.notes)
+
+
+def test_of_two_copies_of_a_job_the_one_with_its_predictions_counts(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "a", {"qv": 0.75}, seeds=1)
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (tmp_path / "a" / "qv-0" / "predictions.parquet").unlink()
+    (option,) = the_task(tmp_path).options
+    assert option.folders == (tmp_path / "b" / "qv-0",)
 
 
 def test_what_merging_changed_is_summed_over_the_runs_that_were_merged(tmp_path: Path) -> None:
@@ -243,13 +252,16 @@ def test_a_log_that_was_cut_or_written_twice(tmp_path: Path) -> None:
     [
         ({"data": {}}, "has no data.fingerprint"),
         ({"seconds": {}}, "has no seconds.fit"),
-        ({"config": {"lora": {}}}, "has no config.data"),
+        ({"config": {"lora": {}}}, "has no config.lora.method"),
+        ({"base": {}}, "has no base.name"),
+        ({"parameters": {"adapter": 1, "trainable_percent": "9"}}, "has something else where a number belongs"),
         ({"data": {"fingerprint": "x", "rows": {"train": 8}}}, "names no dev split"),
     ],
 )
 def test_a_record_that_lacks_something_hides_no_other(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
     write_sweep(tmp_path, {"qv": 0.75})
-    write_record(replace(read_record(tmp_path / "qv-0"), **fields), tmp_path / "qv-0")
+    file = tmp_path / "qv-0" / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
     comparison = compared(tmp_path)
     ((folder, reason),) = comparison.unreadable
     assert folder == tmp_path / "qv-0"

@@ -32,7 +32,7 @@ def compared(right: Answers) -> tuple[list[Runs], NDArray[np.float64]]:
     options, seeds, rows = right.shape
     covariance = np.cov(right.reshape(options * seeds, rows), bias=True) / rows
     places = np.arange(options * seeds).reshape(options, seeds)
-    scores = right.mean(axis=2)
+    scores = right.mean(axis=2).astype(np.float32).astype(np.float64)  # as records hold them
     return [Runs(tuple(range(seeds)), scores[k], places[k]) for k in range(options)], covariance
 
 

@@ -1,6 +1,7 @@
 """Tasks side by side: which options are there, what a cell says, and in which order."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,15 @@ def compared(folder: Path) -> Comparison:
     return compare(collect([folder]).records, determines_result=determines_result)
 
 
-def write_task(folder: Path, task: str, accuracies: dict[str, float]) -> None:
+def write_task(folder: Path, task: str, accuracies: dict[str, float], *, rows: int = 400, **changed: Any) -> None:
     """Three seeds of each choice of layers."""
     generator = np.random.default_rng(0)
+    base = {"name": "a/model", "revision": None, "fingerprint": changed.pop("base", "ba5e")}
     for lora, accuracy in accuracies.items():
         for seed in range(3):
-            right = generator.random(400) < accuracy
-            write_run(folder / f"{task}-{lora}-{seed}", right, config=configuration(lora, seed=seed), task=task)
+            right = generator.random(rows) < accuracy
+            config = configuration(lora, seed=seed, **changed)
+            write_run(folder / f"{task}-{rows}-{lora}-{seed}", right, config=config, task=task, base=base)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +82,31 @@ def test_one_task_or_nothing_in_common_is_no_overview(tmp_path: Path, two_tasks:
     write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75})
     write_task(tmp_path, HARD, {"full": 0.9, "head": 0.7})
     assert overviews_of(compared(tmp_path)) == ()
+
+
+def test_other_weights_under_one_name_are_another_base(tmp_path: Path) -> None:
+    write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75}, base="one")
+    write_task(tmp_path, HARD, {"all": 0.9, "qv": 0.75}, base="other")
+    assert overviews_of(compared(tmp_path)) == ()
+
+
+def test_one_task_on_two_dev_sets_is_one_task(tmp_path: Path) -> None:
+    write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75})
+    write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75}, rows=300)
+    assert overviews_of(compared(tmp_path)) == ()
+    write_task(tmp_path, HARD, {"all": 0.9, "qv": 0.75})
+    (overview,) = overviews_of(compared(tmp_path))
+    assert overview.title.startswith("2 tasks on a/model")
+    assert {f"{EASY}, 300 rows\naccuracy", f"{EASY}, 400 rows\naccuracy"} < set(overview.grid.headings)
+
+
+def test_what_options_of_one_name_do_not_have_in_common_is_said(tmp_path: Path, two_tasks: Comparison) -> None:
+    write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75}, rank=4)
+    write_task(tmp_path, HARD, {"all": 0.9, "qv": 0.75}, epochs=30)
+    (overview,) = overviews_of(compared(tmp_path))
+    assert "Not the same on all tasks: alpha, epochs, rank." in overview.legend
+    (overview,) = overviews_of(two_tasks)
+    assert "Not the same" not in overview.legend
 
 
 def test_where_the_reference_is_another_on_each_task_no_share_is_given(tmp_path: Path) -> None:

@@ -112,10 +112,10 @@ def test_tasks_with_other_settings_share_a_csv(tmp_path: Path) -> None:
     found = compare(collect([tmp_path]).records, determines_result=determines_result)
     rows = list(csv.DictReader(io.StringIO(csv_rows(found))))
     assert sorted((row["dev_rows"], row["setting.lora"], row["setting.rank"]) for row in rows) == [
-        ("100", "", "4"),
-        ("100", "", "8"),
-        ("200", "all", ""),
-        ("200", "qv", ""),
+        ("100", "qv", "4"),
+        ("100", "qv", "8"),
+        ("200", "all", "8"),
+        ("200", "qv", "8"),
     ]
 
 

@@ -8,7 +8,8 @@ from lightning_lora.cli.parser import CommandParser
 from lightning_lora.settings import ConfigError
 
 _HELP = """\
-List the runs below a folder, newest last: task, method, rank, seed, score, trainable parameters, status.
+List the runs below a folder, in order of their names (so of dates, newest last): task, method, rank, seed, score,
+trainable parameters, status. Records that cannot be read stand under them.
 
   lightning-lora list runs
   lightning-lora list multirun/2026-11-24"""
@@ -31,11 +32,9 @@ def main(words: Sequence[str]) -> None:
 
 
 def _list(folder: Path) -> None:
-    from lightning_lora.reporting import print_runs, records_below
+    from lightning_lora.reporting import print_runs
 
     if not folder.is_dir():
         raise ConfigError(f"{folder}: there is no such folder")
-    records = records_below(folder)
-    if not records:
+    if not print_runs(folder):
         raise ConfigError(f"{folder}: no run in it or below it; a run's folder holds a result.json")
-    print_runs(records, folder)

@@ -109,5 +109,17 @@ def _write(comparison: "Comparison", options: argparse.Namespace) -> None:
 
 
 def _form_of(out: Path | None) -> str:
-    """The form that a file's ending asks for."""
-    return next((form for form, suffix in SUFFIXES.items() if out and out.suffix == suffix), "terminal")
+    """The form that a file's ending asks for.
+
+    Raises:
+        ConfigError: it asks for none of them.
+    """
+    if out is None or out.is_dir():
+        return "terminal"
+    for form, suffix in SUFFIXES.items():
+        if out.suffix == suffix:
+            return form
+    if out.suffix == ".html":
+        raise ConfigError(f"--out {out}: the page is written by --html {out}")
+    endings = ", ".join(f"{suffix} ({form})" for form, suffix in SUFFIXES.items())
+    raise ConfigError(f"--out {out}: its ending names no form, give --format; the endings are {endings}")

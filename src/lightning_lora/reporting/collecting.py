@@ -4,16 +4,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lightning_lora.reporting.listing import files_below
-from lightning_lora.reporting.record import RunRecord, read_record
+from lightning_lora.reporting.listing import readable_below
+from lightning_lora.reporting.record import FILE_NAME, RunRecord, require
 
-_NEEDED = {
-    "config": ("lora", "data", "trainer", "seed", "rank", "alpha"),
-    "base": ("name", "fingerprint"),
-    "data": ("fingerprint", "rows"),
-    "versions": ("lightning-lora",),
-}
-_NEEDED_OF_FINISHED = {"parameters": ("adapter", "trainable_percent"), "seconds": ("fit",)}
+_COMPARED = (
+    *(
+        "config.data",
+        "config.trainer.precision",
+        "config.seed",
+        "config.rank",
+        "config.alpha",
+        "versions.lightning-lora",
+    ),
+    *("base.name", "base.fingerprint", "data.fingerprint", "data.rows"),
+)
+_OF_FINISHED = ("parameters.adapter", "parameters.trainable_percent", "seconds.fit")
 
 
 @dataclass
@@ -36,11 +41,13 @@ def collect(folders: Iterable[Path]) -> Collected:
     """
     found = Collected()
     for folder in folders:
-        for path in files_below(folder):
+        records, unreadable = readable_below(folder)
+        found.unreadable |= unreadable
+        for where, record in records.items():
             try:
-                found.records[path.parent] = _complete(read_record(path), path)
+                found.records[where] = _complete(record, where / FILE_NAME)
             except ValueError as error:
-                found.unreadable[path.parent] = str(error)
+                found.unreadable[where] = str(error)
     return found
 
 
@@ -52,11 +59,12 @@ def _complete(record: RunRecord, path: Path) -> RunRecord:
     """
     if record.status == "failed" and not record.base:
         raise ValueError(f"it failed before it began: {record.error}")
-    needed = _NEEDED | (_NEEDED_OF_FINISHED if record.status == "finished" else {})
-    for section, keys in needed.items():
-        for key in keys:
-            if key not in getattr(record, section):
-                raise ValueError(f"{path} has no {section}.{key}, which every run writes")
-    if len(record.data["rows"]) < 2:
+    require(record, _COMPARED, path)
+    if record.status == "finished":
+        require(record, _OF_FINISHED, path)
+        numbers = (record.parameters["adapter"], record.parameters["trainable_percent"], record.seconds["fit"])
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError(f"{path} has something else where a number belongs: {numbers}")
+    if not isinstance(record.data["rows"], dict) or len(record.data["rows"]) < 2:
         raise ValueError(f"{path} names no dev split in data.rows")
     return record

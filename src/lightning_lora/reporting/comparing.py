@@ -102,7 +102,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     reference = _reference(options, wanted)
     contrasts, letters = _contrasts(options, covariance, regression=first.metric in ("pearson", "spearman"))
     left_out = [run.option for run in unfinished]
-    summaries = tuple(_summary(option, reference, covariance, axes, left_out.count(option.label)) for option in options)
+    summaries = tuple(_summary(option, reference, covariance, left_out.count(option.label)) for option in options)
     checks = [run.record.merge_check for run in once if run.record.merge_check]
     merged, changed = (sum(check[count] for check in checks) for count in ("rows", "changed_predictions"))
     counted = Counted(len(runs) - len(once), repeated, merged, changed)
@@ -110,6 +110,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         task=first.task,
         metric=first.metric,
         base=base_label(str(first.base["name"])),
+        base_fingerprint=str(first.base["fingerprint"]),
         dev_rows=dev_split_of(first)[1],
         axes=axes,
         options=summaries,
@@ -128,11 +129,22 @@ def base_label(name: str) -> str:
 
 
 def _each_job_once(runs: Sequence[_Run]) -> list[_Run]:
-    """The first run of each job, a finished one where there is one."""
+    """The first run of each job that can be compared, or else the first finished one, or else the first."""
     by_job: dict[str, list[_Run]] = {}
     for run in runs:
         by_job.setdefault(run.record.job_id, []).append(run)
-    return [min(same, key=lambda run: run.record.status != "finished") for same in by_job.values()]
+    return [same[0] if len(same) == 1 else min(same, key=_defects) for same in by_job.values()]
+
+
+def _defects(run: _Run) -> int:
+    """0 of a run that can be compared, 1 of one whose predictions cannot be read, 2 of one that did not finish."""
+    if run.record.status != "finished":
+        return 2
+    try:
+        read_scored(run.folder, run.record)
+    except ValueError:
+        return 1
+    return 0
 
 
 def _sorted_out(runs: Sequence[_Run], labels: Mapping[Path, str]) -> tuple[dict[Path, Scored], list[Unfinished]]:
@@ -206,7 +218,7 @@ def _contrasts(
             option=options[other].label,
             difference=estimate.interval(),
             p_bootstrap=p_value,
-            p_mcnemar=None if regression else inference.mcnemar(_right(options[other]), _right(options[one])),
+            p_mcnemar=None if regression else _mcnemar(options[other], options[one]),
             p_holm=float(p_corrected),
             detectable=estimate.detectable(),
         )
@@ -216,13 +228,17 @@ def _contrasts(
     return tuple(contrasts), {option.label: letter for option, letter in zip(options, letters, strict=True)}
 
 
-def _right(option: _Option) -> inference.Booleans:
-    return np.stack([table.predictions == table.labels for table in option.scored])
+def _mcnemar(one: _Option, other: _Option) -> float:
+    seeds = inference.as_many(one.of_chance.seeds, other.of_chance.seeds)
+    return inference.mcnemar(*(_right(option, of) for option, of in zip((one, other), seeds, strict=True)))
 
 
-def _summary(
-    option: _Option, reference: _Option | None, covariance: Floats, axes: Sequence[str], unfinished: int
-) -> OptionSummary:
+def _right(option: _Option, seeds: Sequence[int]) -> inference.Booleans:
+    tables = dict(zip(option.of_chance.seeds, option.scored, strict=True))
+    return np.stack([tables[seed].predictions == tables[seed].labels for seed in seeds])
+
+
+def _summary(option: _Option, reference: _Option | None, covariance: Floats, unfinished: int) -> OptionSummary:
     records = [run.record for run in option.runs]
     scores = option.of_chance.scores
     best = tuple(record.score if record.best_score is None else record.best_score for record in records)
@@ -230,7 +246,7 @@ def _summary(
     curves = (read_curve(run.folder, run.seed) for run in option.runs)
     return OptionSummary(
         label=option.label,
-        settings={axis: option.runs[0].settings.get(axis) for axis in axes},
+        settings=option.runs[0].settings,
         folders=tuple(run.folder for run in option.runs),
         seeds=option.of_chance.seeds,
         scores=tuple(scores.tolist()),

@@ -51,7 +51,7 @@ class OptionSummary:
     Attributes:
         label: The settings in words, as short as they can be: "qv, rank 8". What is trained may decide others, such as
             a learning rate that was tuned for it; these stand in the task's notes.
-        settings: Every setting that varies among the task's options, by its full name: {"lora": "qv", "rank": 8}.
+        settings: Every setting that determined its results, by its full name: {"lora": "qv", "rank": 8, "epochs": 3}.
         folders: Of the finished runs, in the order of ``seeds``.
         seeds: Of the finished runs, rising.
         scores: In the order of ``seeds``.
@@ -132,6 +132,7 @@ class TaskComparison:
         task: Its name.
         metric: Name of the headline metric.
         base: Name of the base model.
+        base_fingerprint: Of its weights; a name says little of them.
         dev_rows: Examples that are scored.
         axes: Full names of the settings that vary, seed left out, in the order in which a reader expects them.
         options: The best mean first.
@@ -147,6 +148,7 @@ class TaskComparison:
     task: str
     metric: str
     base: str
+    base_fingerprint: str
     dev_rows: int
     axes: tuple[str, ...]
     options: tuple[OptionSummary, ...]

@@ -36,6 +36,7 @@ POWER = 0.8
 _HALVINGS = 60
 _NORMAL = 1e4  # degrees of freedom from which t is normal to four digits
 _ROUNDING = 1e-9
+_OF_SCORES = 1e-6  # records hold scores in float32: what differs by less agrees
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,17 @@ def difference(one: Runs, other: Runs, covariance: Floats, weight: float = 1.0) 
     shared, all_of_it = _over_examples(one, other, covariance, weight, paired=paired)
     if over_seeds is None:
         return Estimate(value, None, max(all_of_it, 0.0), freedom)
-    if over_seeds < _ROUNDING**2:
+    if over_seeds < _OF_SCORES**2:
         # Scores have few values; that all seeds agree is such a coincidence where examples make them differ.
         over_seeds = all_of_it - shared
     return Estimate(value, max(over_seeds, 0.0), max(shared, 0.0), freedom)
+
+
+def as_many(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Seeds of two options to compare run by run: those that both have, or else the first of each, as many of both."""
+    common = sorted({*one} & {*other})
+    count = min(len(one), len(other))
+    return (common, common) if common else (sorted(one)[:count], sorted(other)[:count])
 
 
 def _paired(one: Runs, other: Runs) -> tuple[Runs, Runs, bool]:
@@ -200,9 +208,12 @@ def _over_examples(one: Runs, other: Runs, covariance: Floats, weight: float, *,
 
 
 def mean_over_seeds(scores: Floats) -> Interval:
-    """The mean with its 95 % interval by Student's t, for other seeds on the same examples; without one of one seed."""
+    """The mean with its 95 % interval by Student's t, for other seeds on the same examples.
+
+    Without an interval of one seed, and where all seeds gave the same: by coincidence, or by all predicting one class.
+    """
     mean = float(scores.mean())
-    if len(scores) < 2:
+    if len(scores) < 2 or float(scores.std(ddof=1)) < _OF_SCORES:
         return Interval(mean)
     half = float(special.stdtrit(len(scores) - 1, 1 - LEVEL / 2)) * float(scores.std(ddof=1)) / len(scores) ** 0.5
     return Interval(mean, mean - half, mean + half)
@@ -238,8 +249,14 @@ def mcnemar(one: Booleans, other: Booleans) -> float:
 
     Args:
         one: (runs, rows), whether an example is right.
-        other: (runs, rows).
+        other: (runs, rows), of as many runs.
+
+    Raises:
+        ValueError: one has more runs than the other. Fewer runs agree more easily that an example is right, so that of
+            two equal options the one with fewer would win.
     """
+    if len(one) != len(other):
+        raise ValueError(f"{len(one)} runs cannot be compared with {len(other)}")
     leaning = one.mean(axis=0) - other.mean(axis=0)
     better, worse = int((leaning > _ROUNDING).sum()), int((leaning < -_ROUNDING).sum())
     return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record
+from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record, require
 from lightning_lora.targets import adapted_label
 
 LONGEST_LINE = 400
 """Characters of a line in a file or a pipe."""
+_LISTED = ("config.lora.method", "config.lora.roles", "config.lora.modules", "config.rank", "config.seed")
 
 
 def records_below(folder: Path) -> dict[Path, RunRecord]:
@@ -21,6 +23,19 @@ def records_below(folder: Path) -> dict[Path, RunRecord]:
         ValueError: one of them cannot be read.
     """
     return {path.parent: read_record(path) for path in files_below(folder)}
+
+
+def readable_below(folder: Path) -> tuple[dict[Path, RunRecord], dict[Path, str]]:
+    """The records as `records_below` has them, and what cannot be read with the reason, which hides no other."""
+    records, unreadable = {}, {}
+    for path in files_below(folder):
+        try:
+            record = read_record(path)
+            require(record, _LISTED, path)
+            records[path.parent] = record
+        except ValueError as error:
+            unreadable[path.parent] = str(error)
+    return records, unreadable
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -47,9 +62,9 @@ def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:
         adapted = record.config["lora"]["method"] == "lora"
         percent = record.parameters.get("trainable_percent")
         table.add_row(
-            str(folder.relative_to(below)),
-            record.task,
-            method_of(record),
+            escape(str(folder.relative_to(below))),
+            escape(record.task),
+            escape(method_of(record)),
             str(record.config["rank"]) if adapted else "",
             str(record.config["seed"]),
             f"{record.metric} {record.score:.4f}" if record.score is not None else "",
@@ -60,12 +75,20 @@ def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:
     return table
 
 
-def print_runs(records: Mapping[Path, RunRecord], below: Path, console: Console | None = None) -> None:
-    """Print `runs_table`; where the output is no terminal, a run is one line however long it is."""
+def print_runs(below: Path, console: Console | None = None) -> int:
+    """Print `runs_table` of the runs below a folder, under it what cannot be read; return how many there are of both.
+
+    Where the output is no terminal, a run is one line however long it is.
+    """
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = LONGEST_LINE
-    console.print(runs_table(records, below))
+    records, unreadable = readable_below(below)
+    if records:
+        console.print(runs_table(records, below))
+    for reason in unreadable.values():
+        console.print(f"left out: {escape(reason)}", soft_wrap=True)
+    return len(records) + len(unreadable)
 
 
 @dataclass(frozen=True)
@@ -83,10 +106,10 @@ class SplitScores:
 
 def print_scores(task: str, scores: Mapping[str, SplitScores], console: Console | None = None) -> None:
     """Print a task's metrics, a line for each split."""
-    table = Table(box=None, padding=(0, 2), title=task, title_justify="left")
+    table = Table(box=None, padding=(0, 2), title=escape(task), title_justify="left")
     metrics = list(dict.fromkeys(metric for split in scores.values() for metric in split.metrics))
     for heading in ("split", "rows", *metrics):
         table.add_column(heading)
     for name, split in scores.items():
-        table.add_row(name, str(split.rows), *(f"{split.metrics[metric]:.4f}" for metric in metrics))
+        table.add_row(escape(name), str(split.rows), *(f"{split.metrics[metric]:.4f}" for metric in metrics))
     (console or Console(highlight=False)).print(table)

@@ -1,7 +1,6 @@
 """Tasks side by side: a row for each option that ran on several of them, a column for each task."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -9,6 +8,7 @@ from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskC
 from lightning_lora.reporting.tables import NOTHING, Grid, points
 
 LIKE_THE_BEST = "*"
+_OF_THE_TASK = "data"  # what was trained on
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,25 @@ class Overview:
 
 
 def overviews_of(comparison: Comparison) -> tuple[Overview, ...]:
-    """One for each base model on which two options or more ran on two tasks or more."""
+    """One for each base model, by its weights, on which two options or more ran on two tasks or more."""
     by_base: dict[str, list[TaskComparison]] = {}
     for task in comparison.tasks:
-        by_base.setdefault(task.base, []).append(task)
+        if task.options:
+            by_base.setdefault(task.base_fingerprint, []).append(task)
     found = []
-    for base, tasks in by_base.items():
-        ran = Counter(option.label for task in tasks for option in task.options)
-        shared = [label for label, count in ran.items() if count > 1]
+    for tasks in by_base.values():
+        ran: dict[str, set[str]] = {}
+        for task in tasks:
+            for option in task.options:
+                ran.setdefault(option.label, set()).add(task.task)
+        shared = [label for label, names in ran.items() if len(names) > 1]
         if len(shared) > 1:
-            found.append(_overview(base, [task for task in tasks if task.options], shared))
+            found.append(_overview(tasks, shared))
     return tuple(found)
 
 
-def _overview(base: str, tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overview:
+def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overview:
+    names = [task.task for task in tasks]
     columns = [{option.label: option for option in task.options} for task in tasks]
     places = [{label: place for place, label in enumerate(column)} for column in columns]
 
@@ -48,7 +53,10 @@ def _overview(base: str, tasks: Sequence[TaskComparison], labels: Sequence[str])
         return fmean(of_task[label] for of_task in places if label in of_task)
 
     references = {task.reference for task in tasks}
-    headings = ["option", *(f"{task.task}\n{task.metric}" for task in tasks)]
+    headings = ["option"]
+    for task in tasks:
+        which = f"{task.task}, {task.dev_rows} rows" if names.count(task.task) > 1 else task.task
+        headings.append(f"{which}\n{task.metric}")
     rows = []
     for label in sorted(labels, key=lambda label: (mean_place(label), label)):
         ran = [(task, column.get(label)) for task, column in zip(tasks, columns, strict=True)]
@@ -57,14 +65,30 @@ def _overview(base: str, tasks: Sequence[TaskComparison], labels: Sequence[str])
             rows[-1].append(_span([option for _, option in ran if option]))
     if len(references) == 1:
         headings.append(f"% of\n{tasks[0].reference}")
+    different = _settings_that_differ(columns, labels)
+    sentences = [
+        "Mean ± half of its 95 % interval over seeds (number of seeds).",
+        f"{LIKE_THE_BEST} cannot be told apart from the best of its task.",
+        f"% of {tasks[0].reference}: on the task where that is least, and most." if len(references) == 1 else "",
+        "Ordered by the mean of their places.",
+        f"Not the same on all tasks: {', '.join(different)}." if different else "",
+    ]
     return Overview(
-        f"{len(tasks)} tasks on {base}: scores in %",
+        f"{len(set(names))} tasks on {tasks[0].base}: scores in %",
         Grid(tuple(headings), tuple(map(tuple, rows))),
-        "Mean ± half of its 95 % interval over seeds (number of seeds). "
-        f"{LIKE_THE_BEST} cannot be told apart from the best of its task. "
-        + (f"% of {tasks[0].reference}: on the task where that is least, and most. " if len(references) == 1 else "")
-        + "Ordered by the mean of their places.",
+        " ".join(sentence for sentence in sentences if sentence),
     )
+
+
+def _settings_that_differ(columns: Sequence[Mapping[str, OptionSummary]], labels: Sequence[str]) -> list[str]:
+    """Names of the settings in which runs that share a label differ from task to task."""
+    different = set()
+    for label in labels:
+        found = [column[label].settings for column in columns if label in column]
+        for name in {name for settings in found for name in settings} - {_OF_THE_TASK}:
+            if len({settings.get(name) for settings in found}) > 1:
+                different.add(name)
+    return sorted(different)
 
 
 def _cell(task: TaskComparison, option: OptionSummary | None) -> str:

@@ -6,6 +6,7 @@ the run begins and when it ends.
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,25 @@ def read_record(path: Path) -> RunRecord:
     if difference := names.symmetric_difference(values):
         raise ValueError(f"{path} does not hold a record's fields: {', '.join(sorted(difference))}")
     return RunRecord(**values)
+
+
+def require(record: RunRecord, keys: Iterable[str], path: Path) -> None:
+    """See that a record has what is read of it.
+
+    Args:
+        record: As it was read.
+        keys: Of its fields, with what is in them: ``config.lora.method``.
+        path: Where it was read from, for the message.
+
+    Raises:
+        ValueError: it lacks one.
+    """
+    for key in keys:
+        found: Any = vars(record)
+        for part in key.split("."):
+            if not isinstance(found, dict) or part not in found:
+                raise ValueError(f"{path} has no {key}, which every run writes")
+            found = found[part]
 
 
 def _finite(value: Any) -> Any:

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lightning_lora.reporting.record import RunRecord
@@ -11,11 +12,11 @@ from lightning_lora.reporting.record import RunRecord
 
 def summary_table(record: RunRecord, folder: Path) -> Table:
     """What the run was, what came out, and where it lies, as a two-column table."""
-    table = Table(show_header=False, box=None, padding=(0, 2), title=_title(record), title_justify="left")
+    table = Table(show_header=False, box=None, padding=(0, 2), title=escape(_title(record)), title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     for row in _rows(record, folder):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 

@@ -27,8 +27,20 @@ def test_the_summary_by_hand() -> None:
 def test_the_summary_where_one_is_worse() -> None:
     task = task_of([option({"lora": "qv"}, 0.6), option({"lora": "all"}, 0.72)])
     best, worse = (replace(one, mean=Interval(mean)) for one, mean in zip(task.options, (0.72, 0.605), strict=True))
-    assert summary_sentence(replace(task, options=(best, worse))) == (
+    (contrast,) = task.contrasts
+    lost = replace(contrast, difference=Interval(-0.115))
+    assert summary_sentence(replace(task, options=(best, worse), contrasts=(lost,))) == (
         "all (72.0) is best; qv (60.5) is worse by 11.5 points."
+    )
+
+
+def test_the_summary_goes_by_the_tests_where_the_means_are_over_other_seeds() -> None:
+    task = task_of([option({"lora": "qv"}, 0.7), option({"lora": "all"}, 0.758)])
+    (contrast,) = task.contrasts
+    gained = replace(contrast, difference=Interval(0.1, 0.08, 0.12))
+    sentence = summary_sentence(replace(task, contrasts=(gained,)))
+    assert (
+        sentence == "all (75.3) has the highest mean; qv (69.9) is better by 10.0 points on the seeds that both have."
     )
 
 

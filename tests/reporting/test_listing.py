@@ -1,0 +1,46 @@
+"""Runs in lines: what users wrote stands there as they wrote it, and a damaged record hides no other."""
+
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from synthetic_runs import write_sweep
+
+from lightning_lora.reporting import print_runs, print_summary, read_record, write_record
+
+BRACKETS = "cannot read [/data/x] lora.modules=[query,valu] [red]c[/red]"
+
+
+def printed_runs(below: Path) -> str:
+    file = io.StringIO()
+    print_runs(below, Console(file=file))
+    return file.getvalue()
+
+
+def test_brackets_in_an_error_are_no_markup(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {"qv": 0.75}, seeds=1)
+    record = replace(read_record(tmp_path / "qv-0"), status="failed", error=BRACKETS, task="[bold]", parameters={})
+    file = io.StringIO()
+    print_summary(record, tmp_path / "qv-0", Console(file=file, width=200))
+    assert BRACKETS in file.getvalue()
+    assert "[bold]: failed" in file.getvalue()
+
+
+def test_brackets_in_a_folders_name_are_no_markup(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "lora.modules=[query,value]", {"qv": 0.75}, seeds=1)
+    assert "lora.modules=[query,value]/qv-0" in printed_runs(tmp_path)
+
+
+def test_a_torn_record_is_listed_under_the_others(tmp_path: Path) -> None:
+    write_sweep(tmp_path, {"qv": 0.75}, seeds=3)
+    (tmp_path / "qv-0" / "result.json").write_text("{")
+    record = read_record(tmp_path / "qv-1")
+    write_record(replace(record, config={"lora": {"method": "lora"}}), tmp_path / "qv-1")
+    shown = printed_runs(tmp_path)
+    assert "qv-2" in shown
+    assert "qv-0/result.json is not a run's record" in shown
+    assert "qv-1/result.json has no config.lora.roles" in shown
+    shutil.rmtree(tmp_path / "qv-2")
+    assert print_runs(tmp_path, Console(file=io.StringIO())) == 2
