@@ -71,7 +71,9 @@ def section_text(finding: dict[str, Any], folder: Path, facts: dict[str, Any], w
     ]
     if with_plot and (folder / PLOT).exists():
         lines.append(f"![{finding['title']}]({beside}/{PLOT})")
-    lines.append(f"`{facts['command']}` ({facts['seconds']:.0f} s; [{folder.name}]({beside}/README.md))")
+    # At length an experiment goes on from runs that are there, so that its seconds say little.
+    took = f"{facts['seconds']:.0f} s; " if facts["command"].endswith("--quick") else ""
+    lines.append(f"`{facts['command']}` ({took}[{folder.name}]({beside}/README.md))")
     return "\n\n".join(lines)
 
 

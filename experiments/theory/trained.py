@@ -1,5 +1,6 @@
 """What trained runs have moved, layer by layer: the runs themselves, and ΔW out of their folders."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -41,7 +42,7 @@ class Update:
 
 
 def train(name: str, settings: Sequence[str], quick: bool) -> Path:
-    """Train a run, unless it lies finished in its folder, with the settings it should have.
+    """Train a run, unless it lies finished with just these settings.
 
     The whole version trains all-MiniLM-L6-v2 on MRPC: the environment says where they are, MINILM and GLUE.
     """
@@ -49,7 +50,8 @@ def train(name: str, settings: Sequence[str], quick: bool) -> Path:
         where: tuple[str, ...] = QUICK
     else:
         where = (f"model.name={os.environ['MINILM']}", "data=mrpc", f"data.path={os.environ['GLUE']}/mrpc")
-    folder = RUNS / ("quick" if quick else "mrpc") / name
+    of_settings = hashlib.sha256("\n".join([*where, *settings]).encode()).hexdigest()[:8]
+    folder = RUNS / ("quick" if quick else "mrpc") / f"{name}-{of_settings}"
     overrides = [*where, *settings, f"hydra.run.dir={folder}"]
     if quick or not finished(folder):
         command = [sys.executable, "train.py", *overrides]

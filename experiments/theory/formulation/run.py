@@ -185,8 +185,8 @@ def of_the_formula(data: dict[str, Any]) -> list[Finding]:
             "1.1",
             "the update as a product",
             "The update of a weight is a product of two narrow factors, and so of low rank.",
-            "ΔW = s B A has at most the rank r. That the update of full fine-tuning is of low rank is a hypothesis, "
-            "which this does not test.",
+            "ΔW = s B A has at most the rank r. That the update of full fine-tuning is of low rank is a hypothesis "
+            "that this does not test; 8.1 does, on one task, and finds otherwise.",
             "holds with conditions",
             f"The numerical rank of ΔW ({OUT} × {IN}, fp64) for r = {', '.join(str(one['rank']) for one in forward)}: "
             f"{', '.join(str(one['rank_of_delta']) for one in forward)}.",

@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from scipy import special
 
 from experiments.theory.finding import ROOT, Finding, Verdict, carry_out
-from lightning_lora import RunConfig, RunRecord, run
+from lightning_lora import RunConfig, run
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, TrainerConfig
 from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, styled
+from lightning_lora.training import NonFiniteError
 
 TASK = "toy_acceptability"
 CENTRE = {"rank": 8, "alpha / rank": 2.0, "learning rate": 3e-3, "dropout": 0.0}
@@ -62,18 +63,18 @@ def swept(folder: Path, grid: dict[str, tuple[float, ...]], seeds: int, rows: in
             rank, per_rank, lr, dropout = key = tuple((CENTRE | {factor: value}).values())
             if key not in scores:
                 settings = {"rank": int(rank), "alpha": per_rank * rank, "lr": lr, "dropout": dropout}
-                of_seeds = [
-                    train(folder / f"{len(scores)}-{seed}", data, seed=seed, **settings).score for seed in range(seeds)
+                scores[key] = [
+                    train(folder / f"{len(scores)}-{seed}", data, seed=seed, **settings) for seed in range(seeds)
                 ]
-                scores[key] = [0.0 if score is None else score for score in of_seeds]
             lines[factor].append({"value": value, "scores": scores[key]})
     return lines
 
 
-def train(
-    folder: Path, data: DataConfig, *, rank: int, alpha: float, lr: float, dropout: float, seed: int
-) -> RunRecord:
-    """One epoch on a CPU in fp32, query and value adapted; the summary that a run prints is left out."""
+def train(folder: Path, data: DataConfig, *, rank: int, alpha: float, lr: float, dropout: float, seed: int) -> float:
+    """One epoch on a CPU in fp32, query and value adapted: its score, 0 of a run that diverged.
+
+    The summary that a run prints is left out.
+    """
     config = RunConfig(
         rank=rank,
         alpha=alpha,
@@ -86,8 +87,9 @@ def train(
         logger=LoggerConfig(wandb="disabled"),
         merge=MergeConfig(at_end=False),
     )
-    with contextlib.redirect_stdout(io.StringIO()):
-        return run(config, folder)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(NonFiniteError):
+        return run(config, folder).score or 0.0
+    return 0.0
 
 
 def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -120,8 +122,12 @@ def noise(data: dict[str, Any]) -> float:
 
     It is that of seeds, and rows with them, and takes no account of how many comparisons are made.
     """
-    settings = {tuple(line["scores"]) for lines in data["sweep"].values() for line in lines}
-    pooled = mean(variance(scores) for scores in settings)
+    settings = {
+        ("centre", 0.0) if line["value"] == CENTRE[factor] else (factor, line["value"]): line["scores"]
+        for factor, lines in data["sweep"].items()
+        for line in lines
+    }
+    pooled = mean(variance(scores) for scores in settings.values())
     freedom = len(settings) * (data["seeds"] - 1)
     return float(special.stdtrit(freedom, 0.975)) * math.sqrt(2 * pooled / data["seeds"])
 
@@ -228,25 +234,24 @@ def of_alpha(data: dict[str, Any]) -> Finding:
 
 
 def of_rate(data: dict[str, Any]) -> Finding:
-    chosen = [(task, rates[option], rates["full"]) for task, rates in data["rates"].items() for option in ADAPTED]
-    in_range = sum(within("learning rate", rate) for _, rate, _ in chosen)
-    higher = sum(rate > full for _, rate, full in chosen)
+    chosen = [rates[option] for rates in data["rates"].values() for option in ADAPTED]
+    in_range = sum(within("learning rate", rate) for rate in chosen)
     lines = [f"| task | {' | '.join(ADAPTED)} | full |", "|---|" + "---:|" * (len(ADAPTED) + 1)]
     lines += [
         f"| {task} | {' | '.join(f'{rates[option]:g}' for option in ADAPTED)} | {rates['full']:g} |"
         for task, rates in sorted(data["rates"].items())
     ]
     table = "\n".join(lines)
-    verdict: Verdict = "false" if 2 * min(in_range, higher) < len(chosen) else "holds with conditions"
-    if in_range == higher == len(chosen) and judged(data, "learning rate") == "holds":
+    verdict: Verdict = "false" if 2 * in_range < len(chosen) else "holds with conditions"
+    if in_range == len(chosen) and judged(data, "learning rate") == "holds":
         verdict = "holds"
     return Finding(
         "9",
         "the hyperparameter table: learning rate",
         "1e-4 to 1e-3, higher than for full fine-tuning.",
-        f"For MiniLM the best rate lay in the range in {in_range} of {len(chosen)} cases and above that of full "
-        f"fine-tuning in {higher}. It depends on layers, task and model: the embedded encoder, far smaller, is "
-        f"best served by {listed(as_good(data, 'learning rate'))}.",
+        f"For MiniLM the best rate lay in the range in {in_range} of {len(chosen)} cases. It depends on layers, task "
+        f"and model: the embedded encoder, far smaller, is best served by {listed(as_good(data, 'learning rate'))}. "
+        "Whether LoRA's rate is the higher one is not tested: its grid begins where that of full fine-tuning ends.",
         verdict,
         "MiniLM at rank 8, three epochs, the rate with the best score on rows held out of training (one seed, grids "
         f"3e-4 to 1e-2 and 3e-5 to 3e-4; LoRA below 3e-4 was not tried):\n\n{table}\n\n{toy(data, 'learning rate')}",

@@ -227,13 +227,13 @@ def of_the_lemma(data: dict[str, Any]) -> list[Finding]:
         Finding(
             "8.3",
             "the variance of dL/dA",
-            "Var(dL/dA_ij) = O(1), for α of the order of r.",
+            "Var(dL/dA_ij) = O(1), a bounded variance, for α of the order of r.",
             "At the first step dL/dA is exactly 0. At the second, after one of SGD, its standard deviation is "
             "proportional to the learning rate and, with α = r, to 1/√r: Var = lr² s⁴ ‖GᵀG‖² / (r k) to first order. "
-            "O(1) is a bound to that, as to anything that vanishes, and not its size.",
-            "false",
+            "So it is bounded, as anything that vanishes is; the bound says nothing of its size.",
+            "holds with conditions",
             f"α = r = {RANK}, {WIDTH} inputs and outputs, fp64; the slope between neighbouring rates on logarithmic "
-            f"axes is {', '.join(f'{slope:.4f}' for slope in slopes)} where O(1) would have 0. With α = r at "
+            f"axes is {', '.join(f'{slope:.4f}' for slope in slopes)} where one size would have 0. With α = r at "
             f"lr = {by_rank[0]['lr']:g}: {spread_of}.\n\n" + "\n".join(rows),
         ),
     ]

@@ -20,6 +20,7 @@ from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, styl
 from lightning_lora.reporting.resampling import example_covariance
 from lightning_lora.reporting.scored import read_scored
 from lightning_lora.running import run_once
+from lightning_lora.training import NonFiniteError
 
 RESAMPLING_SEED = 0
 # Of the score: the smallest gain that the paper's abstract claims.
@@ -107,7 +108,7 @@ def studied(study: Study, folder: Path) -> dict[str, Any]:
         {
             "ratio": ratio,
             "lr": lr,
-            "scores": [trained(study, ratio, lr, seed, folder, study.held_out)[0].score for seed in study.tuning_seeds],
+            "scores": [held_out_score(study, ratio, lr, seed, folder) for seed in study.tuning_seeds],
         }
         for ratio in study.ratios
         for lr in study.rates
@@ -120,6 +121,14 @@ def studied(study: Study, folder: Path) -> dict[str, Any]:
         "tuned": compared(study, {ratio: best_rate(grid, ratio) for ratio in study.ratios}, folder),
         "at the lowest rate": compared(study, {1: lowest, fixed: lowest}, folder),
     }
+
+
+def held_out_score(study: Study, ratio: int, lr: float, seed: int, folder: Path) -> float:
+    """Of a run that diverged, 0: its rate is not chosen."""
+    try:
+        return trained(study, ratio, lr, seed, folder, study.held_out)[0].score or 0.0
+    except NonFiniteError:
+        return 0.0
 
 
 def trained(
