@@ -214,8 +214,8 @@ def shared(data: dict[str, Any]) -> str:
         f"({' and '.join(off['inputs'])} deviations of the mean over layers above the chance of "
         f"{' and '.join(chance)}), and at {' and '.join(alike['outputs'])} in the output "
         f"({' and '.join(off['outputs'])} deviations), which starts at B = 0 and is learned. Directions that runs "
-        "share in part do not show one subspace that the task needs, nor its dimension; that a rank is enough for a score "
-        "is another statement."
+        "share in part do not show one subspace that the task needs, nor its dimension; that a rank is enough "
+        "for a score is another statement."
     )
 
 
