@@ -86,12 +86,12 @@ def test_the_reference_is_all_or_the_best_or_as_wished(tmp_path: Path) -> None:
 
 
 def test_a_learning_rate_tuned_for_each_option_stands_in_a_note_and_in_no_label(tmp_path: Path) -> None:
-    rates = {"qv": 1e-3, "all": 5e-4}
+    rates = {"qv": 1e-3, "all": 5e-4, "qkvo": 1e-3}
     for lora, lr in rates.items():
         write_run(tmp_path / lora, np.arange(ROWS) % 4 > 0, config=configuration(lora, lr=lr))
     task = the_task(tmp_path, reference="all")
     assert {option.label: option.settings["lr"] for option in task.options} == rates
-    assert "Each option ran at its own lr: all 0.0005, qv 0.001." in task.notes
+    assert "Each option had its own lr: all 0.0005, the others 0.001." in task.notes
 
 
 def test_what_cannot_be_compared_is_kept_apart(tmp_path: Path) -> None:

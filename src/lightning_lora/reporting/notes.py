@@ -1,5 +1,6 @@
 """What a reader has to know to read a task's numbers rightly, a sentence each."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
@@ -8,7 +9,7 @@ from scipy import special
 
 from lightning_lora.reporting.comparison import OptionSummary
 from lightning_lora.reporting.inference import LEVEL
-from lightning_lora.reporting.options import Settings, each_at_its_own, following_what_is_trained
+from lightning_lora.reporting.options import Settings, Value, each_at_its_own, following_what_is_trained
 from lightning_lora.settings import shown
 
 ENOUGH_SEEDS = 5
@@ -54,8 +55,7 @@ def notes_on(
         notes.append("Too many groups for letters: a marks the options that cannot be told apart from the best.")
     following = following_what_is_trained(runs, axes)
     for axis, values in following.items():
-        pairs = ", ".join(f"{trained} {shown(value)}" for trained, value in sorted(values.items()))
-        notes.append(f"Each option ran at its own {axis}: {pairs}.")
+        notes.append(f"Each option had its own {axis}: {_values_of_options(values)}.")
     if "lr" not in following and each_at_its_own("lr", runs, axes):
         notes.append("The learning rates differ: each option ran at its own, which its label tells.")
     if counted.repeated_jobs:
@@ -65,6 +65,13 @@ def notes_on(
     if counted.merged:
         notes.append(f"Merging changed {counted.changed_by_merging:,} of {counted.merged:,} predictions.")
     return tuple(notes)
+
+
+def _values_of_options(values: Mapping[str, Value]) -> str:
+    """A value for each, and those that most of them have said once: ``full bf16-mixed, the others bf16-frozen``."""
+    ((usual, count),) = Counter(values.values()).most_common(1)
+    said = [f"{name} {shown(value)}" for name, value in sorted(values.items()) if count == 1 or value != usual]
+    return ", ".join(said if count == 1 else [*said, f"the others {shown(usual)}"])
 
 
 def _on_seeds(options: Sequence[OptionSummary]) -> list[str]:
