@@ -49,6 +49,18 @@ def test_weights_are_the_exact_sum_rounded_once(dtype: str, finished: Path, tmp_
     assert report.rows == 1000
 
 
+def test_no_folder_but_the_runs_own_merged_one_is_replaced(finished: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "thesis.txt").write_text("mine")
+    for out in (kept, finished, finished / "adapter", finished / "result.json"):
+        with pytest.raises(ValueError, match="is there already; choose a folder that is not"):
+            merge_run(finished, out)
+    assert (kept / "thesis.txt").read_text() == "mine"
+    assert (finished / "result.json").is_file()
+    assert [merge_run(finished, finished / "merged").rows for _ in range(2)] == [1000, 1000]
+
+
 def test_rounding_twice_would_have_shown() -> None:
     """1 + 2^-8 + 2^-30 lies above the middle of two bf16 numbers; fp32 puts it on the middle, and bf16 then below."""
     exact = torch.tensor([1 + 2**-8 + 2**-30], dtype=torch.float64)

@@ -13,7 +13,8 @@ from lightning_lora.cli import main as command
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, RunConfig, TrainerConfig
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
-from lightning_lora.predicting import logits_of, predict_rows
+from lightning_lora.merging import merge_run
+from lightning_lora.predicting import evaluate, logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
 from lightning_lora.restoring import restore
 from lightning_lora.running import run
@@ -53,11 +54,12 @@ def test_the_restored_model_gives_the_recorded_logits(part: str, entailment: Pat
     assert torch.equal(found.argmax(1), expected.argmax(1))
 
 
-def test_the_base_model_alone_does_not() -> None:
+def test_the_base_model_alone_does_not(entailment: Path) -> None:
     """The control, without the adapter and with a new head."""
+    expected = torch.from_numpy(read_predictions(entailment / "predictions.parquet").logits[:50])
     backbone = load_backbone("tiny", TASK)
     texts = tuple(_column(column)[:50] for column in TASK.text_columns)
-    assert logits_of(backbone, texts, max_length=64).std() < 0.5
+    assert not torch.allclose(logits_of(backbone, texts, max_length=64), expected, atol=1e-2)
 
 
 def test_rows_keep_their_order_and_columns_whatever_their_length(entailment: Path) -> None:
@@ -174,3 +176,36 @@ def test_mistakes_are_one_line_and_status_2(
 
 def _column(name: str) -> pa.Array:
     return pa.array([row[name] for row in ROWS], pa.large_string())
+
+
+def reviews(folder: Path, holdout: float | None) -> Path:
+    """A run on one file of 40 rows named after nothing, with 10 rows in validation.csv beside it."""
+    rows = toy.generate("toy_sentiment", "train", 50, 0)
+    for name, part in (("reviews", rows[:40]), ("validation", rows[40:])):
+        lines = [f'"{row["sentence"]}",{row["label"]}' for row in part]
+        (folder / f"{name}.csv").write_text("\n".join(["sentence,label", *lines]) + "\n")
+    data = DataConfig(
+        task="custom", path=str(folder / "reviews.csv"), text_columns=["sentence"], labels=["0", "1"],
+        metrics=["accuracy"], holdout=holdout,
+    )  # fmt: skip
+    config = RunConfig(
+        epochs=1,
+        data=data,
+        trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
+        logger=LoggerConfig(wandb="disabled"),
+    )
+    run(config, folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("holdout", [None, 0.25])
+def test_without_other_data_a_run_is_scored_on_what_it_was_scored_on(holdout: float | None, tmp_path: Path) -> None:
+    folder = reviews(tmp_path, holdout)
+    record = read_record(folder)
+    found = evaluate(restore(folder))
+    assert {name: split.rows for name, split in found.items()} == {"validation" if holdout is None else "held_out": 10}
+    for name, split in found.items():
+        assert split.metrics["accuracy"] == pytest.approx(record.metrics[name]["accuracy"])
+    assert merge_run(folder, tmp_path / "out").rows == 10
+    (given,) = evaluate(restore(folder), tmp_path / "reviews.csv").items()
+    assert (given[0], given[1].rows) == ("reviews", 40), "what is given counts whatever its name"

@@ -13,7 +13,9 @@ from lightning_lora.backbone import EMBEDDED_FOLDER
 from lightning_lora.build import Run
 from lightning_lora.config import DataConfig, ModelConfig
 from lightning_lora.reporting import RunRecord, read_record
+from lightning_lora.restoring import restore
 from lightning_lora.running import run
+from lightning_lora.training import NonFiniteError
 
 
 @pytest.fixture
@@ -121,3 +123,29 @@ def test_a_run_does_not_go_on_with_another_base(tmp_path: Path) -> None:
     forced = short_configuration(model=ModelConfig(name=str(other)), resume_anyway=True)
     again = run(forced, folder, resume=True)
     assert again.base["fingerprint"] != record.base["fingerprint"]
+
+
+def test_another_run_in_the_folder_leaves_nothing_of_the_first(finished: tuple[RunRecord, Path]) -> None:
+    first, folder = finished
+    assert {"adapter", "predictions.parquet"} < {path.name for path in folder.iterdir()}
+    with pytest.raises(NonFiniteError):
+        run(short_configuration(rank=2, lr=1e30), folder)
+    record = read_record(folder)
+    assert (record.status, record.config["rank"]) == ("diverged", 2)
+    assert not {"adapter", "merged", "predictions.parquet"} & {path.name for path in folder.iterdir()}
+    with pytest.raises(ValueError, match="the run has not finished, its status is 'diverged'"):
+        restore(folder)
+    assert first.job_id != record.job_id
+
+
+def test_a_run_that_is_refused_costs_no_earlier_work_and_tells_of_none(
+    finished: tuple[RunRecord, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, folder = finished
+    before = sorted(path.relative_to(folder) for path in folder.rglob("*"))
+    capsys.readouterr()
+    with pytest.raises(ValueError, match="rank=1000 is larger than layer"):
+        run(short_configuration(rank=1000), folder)
+    assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
+    assert read_record(folder) == first
+    assert "finished" not in capsys.readouterr().out

@@ -201,7 +201,7 @@ def _callbacks(config: RunConfig, report: InjectionReport, output_dir: Path) -> 
         totals=report.totals.as_dict(),
         checkpoint_every=config.trainer.checkpoint_every,
         early_stopping_patience=config.trainer.early_stopping_patience,
-        spectrum=config.logger.spectrum and config.lora.method == "lora" and config.trainer.strategy != "fsdp",
+        spectrum=config.logger.spectrum and config.lora.method == "lora",
         progress_bar=config.trainer.progress_bar,
     )
 

@@ -10,11 +10,9 @@ from torch import Tensor
 from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.backbone import load_backbone, quiet_transformers
 from lightning_lora.data.files import DataError
-from lightning_lora.data.sources import load_labelled
-from lightning_lora.data.validation import validate
 from lightning_lora.inject import eject, merge
 from lightning_lora.lora.functional import round_once
-from lightning_lora.predicting import logits_of
+from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.reporting import RunRecord, method_of
 from lightning_lora.restoring import Trained, restore
 from lightning_lora.training import compare_logits
@@ -51,13 +49,17 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
 
     Args:
         folder: The run's folder.
-        out: Folder to write: config, safetensors, tokenizer, and a model card that says what was merged.
+        out: Folder to write: config, safetensors, tokenizer, and a model card that says what was merged. Replaced if it
+            is the run's own ``merged…``; no other folder that is there is touched.
         dtype: A key of `DTYPES`.
         force: Merge also into a base model that is not the one the adapter was trained on.
 
     Raises:
-        ValueError: the run kept no adapter, its base is another one, or a merged weight is not finite in ``dtype``.
+        ValueError: the run kept no adapter, its base is another one, ``out`` is there already, or a merged weight is
+            not finite in ``dtype``.
     """
+    if out.exists() and not (out.name.startswith("merged") and out.resolve().parent == folder.resolve()):
+        raise ValueError(f"{out} is there already; choose a folder that is not")
     trained = restore(folder / "adapter", force=force)
     before = _dev_logits(trained)
     model = trained.backbone.model.cpu().double()
@@ -128,11 +130,10 @@ def model_card(record: RunRecord, report: MergeReport) -> str:
 def _dev_logits(trained: Trained) -> Float[Tensor, "rows outputs"] | str:
     """Logits on the first dev split that the run was scored on, or why there are none."""
     try:
-        raw = load_labelled(trained.task, trained.record.config["data"]["path"])[trained.task.dev_splits[0]]
+        first = next(iter(own_splits(trained).values()))
     except DataError as error:
         return f"the dev data are not to be had, so no logits were compared ({error})"
-    texts = validate(raw, trained.task).texts
-    return logits_of(trained.backbone, texts, max_length=trained.max_length)
+    return logits_of(trained.backbone, first.texts, max_length=trained.max_length)
 
 
 def _checked_rounding(name: str, exact: Tensor, rounded: Tensor) -> float:

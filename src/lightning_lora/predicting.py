@@ -15,7 +15,8 @@ from lightning_lora.data.collation import Collator
 from lightning_lora.data.encoding import tokenise
 from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_labelled
-from lightning_lora.data.validation import validate
+from lightning_lora.data.splits import scored_splits
+from lightning_lora.data.validation import Split, validate
 from lightning_lora.reporting import SplitScores
 from lightning_lora.restoring import Trained
 from lightning_lora.tasks import Task, did_you_mean, score
@@ -93,12 +94,25 @@ def evaluate(trained: Trained, data: str | Path | None = None, *, batch_size: in
     Raises:
         DataError: there are no such data, or a row is not labelled as the task says.
     """
+    if data is None:
+        splits = own_splits(trained)
+    else:
+        splits = {name: validate(raw, trained.task) for name, raw in load_labelled(trained.task, data).items()}
     found = {}
-    for name, raw in load_labelled(trained.task, data or trained.record.config["data"]["path"]).items():
-        split = validate(raw, trained.task)
+    for name, split in splits.items():
         logits = logits_of(trained.backbone, split.texts, max_length=trained.max_length, batch_size=batch_size)
         found[name] = SplitScores(len(split), score(trained.task, logits, split.labels))
     return found
+
+
+def own_splits(trained: Trained) -> dict[str, Split]:
+    """What the run itself was scored on, read anew from where it had it.
+
+    Raises:
+        DataError: it is not there any more.
+    """
+    data = trained.record.config["data"]
+    return scored_splits(trained.task, data["path"], data["holdout"])
 
 
 def _told(task: Task, logits: Float[Tensor, "rows outputs"]) -> Iterator[dict[str, Any]]:

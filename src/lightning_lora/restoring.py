@@ -46,11 +46,13 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     if not run_folder.is_dir():
         raise ValueError(f"{run_folder}: there is no such run's folder")
     record = read_record(run_folder)
+    if record.status != "finished":
+        raise ValueError(f"{run_folder}: the run has not finished, its status is {record.status!r}")
     config = run_config_of(record.config)
     task = config.data.find_task()
     chosen = chosen or ("adapter" if (run_folder / "adapter").is_dir() else "merged")
     if not (run_folder / chosen).is_dir():
-        raise ValueError(f"{run_folder}: the run kept no {chosen} model (its status is {record.status!r})")
+        raise ValueError(f"{run_folder}: the run kept no {chosen} model")
     if chosen == "merged":
         backbone = load_backbone(str(run_folder / "merged"), task)
     else:

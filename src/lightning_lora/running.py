@@ -53,11 +53,12 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
             record and a checkpoint of the last step are there.
     """
     with _claimed(output_dir):
+        before = earlier_record(output_dir)
         try:
             return _carry_out(config, output_dir, resume)
         finally:
             record = earlier_record(output_dir)
-            if not _further_process() and record is not None and record.job_id:
+            if not _further_process() and record is not None and record != before:
                 print_summary(record, output_dir)
 
 
@@ -122,14 +123,14 @@ def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
 
 def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     started = time.perf_counter()
-    if not resume and not _further_process():
-        shutil.rmtree(output_dir / "checkpoints", ignore_errors=True)
     # A further process of the same run finds a checkpoint only where the first one goes on from it.
     assembled = assemble(config, output_dir, resume or _further_process())
     reset_peak(assembled.trainer.strategy.root_device)
     record = _opening_record(config, assembled)
     if assembled.trainer.is_global_zero:
         clear_leftovers(output_dir)
+        if not resume:
+            _clear_results(output_dir)
         write_record(record, output_dir)
     try:
         with assembled.stop:
@@ -150,6 +151,14 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
             write_record(record, output_dir)
         _close_loggers(assembled.trainer, 0 if record.status == "finished" else 1)
     return record
+
+
+def _clear_results(folder: Path) -> None:
+    """Remove what another run has left here, so that no model stands beside a record that is not its own."""
+    for name in ("checkpoints", "adapter", "merged"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    for predictions in folder.glob("predictions*.parquet"):
+        predictions.unlink()
 
 
 def fit(assembled: Run) -> None:

@@ -1,5 +1,6 @@
 """Rows in, rows out, in order and a part at a time."""
 
+import datetime
 import io
 import json
 import sys
@@ -37,6 +38,43 @@ def test_tsv_has_no_quoting_as_in_glue(tmp_path: Path) -> None:
     file = tmp_path / "rows.tsv"
     file.write_text('sentence\tlabel\nhe said "no\t1\n', encoding="utf-8")
     assert list(stream_rows(str(file))) == [{"sentence": 'he said "no', "label": "1"}]
+
+
+def test_tsv_comes_back_as_it_was_and_what_it_cannot_hold_is_refused(tmp_path: Path) -> None:
+    file, rows = tmp_path / "rows.tsv", [{"sentence": 'he said "no', "label": "'1"}]
+    with row_writer(str(file)) as write:
+        write(rows[0])
+    assert list(stream_rows(str(file))) == rows
+    with pytest.raises(DataError, match=r"a tab or a line break.*write \.csv"), row_writer(str(file)) as write:
+        write({"sentence": "a\tb"})
+
+
+def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_text("text,label,text\ngood,1,bad\n")
+    with pytest.raises(DataError, match="has the column 'text' twice"):
+        list(stream_rows(str(file)))
+
+
+@pytest.mark.parametrize(
+    ("later", "said"),
+    [
+        ({"n": 1, "extra": 2}, "columns n, extra, the first has n"),
+        ({"n": 1.5}, "'n' is int64 in the first rows and double"),
+    ],
+)
+def test_parquet_loses_nothing_behind_the_first_chunk(later: dict[str, object], said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=said), row_writer(str(tmp_path / "rows.parquet")) as write:
+        for _ in range(CHUNK_ROWS):
+            write({"n": 1})
+        write(later)
+    assert not (tmp_path / "rows.parquet").exists()
+
+
+def test_dates_become_text_in_json(tmp_path: Path) -> None:
+    with row_writer(str(tmp_path / "rows.jsonl")) as write:
+        write({"day": datetime.date(2026, 1, 2)})
+    assert list(stream_rows(str(tmp_path / "rows.jsonl"))) == [{"day": "2026-01-02"}]
 
 
 def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:

@@ -35,14 +35,16 @@ def test_it_is_stable_over_key_order_and_runs() -> None:
         changed("model", "name", "elsewhere"),
         changed("data", "path", "elsewhere"),
         changed("data", "num_workers", 2),
-        changed("trainer", "devices", 4),
+        changed("trainer", "devices", 1),
+        changed("trainer", "num_nodes", 1),
+        changed("trainer", "accelerator", "gpu"),
         changed("trainer", "checkpoint_every", 10),
         {**CONFIG, "resume": "runs/a", "resume_anyway": True},
         changed("logger", "wandb", "online"),
         changed("merge", "save", False),
     ],
 )
-def test_places_logging_and_hardware_do_not_count(other: dict[str, object]) -> None:
+def test_places_logging_and_the_kind_of_hardware_do_not_count(other: dict[str, object]) -> None:
     assert identity(other) == identity()
 
 
@@ -51,12 +53,14 @@ def test_what_determines_the_result_counts() -> None:
         identity({**CONFIG, "rank": 4}),
         identity({**CONFIG, "seed": 1}),
         identity(changed("trainer", "precision", "bf16-mixed")),
+        identity(changed("trainer", "devices", 4)),
+        identity(changed("trainer", "num_nodes", 2)),
         identity(changed("data", "max_length", 64)),
         identity(base_fingerprint="x"),
         identity(data_fingerprint="x"),
         identity(code_version="2"),
     ]
-    assert len({identity(), *others}) == 8
+    assert len({identity(), *others}) == 10
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,8 @@ def test_what_determines_the_result_counts() -> None:
         ("lora.layers", True),
         ("trainer", True),
         ("trainer.max_steps", True),
-        ("trainer.devices", False),
+        ("trainer.devices", True),
+        ("trainer.accelerator", False),
         ("data.num_workers", False),
         ("logger", False),
         ("logger.name", False),

@@ -33,7 +33,7 @@ def test_a_name_says_what_the_job_is() -> None:
     [
         ("logger.project", "other"),
         ("merge.save", True),
-        ("trainer.devices", 4),
+        ("trainer.accelerator", "cpu"),
         ("data.num_workers", 2),
         ("resume", "x"),
     ],
@@ -51,6 +51,7 @@ def test_what_does_not_change_the_result_does_not_change_the_name(key: str, valu
         ("optim.eps", 1e-6),
         ("lora.dropout", 0.1),
         ("data.holdout", 0.1),
+        ("trainer.devices", 4),
         ("model.name", "elsewhere"),
         ("model.revision", "main"),
         ("data.path", "elsewhere"),

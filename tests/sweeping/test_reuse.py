@@ -88,4 +88,5 @@ def test_a_failure_is_recorded_once_and_costs_no_finished_work(tmp_path: Path) -
     assert record_failure(folder, FINISHED.config, "the loss is nan") == diverged
     write_record(FINISHED, folder)
     assert record_failure(folder, FINISHED.config, "no such file").status == "failed"
-    assert read_record(tmp_path / "sweep" / ".outdated" / "name-one") == FINISHED
+    assert read_record(folder) == FINISHED
+    assert not (tmp_path / "sweep" / ".outdated").exists()

@@ -58,7 +58,7 @@ def _read_parquet(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[s
     # ParquetFile, not read_table: that one takes a folder named a=b for a partition and adds columns.
     with pq.ParquetFile(file) as parquet:
         columns = tuple(parquet.schema_arrow.names)
-        _refuse_repeated_columns(columns, file)
+        refuse_repeated_columns(columns, file)
         return parquet.read(columns=[name for name in columns if name in wanted]), columns
 
 
@@ -118,7 +118,7 @@ def _header(file: Path, delimiter: str, quote: str | None) -> tuple[str, ...]:
         columns = tuple(next(csv.reader(lines, delimiter=delimiter, quoting=quoting), ()))
     if not columns:
         raise DataError(f"{file}: the file is empty")
-    _refuse_repeated_columns(columns, file)
+    refuse_repeated_columns(columns, file)
     return columns
 
 
@@ -166,7 +166,7 @@ def _json_column(values: list[Any], name: str, file: Path) -> pa.Array:
     return pa.array(values)
 
 
-def _refuse_repeated_columns(columns: tuple[str, ...], file: Path) -> None:
+def refuse_repeated_columns(columns: tuple[str, ...], file: Path) -> None:
     for position, name in enumerate(columns):
         if name in columns[:position]:
             raise DataError(f"{file}: the header has the column {name!r} twice")

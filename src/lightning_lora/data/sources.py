@@ -34,14 +34,12 @@ def load_splits(task: Task, path: str | Path | None = None) -> dict[str, RawSpli
     return _from_hub(task, *task.hub)
 
 
-def load_labelled(task: Task, path: str | Path | None = None) -> dict[str, RawSplit]:
-    """What there is to score: one labelled file whatever its name, a folder's dev splits, or the task's own; unchecked.
+def load_labelled(task: Task, path: str | Path) -> dict[str, RawSplit]:
+    """What a user gives to be scored: one labelled file whatever its name, or a folder's dev splits; unchecked.
 
     Raises:
         DataError: as `load_splits`.
     """
-    if path is None:
-        return {split: raw for split, raw in load_splits(task).items() if split != task.train_split}
     given = Path(path).expanduser()
     if given.is_file():
         return {given.stem: read_file(given, _wanted(task))}

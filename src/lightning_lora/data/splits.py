@@ -13,6 +13,26 @@ def task_of(task: Task, holdout: float | None) -> Task:
     return task if holdout is None else task.on_held_out()
 
 
+def scored_splits(task: Task, path: str | Path | None, holdout: float | None) -> dict[str, Split]:
+    """The splits that a run with these settings is scored on: the dev splits, or the rows held out of training.
+
+    Args:
+        task: As it stands, not yet `task_of`.
+        path: A local folder or file; None for the task's own source.
+        holdout: The run's share, None without one.
+
+    Raises:
+        ValueError: see `load_splits`, `validate`, `hold_out`.
+    """
+    task = task_of(task, holdout)
+    raw = load_splits(task, path)
+    if holdout is None:
+        return {name: validate(raw[name], task) for name in task.dev_splits}
+    train = validate(raw[task.train_split], task)
+    _, held_out = hold_out(len(train), holdout)
+    return {HELD_OUT: train.take(held_out)}
+
+
 def read_splits(
     task: Task, path: str | Path | None, holdout: float | None, train_rows: int | None, seed: int
 ) -> dict[str, Split]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightning_lora.atomic import atomic_file
-from lightning_lora.data.files import READERS, DataError
+from lightning_lora.data.files import READERS, DataError, refuse_repeated_columns
 
 STANDARD = "-"
 """Stands for standard input or output, as lines of JSON."""
@@ -71,6 +71,7 @@ def _delimited_rows(lines: Iterable[str], file: Path) -> Iterator[AnyRow]:
     header = next(rows, None)
     if not header:
         raise DataError(f"{file}: the file is empty")
+    refuse_repeated_columns(tuple(header), file)
     for number, values in enumerate(filter(None, rows), start=1):
         if len(values) != len(header):
             raise DataError(f"{file}, row {number}: {len(values)} fields where the header has {len(header)}")
@@ -88,7 +89,7 @@ def row_writer(target: str) -> Iterator[Writer]:
         DataError: another ending, or a row with other columns than the first.
     """
     if target == STANDARD:
-        yield lambda row: print(json.dumps(row, ensure_ascii=False), flush=True)
+        yield lambda row: print(_as_json(row), flush=True)
         return
     file = Path(target).expanduser()
     if file.suffix not in READERS:
@@ -103,39 +104,52 @@ def row_writer(target: str) -> Iterator[Writer]:
 
 
 def _json_writer(stream: IO[str]) -> Writer:
-    return lambda row: print(json.dumps(row, ensure_ascii=False), file=stream)
+    return lambda row: print(_as_json(row), file=stream)
+
+
+def _as_json(row: AnyRow) -> str:
+    """Dates and the like, which parquet has and JSON has not, as text."""
+    return json.dumps(row, ensure_ascii=False, default=str)
 
 
 def _delimited_writer(stream: IO[str], file: Path) -> Writer:
+    """What `_delimited_rows` reads: csv with standard quoting, tsv with none."""
     header: list[str] = []
     tabs = file.suffix == ".tsv"
-    writer = csv.writer(stream, dialect="excel-tab" if tabs else "excel")
+    kept: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {}
+    writer = csv.writer(stream, **kept)
 
     def write(row: AnyRow) -> None:
         if not header:
             header.extend(row)
             writer.writerow(header)
         _check_columns(row, header, file)
-        writer.writerow(row.values())
+        try:
+            writer.writerow(row.values())
+        except csv.Error as error:
+            raise DataError(f"{file}: a text holds a tab or a line break, which tsv cannot hold; write .csv") from error
 
     return write
 
 
 @contextmanager
 def _parquet_writer(file: Path) -> Iterator[Writer]:
+    header: list[str] = []
     waiting: list[AnyRow] = []
     opened: list[pq.ParquetWriter] = []
 
     def flush() -> None:
         if waiting:
-            table = pa.Table.from_pylist(waiting, schema=opened[0].schema if opened else None)
+            table = pa.Table.from_pylist(waiting)
             if not opened:
                 opened.append(pq.ParquetWriter(file, table.schema))
-            opened[0].write_table(table)
+            opened[0].write_table(_of_schema(table, opened[0].schema, file))
             waiting.clear()
 
     def write(row: AnyRow) -> None:
-        _check_columns(row, list(waiting[0]) if waiting else list(row), file)
+        if not header:
+            header.extend(row)
+        _check_columns(row, header, file)
         waiting.append(row)
         if len(waiting) == CHUNK_ROWS:
             flush()
@@ -148,6 +162,18 @@ def _parquet_writer(file: Path) -> Iterator[Writer]:
             writer.close()
     if not opened:
         pq.write_table(pa.table({}), file)
+
+
+def _of_schema(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
+    """The table with the types of the first rows, where nothing is lost by it."""
+    for name, found, first in zip(table.column_names, table.schema.types, schema.types, strict=True):
+        if found != first and not (
+            pa.types.is_null(found) or (pa.types.is_integer(found) and pa.types.is_float64(first))
+        ):
+            raise DataError(
+                f"{file}: column {name!r} is {first} in the first rows and {found} in later ones; write .jsonl"
+            )
+    return table.cast(schema)
 
 
 def _check_columns(row: Mapping[str, Any], expected: list[str], file: Path) -> None:

@@ -23,6 +23,7 @@ from lightning_lora.lora import (
     LowRankDelta,
     Routing,
     adapter_parameters,
+    check_adapter_name,
     lora_class_for,
     lora_layers,
     routed_modules,
@@ -109,8 +110,9 @@ def attach_adapter(
         outputs: Outputs of a further adapter's own head; None for as many as the head in the model has.
 
     Raises:
-        ValueError: a layer already has an adapter of that name. The model is unchanged then.
+        ValueError: the name cannot be one, or a layer already has an adapter of that name. The model is unchanged then.
     """
+    check_adapter_name(adapter)
     for selected in chosen:
         if isinstance(selected.module, LoRALayer) and adapter in selected.module.adapters:
             raise ValueError(f"{selected.name} already has an adapter named {adapter!r}; eject it or give another name")
@@ -183,10 +185,10 @@ def merge(model: nn.Module, adapter: str | None = None) -> None:
     """
     routing = shared_routing(model)
     name = adapter if adapter is not None else routing.adapter
-    carriers = [
-        (path, module) for path, module in routed_modules(model) if name is not None and name in module.adapters
-    ]
-    if name is None or not carriers:
+    if name is None:
+        raise ValueError(f"no adapter is active; name the one to merge: {adapter_names(model)}")
+    carriers = [(path, module) for path, module in routed_modules(model) if name in module.adapters]
+    if not carriers:
         raise ValueError(f"the model has no adapter named {name!r}; it has {adapter_names(model)}")
     for done, (path, module) in enumerate(carriers):
         try:
@@ -213,12 +215,18 @@ def unmerge(model: nn.Module) -> None:
 
 @contextmanager
 def merged(model: nn.Module, adapter: str | None = None) -> Iterator[None]:
-    """Within the block, the model runs with the adapter merged; afterwards it is unmerged bit-exactly."""
+    """Within the block, the model runs with the adapter merged; afterwards it is unmerged bit-exactly.
+
+    The adapter that was active before is active again then.
+    """
+    routing = shared_routing(model)
+    active = routing.adapter
     merge(model, adapter)
     try:
         yield
     finally:
         unmerge(model)
+        routing.adapter = active
 
 
 def enable(model: nn.Module, adapter: str) -> None:
@@ -250,7 +258,7 @@ def disabled(model: nn.Module) -> Iterator[None]:
 
 
 def adapter_names(model: nn.Module) -> list[str]:
-    """Names of the adapters anywhere in the model, in order of injection."""
+    """Names of the adapters anywhere in the model, in the order in which its layers have them."""
     found: dict[str, None] = {}
     for _, layer in lora_layers(model):
         found.update(dict.fromkeys(key for key, delta in layer.adapters.items() if isinstance(delta, LowRankDelta)))

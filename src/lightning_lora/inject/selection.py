@@ -132,6 +132,10 @@ def _restrict_to_blocks(chosen: list[Selected], layers: Collection[int]) -> list
     present = {selected.block for selected in chosen if selected.block is not None}
     if missing := sorted(set(layers) - present):
         raise ValueError(f"layers={sorted(layers)}: there is no block {missing[0]}; the blocks are {sorted(present)}")
+    if outside := [selected.name for selected in chosen if selected.block is None]:
+        raise ValueError(
+            f"layers={sorted(layers)}: {outside[0]} is chosen too, and is in no block; leave one of them out"
+        )
     return [selected for selected in chosen if selected.block in set(layers)]
 
 
@@ -148,7 +152,15 @@ def _check_kind(model: nn.Module, selected: Selected) -> None:
     """Refuse layers that cannot carry a term, and those whose owner reads the weight without calling the layer."""
     module = selected.module
     if lora_class_for(module) is None:
-        raise ValueError(f"{selected.name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding")
+        raise ValueError(
+            f"{selected.name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding, whose forward "
+            "is torch's own"
+        )
+    if "forward" in vars(module):
+        raise ValueError(
+            f"{selected.name} has had its forward replaced, as accelerate's hooks do it, so an adapter there would "
+            "have no effect; load the model without a device_map"
+        )
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         raise ValueError(f"{selected.name} renormalises its rows (max_norm), which no additive term can follow")
     owner = model.get_submodule(selected.name.rpartition(".")[0])

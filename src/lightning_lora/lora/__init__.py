@@ -16,6 +16,7 @@ from lightning_lora.lora.layers import LoRAEmbedding as LoRAEmbedding
 from lightning_lora.lora.layers import LoRALayer as LoRALayer
 from lightning_lora.lora.layers import LoRALinear as LoRALinear
 from lightning_lora.lora.layers import LowRankDelta as LowRankDelta
+from lightning_lora.lora.layers import check_adapter_name as check_adapter_name
 from lightning_lora.lora.layers import lora_class_for as lora_class_for
 from lightning_lora.lora.own_backward import may_have_own_backward as may_have_own_backward
 from lightning_lora.lora.parameters import adapter_keys as adapter_keys

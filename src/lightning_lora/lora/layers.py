@@ -100,6 +100,14 @@ class LowRankDelta(nn.Module):
         return f"rank={self.spec.rank}, scale={self.scale:g}"
 
 
+def check_adapter_name(name: str) -> None:
+    """Raise ValueError where an adapter cannot have that name, under which it is an attribute of a ModuleDict."""
+    if not name.isidentifier():
+        raise ValueError(f"adapter name {name!r} must be an identifier: letters, digits, underscores")
+    if hasattr(nn.ModuleDict, name) or name == "training":
+        raise ValueError(f"adapter name {name!r} is taken by torch; give another one")
+
+
 class LoRALayer(Routed):
     """What adapted layers have in common: named low-rank terms, one forward, merging.
 
@@ -141,10 +149,9 @@ class LoRALayer(Routed):
         """Add a term under ``name``, on the weight's device and in the spec's dtype.
 
         Raises:
-            ValueError: the name is taken or not an identifier.
+            ValueError: the name is taken, or cannot be one.
         """
-        if not name.isidentifier():
-            raise ValueError(f"adapter name {name!r} must be an identifier: letters, digits, underscores")
+        check_adapter_name(name)
         if name in self.adapters:
             raise ValueError(f"the layer already has an adapter named {name!r}")
         in_features, out_features = self.features
@@ -265,16 +272,17 @@ def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
 
     Hugging Face's `Conv1D` is recognised by its name and shape, because this room imports torch only; the class made
     for it is a subclass of that very `Conv1D`. An adapted layer's class is its own; a head of which
-    adapters have copies is none to adapt.
+    adapters have copies is none to adapt, nor is a layer whose class computes something else than its kind does, such
+    as an embedding that scales what it looks up.
     """
     if isinstance(layer, LoRALayer):
         return type(layer)
     if isinstance(layer, RoutedHead):
         return None
     if isinstance(layer, nn.Linear):
-        return LoRALinear
+        return LoRALinear if type(layer).forward is nn.Linear.forward else None
     if isinstance(layer, nn.Embedding):
-        return LoRAEmbedding
+        return LoRAEmbedding if type(layer).forward is nn.Embedding.forward else None
     if type(layer).__name__ == "Conv1D" and hasattr(layer, "nf") and getattr(layer, "weight", torch.empty(0)).ndim == 2:
         return _conv1d_class(type(layer))  # type: ignore[arg-type]  # mypy takes Module's __hash__ for the class's
     return None

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lightning_lora.lora import drop, may_have_own_backward
@@ -101,9 +100,6 @@ def ragged_attention_in(model: PreTrainedModel) -> Iterator[None]:
         model.config._attn_implementation = before
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    """The model's own masks are of its one row, tokens by tokens; the layout's take their place."""
-
-
+# Without a function for masks under this name the model makes none: they would be of its one row, tokens by tokens, and
+# the layout has what they would say.
 ALL_ATTENTION_FUNCTIONS.register(NAME, ragged_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, _no_mask)

@@ -20,7 +20,7 @@ FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert"
 LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
 """Decoders whose head, `score`, reads the last token of the text."""
 FEW_LENGTHS = 64
-"""T is made a multiple of this where a new T costs much: below fp32, oneDNN makes a kernel for every shape."""
+"""T is made a multiple of this where a new T costs much: but for fp32, oneDNN makes a kernel for every shape."""
 _RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
 # Their tables of positions begin behind the padding token's number.
 _POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})

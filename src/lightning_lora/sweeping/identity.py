@@ -16,17 +16,10 @@ NOT_IDENTITY: dict[str, tuple[str, ...]] = {
     "merge": ("*",),
     "model": ("name", "revision"),
     "data": ("path", "cache_dir", "num_workers"),
-    "trainer": (
-        "accelerator",
-        "devices",
-        "num_nodes",
-        "strategy",
-        "profiler",
-        "progress_bar",
-        "checkpoint_every",
-        "deterministic",
-    ),
+    "trainer": ("accelerator", "strategy", "profiler", "progress_bar", "checkpoint_every", "deterministic"),
 }
+# A batch is a device's own, so that their number decides the step. One device, as most jobs have, is not spelt out.
+_DEVICES = ("devices", "num_nodes")
 
 
 def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint: str, code_version: str) -> str:
@@ -62,4 +55,6 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
             kept.pop(group, None)
         elif isinstance(kept.get(group), dict):
             kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    if isinstance(trainer := kept.get("trainer"), dict):
+        kept["trainer"] = {key: value for key, value in trainer.items() if key not in _DEVICES or value != 1}
     return kept

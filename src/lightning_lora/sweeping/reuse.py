@@ -52,7 +52,7 @@ def record_failure(folder: Path, settings: Mapping[str, Any], reason: str) -> Ru
     """The record of a job that failed; written where the job has not done so itself.
 
     Args:
-        folder: The job's. What an earlier start has finished there is set aside.
+        folder: The job's. What an earlier start has finished there stays: only this start is said to have failed.
         settings: The resolved configuration as plain values, which need not be allowed ones.
         reason: What ended the job, in one line.
 
@@ -63,8 +63,7 @@ def record_failure(folder: Path, settings: Mapping[str, Any], reason: str) -> Ru
     if earlier is not None and earlier.error == reason:
         return earlier
     if earlier is not None and earlier.status == "finished":
-        set_aside(folder, earlier)
-        earlier = None
+        return replace(earlier, status="failed", error=reason)
     fresh = RunRecord(job_id="", status="failed", config=dict(settings), task=settings["data"]["task"], metric="")
     record = replace(earlier or fresh, status="failed", error=reason)
     write_record(record, folder)

@@ -139,7 +139,9 @@ class LoRAClassifier(LightningModule):
         own = {name: value for name, value in self.state_dict().items() if name in self._trained_keys()}
         saved = checkpoint["state_dict"]
         if different := sorted(set(own).symmetric_difference(saved)):
-            raise ValueError(f"the checkpoint is of another run: {different[0]!r} and {len(different) - 1} more differ")
+            raise ValueError(
+                f"the checkpoint is of another run: {len(different)} of its tensors differ, first {different[0]!r}"
+            )
         for key, value in own.items():
             if saved[key].shape != value.shape:
                 raise ValueError(f"the checkpoint has {key!r} as {tuple(saved[key].shape)}, not {tuple(value.shape)}")

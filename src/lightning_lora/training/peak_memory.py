@@ -16,6 +16,7 @@ def reset_peak(device: torch.device) -> None:
     Off the GPU this takes Linux (proc(5), clear_refs); elsewhere the peak is that of the process from its start.
     """
     if device.type == "cuda":
+        torch.cuda.init()  # the allocator of a device that was not used yet knows no peak to reset
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):

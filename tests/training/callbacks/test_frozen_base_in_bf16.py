@@ -13,10 +13,8 @@ from torch import nn
 from lightning_lora import RunConfig, read_predictions, restore, run
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, TrainerConfig
-from lightning_lora.data.sources import load_labelled
-from lightning_lora.data.validation import validate
 from lightning_lora.lora import LowRankDelta
-from lightning_lora.predicting import logits_of
+from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.settings import ConfigError
 from lightning_lora.tasks import TASKS
 from lightning_lora.training import FrozenBaseInBf16, LoRAClassifier
@@ -98,7 +96,7 @@ def test_what_is_recorded_is_what_the_saved_model_gives(tmp_path: Path) -> None:
     assert record.merge_check["changed_predictions"] == 0
     assert record.merge_check["max_logit_difference"] < 1e-6, "both sides in fp32"
     trained = restore(tmp_path)
-    split = validate(load_labelled(trained.task, None)["validation"], trained.task)
+    split = own_splits(trained)["validation"]
     given = logits_of(trained.backbone, split.texts, max_length=trained.max_length)
     recorded = read_predictions(tmp_path / "predictions.parquet").logits
     torch.testing.assert_close(torch.from_numpy(recorded), given[: len(recorded)], atol=1e-6, rtol=1e-5)

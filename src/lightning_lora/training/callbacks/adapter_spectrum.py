@@ -20,8 +20,7 @@ class AdapterSpectrum(Callback):
     role (`Spectrum.as_dict`, to six digits).
 
     A millisecond for each layer and pass, in the main process alone. A run that is resumed repeats the dev pass that it
-    was stopped in, and with it these rows. Where parameters are spread over devices (FSDP) no process has whole
-    factors: there this callback must not be.
+    was stopped in, and with it these rows.
     """
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,7 +18,7 @@ class FiniteGuard(Callback):
 
     The check comes once per optimizer step, after all its backward passes and before clipping, so that with several
     processes all of them stop at the same step: gradients are already summed there, and the losses' verdict is shared.
-    It costs one norm over the gradients and one synchronisation.
+    It costs one norm over the gradients, and waits for the device twice.
 
     Where a GradScaler is at work (fp16) only the loss is checked: infinite gradients are how it finds its scale, and it
     leaves out such a step by itself.

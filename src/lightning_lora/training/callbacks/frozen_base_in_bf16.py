@@ -45,16 +45,22 @@ class FrozenBaseInBf16(Callback):
         if self.in_force or (self._only_where_native and not native_bf16(trainer.strategy.root_device)):
             return
         self.used = True
-        for module in pl_module.modules():
+        behind: list[nn.Module] = []
+        for module in reversed(list(pl_module.modules())):
             if isinstance(module, LowRankDelta):
                 module.rounds_factors = True
                 self._deltas.append(module)
                 continue
             own = list(module.parameters(recurse=False))
             if any(parameter.requires_grad for parameter in own):
-                # A head: its weights are fp32, and so must be what it is given.
+                # Its weights are fp32, and so must be what it is given; what it gives is fp32 too. Behind a head
+                # nothing minds; behind what the checkpoint lacked inside the model, frozen modules get it in bf16.
                 self._hooks.append(module.register_forward_pre_hook(_widened))
+                self._hooks += [frozen.register_forward_pre_hook(_narrowed) for frozen in behind]
+                behind = []
                 continue
+            if any(parameter.dtype == torch.float32 for parameter in own):
+                behind.append(module)
             for parameter in own:
                 if parameter.dtype == torch.float32:
                     self._exact.append((parameter, parameter.data.cpu()))
@@ -89,6 +95,11 @@ class FrozenBaseInBf16(Callback):
 
 def _widened(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(part.float() if isinstance(part, Tensor) and part.is_floating_point() else part for part in arguments)
+
+
+def _narrowed(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    wide = (isinstance(part, Tensor) and part.dtype == torch.float32 for part in arguments)
+    return tuple(part.bfloat16() if is_wide else part for part, is_wide in zip(arguments, wide, strict=True))
 
 
 def native_bf16(device: torch.device) -> bool:
