@@ -64,10 +64,13 @@ def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_parquet_loses_nothing_behind_the_first_chunk(later: dict[str, object], said: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=said), row_writer(str(tmp_path / "rows.parquet")) as write:
-        for _ in range(CHUNK_ROWS):
-            write({"n": 1})
-        write(later)
+    def write_all() -> None:
+        with row_writer(str(tmp_path / "rows.parquet")) as write:
+            for row in [{"n": 1}] * CHUNK_ROWS + [later]:
+                write(row)
+
+    with pytest.raises(DataError, match=said):
+        write_all()
     assert not (tmp_path / "rows.parquet").exists()
 
 

@@ -18,6 +18,7 @@ from lightning_lora.inject import (
     enable,
     inject_adapter,
     merge,
+    merged,
     merged_adapter,
     swap_merged,
     swap_values,
@@ -87,6 +88,32 @@ def test_the_keys_and_parameter_objects_of_the_base_stay(architecture: str) -> N
     assert all(after[name] is parameter for name, parameter in before.items())
     assert {key for key in model.state_dict() if ".adapters." not in key} == keys
     assert sum(isinstance(module, Routed) and not isinstance(module, LoRALayer) for module in model.modules()) > 0
+
+
+@EVERYWHERE
+def test_merging_for_a_while_leaves_the_active_adapter_active(architecture: str) -> None:
+    model, _ = two_tasks(architecture)
+    enable(model, "a")
+    expected = logits(model)
+    with merged(model, "b"):
+        assert logits(model).shape != expected.shape
+    assert torch.equal(logits(model), expected)
+    with disabled(model):
+        base = logits(model)
+        with merged(model, "b"):
+            pass
+        assert torch.equal(logits(model), base)
+    with disabled(model), pytest.raises(ValueError, match="no adapter is active; name the one to merge"):
+        merge(model)
+
+
+@pytest.mark.parametrize("name", ["train", "training", "values", "my-adapter"])
+def test_a_name_that_no_adapter_can_have_leaves_the_model_unchanged(name: str) -> None:
+    model = TINY["bert"]()
+    before = [type(module) for module in model.modules()]
+    with pytest.raises(ValueError, match=f"adapter name '{name}'"):
+        inject_adapter(model, LoraSpec(2), roles=ROLE_SETS["qv"], adapter=name)
+    assert [type(module) for module in model.modules()] == before
 
 
 @EVERYWHERE

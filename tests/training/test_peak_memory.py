@@ -1,5 +1,6 @@
 """The peak is of what was taken since the reset, and not of what an earlier job in the process took."""
 
+import pytest
 import torch
 
 from lightning_lora.training.peak_memory import peak_bytes, reset_peak
@@ -16,3 +17,12 @@ def test_a_peak_before_the_reset_is_forgotten_and_one_after_it_is_seen() -> None
     assert start < with_ballast - 300 * MIB
     torch.ones(200 * MIB, dtype=torch.uint8)
     assert 180 * MIB < peak_bytes(CPU) - start < 300 * MIB
+
+
+def test_a_gpu_is_woken_before_its_peak_is_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its allocator refuses before; there is no GPU here to see it."""
+    calls: list[str] = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: calls.append("init"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: calls.append(f"reset {device}"))
+    reset_peak(torch.device("cuda:0"))
+    assert calls == ["init", "reset cuda:0"]

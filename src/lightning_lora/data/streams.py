@@ -167,9 +167,8 @@ def _parquet_writer(file: Path) -> Iterator[Writer]:
 def _of_schema(table: pa.Table, schema: pa.Schema, file: Path) -> pa.Table:
     """The table with the types of the first rows, where nothing is lost by it."""
     for name, found, first in zip(table.column_names, table.schema.types, schema.types, strict=True):
-        if found != first and not (
-            pa.types.is_null(found) or (pa.types.is_integer(found) and pa.types.is_float64(first))
-        ):
+        widened = pa.types.is_integer(found) and pa.types.is_float64(first)
+        if found != first and not pa.types.is_null(found) and not widened:
             raise DataError(
                 f"{file}: column {name!r} is {first} in the first rows and {found} in later ones; write .jsonl"
             )

@@ -120,7 +120,9 @@ def _by_name(candidates: dict[str, nn.Module], modules: Sequence[str]) -> list[S
             ends = sorted({name.rpartition(".")[2] for name in adaptable} | set(adaptable))
             near = difflib.get_close_matches(wanted, ends, n=3)
             hint = f"; near names: {', '.join(near)}" if near else ""
-            raise ValueError(f"no layer is named {wanted!r}{hint}\n{_listing(candidates)}")
+            others = [module for name, module in candidates.items() if _ends_in(name, wanted)]
+            what = f"a {type(others[0]).__name__}, which cannot be adapted, is" if others else "no layer is"
+            raise ValueError(f"{what} named {wanted!r}{hint}\n{_listing(candidates)}")
     return [
         Selected(name, module, ("named",), _block_in(name))
         for name, module in adaptable.items()

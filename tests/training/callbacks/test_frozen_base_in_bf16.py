@@ -1,5 +1,6 @@
 """The frozen base is in bf16 while training lasts, and is what it was, bit for bit, afterwards."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lightning_lora import RunConfig, read_predictions, restore, run
-from lightning_lora.backbone import load_backbone
-from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, TrainerConfig
+from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.lora import LowRankDelta
 from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.settings import ConfigError
@@ -180,3 +181,19 @@ def test_after_an_error_the_base_is_whole_again() -> None:
         trainer.fit(Failing(), torch.utils.data.DataLoader(torch.zeros(2, 3)))
     assert torch.equal(model[0].weight, before)
     assert not callback.in_force
+
+
+@pytest.mark.parametrize(
+    "lacking", ["bert.embeddings.token_type_embeddings.weight", "attention.output.LayerNorm.weight"]
+)
+def test_what_the_checkpoint_lacked_inside_the_model_trains_in_fp32_among_bf16(lacking: str, tmp_path: Path) -> None:
+    shutil.copytree(EMBEDDED_FOLDER, tmp_path / "encoder")
+    weights = load_file(tmp_path / "encoder" / "model.safetensors")
+    gone = next(name for name in sorted(weights) if name.endswith(lacking))
+    del weights[gone]
+    save_file(weights, tmp_path / "encoder" / "model.safetensors", {"format": "pt"})
+    config = replace(configuration("bf16-frozen"), model=ModelConfig(name=str(tmp_path / "encoder")))
+    record = run(config, tmp_path / "run")
+    assert (record.status, record.precision) == ("finished", "bf16-frozen")
+    saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert saved[f"base_model.model.{gone}"].dtype == torch.float32
