@@ -1,5 +1,6 @@
 """Atomic writes leave the old or the new, never a part, and no litter."""
 
+import errno
 import resource
 import shutil
 import subprocess
@@ -52,6 +53,53 @@ def test_what_killed_writes_left_is_cleared_away_and_nothing_else(tmp_path: Path
     assert len(list(left.iterdir())) == 4
     clear_leftovers(left)
     assert {path.name for path in left.iterdir()} == {".hydra", "mine.tmp"}
+
+
+def kill_in_the_midst_of_a_swap(target: Path) -> None:
+    """A process that is killed where the old folder has made way and the new one is not in its place."""
+    program = (
+        "import os, signal, sys; from pathlib import Path; from lightning_lora.atomic import atomic_folder\n"
+        "plain, calls = Path.rename, []\n"
+        "def rename(path, to):\n"
+        "    calls.append(path)\n"
+        "    if len(calls) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return plain(path, to)\n"
+        "Path.rename = rename\n"
+        "with atomic_folder(Path(sys.argv[1])) as folder: (folder / 'weights').write_text('new')\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, str(target)], check=False).returncode == -9
+
+
+def test_killed_in_the_midst_of_a_swap_the_old_folder_comes_back(tmp_path: Path) -> None:
+    target = tmp_path / "adapter"
+    target.mkdir()
+    (target / "weights").write_text("old")
+    kill_in_the_midst_of_a_swap(target)
+    assert not target.exists()
+    clear_leftovers(tmp_path)
+    assert (target / "weights").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with atomic_folder(target) as folder:
+        (folder / "weights").write_text("newer")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_swap_that_fails_puts_the_old_folder_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "adapter"
+    target.mkdir()
+    (target / "weights").write_text("old")
+    plain = Path.rename
+
+    def rename(path: Path, to: Path) -> Path:
+        if path.name.endswith(".tmp"):
+            raise OSError(errno.EACCES, "refused")
+        return plain(path, to)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(CannotWriteError), atomic_folder(target) as folder:
+        (folder / "weights").write_text("new")
+    assert (target / "weights").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_others_may_read_what_they_could_read_if_it_were_written_plainly(tmp_path: Path) -> None:

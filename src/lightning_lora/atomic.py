@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Endings of hidden names: what is being written, and what it is about to replace.
+_UNFINISHED, _REPLACED = "tmp", "old"
+
 ADVICE = {
     errno.EACCES: "choose a folder you may write to",
     errno.EPERM: "choose a folder you may write to",
@@ -70,6 +73,9 @@ def atomic_file(target: Path) -> Iterator[Path]:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it becomes ``target``, replacing what was there.
 
+    No system call swaps two folders everywhere, so there is an instant in which the old one is hidden and the new one is
+    not in its place yet; whoever is killed in it gets the old one back by `clear_leftovers`.
+
     Raises:
         CannotWriteError: as `atomic_file`.
     """
@@ -83,12 +89,18 @@ def atomic_folder(target: Path) -> Iterator[Path]:
                 if path.is_file():
                     path.chmod(readable)  # libraries that write through temporary files leave them to their owner alone
                 _flush(path)
-            old = _beside(target)
+            _flush(temporary)
+            old = _beside(target, _REPLACED)
             if target.exists():
                 target.rename(old)  # whole, until the new one is in its place
-            temporary.rename(target)
+            try:
+                temporary.rename(target)
+            except OSError:
+                if old.exists():
+                    old.rename(target)
+                raise
             _flush(target.parent)
-            shutil.rmtree(old, ignore_errors=True)
+            _remove(old)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -127,23 +139,33 @@ def _refusal(error: BaseException) -> int | None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed in the midst of a write have left in a folder.
+    """Undo what processes that were killed in the midst of a write have left in a folder.
 
     Raises:
         CannotWriteError: the folder cannot be written to.
     """
     with explained(folder):
-        for leftover in folder.glob(".*.tmp"):
-            if leftover.is_dir():
-                shutil.rmtree(leftover)
+        for leftover in folder.glob(f".*.{_UNFINISHED}"):
+            _remove(leftover)
+        for replaced in folder.glob(f".*.{_REPLACED}"):
+            target = folder / replaced.name[1:].rsplit(".", 2)[0]
+            if target.exists():
+                _remove(replaced)
             else:
-                leftover.unlink()
+                replaced.rename(target)
 
 
-def _beside(target: Path) -> Path:
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _beside(target: Path, ending: str = _UNFINISHED) -> Path:
     """A fresh name in the target's folder. Not from tempfile, whose files nobody but their owner may read."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.tmp")
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{ending}")
 
 
 def _flush(path: Path) -> None:

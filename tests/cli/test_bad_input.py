@@ -84,6 +84,7 @@ OTHERS = [
     (["logger.wandb=onlin"], ["logger.wandb=onlin", "'online'"]),
     (["logger.project=a/b"], ["logger.project=a/b", "without /"]),
     (["hydra/launcher=nope"], ["hydra/launcher=nope", "basic"]),
+    (["hydra/launcher=local", "rank=8"], ["hydra/launcher=local", "add -m"]),
     (["+sweeps=nope"], ["sweeps=nope", "one of layer_choice", "rank_alpha"]),
     (["+experiments=nope"], ["experiments=nope", "experiments/"]),
     # A key that is not there, or not in this form.

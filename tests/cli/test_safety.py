@@ -34,7 +34,14 @@ SECRETS = [
     ["logger.name=${oc.env:CANARY_TOKEN}"],
 ]
 
-HARMLESS = [["logger.name=monkey"], ["logger.name=tokenizer-study"], ["logger.tags=[keyboard,secretary]"]]
+HARMLESS = [
+    ["logger.name=monkey"],
+    ["logger.name=tokenizer-study"],
+    ["logger.tags=[keyboard,secretary]"],
+    ["logger.name=task-adaptation-study"],
+    ["logger.name=risk-assessment-2024"],
+    ["logger.name=hf_datasets_cache"],
+]
 
 HOSTILE = [
     "os.system",

@@ -10,7 +10,10 @@ from lightning_lora.data.validation import check_train_labels, validate
 from lightning_lora.tasks import TASKS, Task, custom_task
 
 SST2, STSB, RTE, QQP = (TASKS[name] for name in ("sst2", "stsb", "rte", "qqp"))
-STARS = custom_task(text_columns=["sentence"], labels=["1", "2", "3"])
+STARS, BACKWARDS, SIGNS, TRUE_FIRST = (
+    custom_task(text_columns=["sentence"], labels=labels)
+    for labels in (["1", "2", "3"], ["1", "0"], ["-1", "1"], ["true", "false"])
+)
 
 
 def raw(task: Task, labels: Any, **columns: Any) -> RawSplit:
@@ -35,6 +38,14 @@ def raw(task: Task, labels: Any, **columns: Any) -> RawSplit:
         # Labels that are numbers by name are meant by name, in a csv file and in a parquet file alike.
         (STARS, ["1", "3"], [0, 2]),
         (STARS, [1, 3], [0, 2]),
+        (STARS, [1.0, 3.0], [0, 2]),
+        (STARS, ["1.0", "3.0"], [0, 2]),
+        (BACKWARDS, [1.0, 0.0], [0, 1]),
+        (BACKWARDS, ["1", "0.0"], [0, 1]),
+        (SIGNS, [-1, 1], [0, 1]),
+        (SIGNS, [-1.0, 1.0], [0, 1]),
+        (TRUE_FIRST, [True, False], [0, 1]),
+        (TRUE_FIRST, ["true", "false"], [0, 1]),
     ],
 )
 def test_class_labels_in_all_their_spellings(task: Task, labels: Any, expected: list[int]) -> None:
@@ -67,6 +78,7 @@ def test_regression_labels(labels: Any) -> None:
         (SST2, ["1", "0.5"], "row 2: label '0.5' is unknown"),
         (SST2, [[0], [1]], "column 'label': holds list"),
         (STARS, [1, 0], "row 2: label '0' is unknown.*expected one of 0=1, 1=2, 2=3"),
+        (STARS, [1.0, 0.0], "row 2: label '0' is unknown.*expected one of 0=1, 1=2, 2=3"),
         (STSB, [5.0, 5.01], r"row 2: label 5\.01 is out of range; expected 0 to 5"),
         (STSB, [-1.0], r"row 1: label -1\.0 marks a row without a label"),
         (STSB, [1.0, None], "row 2: no label; expected a number"),

@@ -80,6 +80,13 @@ def test_each_job_that_runs_has_a_gpu_to_itself(launch: Launch) -> None:
     assert seen[2] in {"4", "7"}
 
 
+def test_more_jobs_than_gpus_are_spread_over_them(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    results = launch(10, 11, 12, 13, n_parallel=4)
+    seen = [(folder_of(result) / "job.log").read_text().split()[-1] for result in results.values()]
+    assert sorted(seen) == ["4", "4", "7", "7"]
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_reaches_the_jobs_and_stops_the_sweep(
     number: int, status: int, launch: Launch, tmp_path: Path

@@ -99,6 +99,9 @@ def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: Co
     if axes and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
         raise _needs_multirun(next(iter(axes.values())))
     check_launching(base, list(axes.values()))
+    launcher = base.hydra.runtime.choices["hydra/launcher"]
+    if launcher != "basic" and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
+        raise ConfigError(f"hydra/launcher={launcher} starts the jobs of a sweep; add -m")
     return axes
 
 

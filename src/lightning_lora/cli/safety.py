@@ -13,8 +13,10 @@ from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
 SECRET_WORDS = frozenset(
     {"key", "keys", "apikey", "token", "tokens", "secret", "secrets", "password", "passwd", "credential", "credentials"}
 )
-# Prefixes that the services themselves give to their keys.
-_SECRET_VALUE = re.compile(r"(?:hf_|sk-|ghp_|github_pat_|glpat-|wandb_v1_|AKIA|xox[abp]-)[A-Za-z0-9_-]{12,}")
+# Prefixes that the services themselves give to their keys, and behind them what no name in words is like.
+_SECRET_VALUE = re.compile(
+    r"(?<![A-Za-z0-9])(?:hf_|sk-|ghp_|github_pat_|glpat-|wandb_v1_|AKIA|xox[abp]-)(?=[a-z_-]*[A-Z0-9])[A-Za-z0-9_-]{12,}"
+)
 _NAME = re.compile(r"([\w.\-/+~@]+)\s*[=:]")
 _ENVIRONMENT = re.compile(r"oc\.env:\s*([\w.\-]+)")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

@@ -125,29 +125,41 @@ def _refuse_empty(texts: tuple[pa.Array, ...], task: Task, raw: RawSplit) -> Non
 def _classes(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
     column.refuse(column.values.is_null(), f"no label; expected one of {_label_list(task)}")
     kind = column.values.type
+    # Labels named 1, 2, ... or false, true are meant by name, in whatever type the file holds them.
     if pa.types.is_boolean(kind):
+        names = [name.lower() for name in task.labels]
+        if sorted(names) == ["false", "true"]:
+            by_name = pc.index_in(column.values.cast(pa.string()), pa.array(names))
+            return _in_range(column, by_name.cast(pa.int64()), task)
         return _in_range(column, column.values.cast(pa.int8()).cast(pa.int64()), task)
     if pa.types.is_integer(kind):
-        # Labels named 1, 2, ... are meant by name, in whatever type the file holds them.
-        if all(_is_whole(name) for name in task.labels):
-            return _named(_Column(column.values.cast(pa.string()), column.name, column.origin), task)
-        return _in_range(column, column.values.cast(pa.int64()), task)
+        return _numbered(column, column.values, task)
     if pa.types.is_floating(kind):
         column.refuse(
             pc.invert(pc.equal(column.values, pc.trunc(column.values))),
             f"label {{}} is not a whole number; expected one of {_label_list(task)}",
         )
-        return _in_range(column, column.values.cast(pa.int64(), safe=False), task)
+        return _numbered(column, column.values.cast(pa.int64(), safe=False), task)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _named(column, task)
     raise DataError(f"{column.origin}, column {column.name!r}: holds {kind}, not labels")
 
 
+def _numbered(column: _Column, numbers: pa.Array, task: Task) -> Int64[Tensor, " rows"]:
+    """Whole numbers as labels: names where all labels are whole numbers, else positions."""
+    if all(_is_whole(name) for name in task.labels):
+        return _named(_Column(numbers.cast(pa.string()), column.name, column.origin), task)
+    return _in_range(column, numbers.cast(pa.int64()), task)
+
+
 def _named(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
-    positions = pc.index_in(column.values, pa.array(task.labels, column.values.type))
+    whole = all(_is_whole(name) for name in task.labels)
+    # The name 1 may be written 1.0, as pandas writes whole numbers beside a missing one.
+    values = pc.replace_substring_regex(column.values, r"^(-?[0-9]{1,15})\.0*$", r"\1") if whole else column.values
+    positions = pc.index_in(values, pa.array(task.labels, values.type))
     if positions.null_count == 0:
         return torch.from_numpy(positions.to_numpy(zero_copy_only=False).astype(np.int64))
-    if positions.null_count == len(positions):
+    if positions.null_count == len(positions) and not whole:
         numbers = pc.match_substring_regex(column.values, r"^[+-]?[0-9]{1,15}(\.0*)?$")
         if pc.all(numbers).as_py():
             return _in_range(column, column.values.cast(pa.float64()).cast(pa.int64()), task)

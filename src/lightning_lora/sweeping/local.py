@@ -83,15 +83,17 @@ class Local(Launcher):
             Job(tuple(words), composed(self.hydra_context, self.config, words, number))
             for number, words in enumerate(job_overrides, start=initial_job_idx)
         ]
-        threads = max(1, (os.cpu_count() or 1) // self.n_parallel)
+        threads = max(1, _cores() // self.n_parallel)
         results: dict[Path, JobReturn] = {}
         waiting, running = list(jobs), list[Running]()
         with self._signals_passed_on(running):
             while running or (waiting and self._signal is None):
                 while waiting and len(running) < self.n_parallel and self._signal is None:
-                    gpu = next((gpu for gpu in self.gpus if gpu not in {one.gpu for one in running}), None)
+                    taken = [one.gpu for one in running]
+                    gpu = min(self.gpus, key=taken.count, default=None)
                     job = waiting.pop(0)
                     running.append(start(context, job, self.task_function, self.hydra_context, gpu, threads))
+                    self._tell_of_signal(running[-1])
                 connection.wait([one.process.sentinel for one in running], timeout=_LOOK)
                 for one in list(running):
                     if self._goes_on(one):
@@ -108,6 +110,11 @@ class Local(Launcher):
         if self._signal is not None:
             raise SystemExit(128 + self._signal)
         return [results[job.folder] for job in jobs]
+
+    def _tell_of_signal(self, one: Running) -> None:
+        """Pass on a signal that came while the process was being started."""
+        if self._signal is not None:
+            one.stop(self._signal)
 
     def _goes_on(self, one: Running) -> bool:
         if not one.process.is_alive():
@@ -157,6 +164,11 @@ class Local(Launcher):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _cores() -> int:
+    """Those that this process may use: under a job manager or taskset fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _gpus() -> list[int]:
