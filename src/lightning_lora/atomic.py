@@ -73,7 +73,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it becomes ``target``, replacing what was there.
 
-    No system call swaps two folders everywhere, so there is an instant in which the old one is hidden and the new one is
+    No system call swaps two folders everywhere, so for an instant the old one is hidden and the new one is
     not in its place yet; whoever is killed in it gets the old one back by `clear_leftovers`.
 
     Raises:
