@@ -71,6 +71,16 @@ def test_the_users_own_go_before_and_beside_the_shipped_ones(tmp_path: Path, mon
         precheck.check(["-m", "+sweeps=nothing"])
 
 
+def test_a_folder_that_an_overlay_names_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sweeps").mkdir()
+    params = "sweeper: {params: {rank: '3,5'}}"
+    for name, folder in (("placed", ", sweep: {dir: my_results}"), ("plain", "")):
+        Path("sweeps", f"{name}.yaml").write_text(f"# @package _global_\nhydra: {{{params}{folder}}}\n")
+    assert not any("sweep.dir" in word for word in precheck.check(["-m", "+sweeps=placed"]).sweep_words)
+    assert "hydra.sweep.dir=multirun/plain" in precheck.check(["-m", "+sweeps=plain"]).sweep_words
+
+
 def test_the_help_lists_them() -> None:
     assert list(shipped_sweeps()) == [path.stem for path in SWEEPS]
     for name, description in shipped_sweeps().items():

@@ -8,9 +8,10 @@ import torch
 from ragged_texts import LENGTHS, adapted, takes_types, texts
 from tiny_models import TINY
 from torch import Tensor
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from lightning_lora.lora import adapter_parameters
-from lightning_lora.ragged import Layout, ragged_logits, runs_ragged
+from lightning_lora.ragged import Layout, attention, layout, ragged_logits, runs_ragged
 from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN
 
 RAGGED = sorted(FIRST_TOKEN | LAST_TOKEN)
@@ -52,6 +53,32 @@ def test_gradients_are_those_of_the_padded_model(architecture: str) -> None:
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 0, name
         torch.testing.assert_close(gradients[name].grad, parameter.grad, atol=1e-12, rtol=1e-8)
+
+
+@pytest.mark.parametrize("architecture", RAGGED)
+def test_as_on_a_gpu_too(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch's attention is called on all texts padded in one group; here on the CPU."""
+    calls: list[int] = []
+
+    def counted(module: Any, query: Tensor, *rest: Any, **named: Any) -> Any:
+        calls.append(len(query))
+        return sdpa_attention_forward(module, query, *rest, **named)
+
+    monkeypatch.setattr(attention, "may_have_own_backward", lambda _: False)
+    monkeypatch.setattr(attention, "sdpa_attention_forward", counted)
+    monkeypatch.setattr(layout, "cheapest_groups", lambda counts, cost: [slice(0, len(counts))])
+    model = adapted(architecture)
+    expected, found = both(model, LENGTHS["mixed"], pairs=False)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    capped = getattr(model.config, "attn_logit_softcapping", None) is not None
+    assert set(calls) == (set() if capped else {len(LENGTHS["mixed"])})
+    factors = [parameter for _, parameter in adapter_parameters(model)]
+    for one, two in zip(
+        torch.autograd.grad(found.square().sum(), factors),
+        torch.autograd.grad(expected.square().sum(), factors),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-8)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "modernbert"])

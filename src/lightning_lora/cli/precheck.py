@@ -30,6 +30,7 @@ from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
 from lightning_lora.sweeping import sweep_name
 from lightning_lora.sweeping.search_settings import is_interval
 
+_UNNAMED = "multirun/sweep"  # as train.yaml has it
 _WIDTH_KEYS = ("hidden_size", "d_model", "dim", "n_embd")
 
 
@@ -82,7 +83,8 @@ def check(words: Sequence[str]) -> Checked:
 
 def _sweep_words(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> tuple[str, ...]:
     words = ["hydra/sweeper=grid"] if base.hydra.runtime.choices["hydra/sweeper"] == "basic" else []
-    if not any(override.key_or_group == "hydra.sweep.dir" for override in given):
+    asked_for = any(override.key_or_group == "hydra.sweep.dir" for override in given)
+    if not asked_for and base.hydra.sweep.dir == _UNNAMED:
         overlay = next((str(override.value()) for override in given if override.key_or_group == "sweeps"), None)
         words.append(f"hydra.sweep.dir=multirun/{sweep_name(overlay, list(axes))}")
     return tuple(words)
