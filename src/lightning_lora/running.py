@@ -155,8 +155,8 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
 
 def _clear_results(folder: Path) -> None:
     """Remove what another run has left here, so that no model stands beside a record that is not its own."""
-    for name in ("checkpoints", "adapter", "merged"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for results in (folder / "checkpoints", folder / "adapter", *folder.glob("merged*")):
+        shutil.rmtree(results, ignore_errors=True)
     for predictions in folder.glob("predictions*.parquet"):
         predictions.unlink()
 
