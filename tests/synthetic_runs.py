@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_lora.config import RunConfig
-from lightning_lora.reporting import PredictionTable, RunRecord, write_predictions, write_record
+from lightning_lora.reporting import Comparison, PredictionTable, RunRecord, write_predictions, write_record
+from lightning_lora.reporting.collecting import collect
+from lightning_lora.reporting.comparing import compare
+from lightning_lora.reporting.comparison import TaskComparison
+from lightning_lora.sweeping import determines_result
 from lightning_lora.targets import ROLE_SETS
 
 ROWS = 200
@@ -25,6 +29,18 @@ def configuration(lora: str = "qv", **changed: Any) -> dict[str, Any]:
         section, _, key = name.rpartition("__")
         (config[section] if section else config)[key] = value
     return config
+
+
+def compared(*folders: Path, **choices: Any) -> Comparison:
+    """The comparison of the runs below the folders, as `lightning-lora report` makes it."""
+    found = collect(folders)
+    return compare(found.records, determines_result=determines_result, unreadable=found.unreadable, **choices)
+
+
+def the_task(*folders: Path, **choices: Any) -> TaskComparison:
+    """Its only task."""
+    (task,) = compared(*folders, **choices).tasks
+    return task
 
 
 def labels_of(rows: int = ROWS) -> NDArray[np.int64]:

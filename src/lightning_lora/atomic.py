@@ -105,6 +105,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def refuse_existing(target: Path) -> None:
+    """Raise ValueError where there is something already: what a user names is never replaced."""
+    if target.exists():
+        raise ValueError(f"{target} is there already; choose a folder that is not")
+
+
 @contextmanager
 def explained(target: Path) -> Iterator[None]:
     """Within the block, a write that the file system refuses is an error that says what to do.

@@ -20,6 +20,7 @@ from lightning_lora.adapters_io import (
     save_peft_folder,
 )
 from lightning_lora.adapters_io.peft_config import read_peft_config
+from lightning_lora.atomic import refuse_existing
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import custom_task
@@ -63,7 +64,7 @@ def import_peft(
     Raises:
         ValueError: as `load_backbone` and `load_peft_folder`; or ``out`` is there already.
     """
-    _refuse_existing(out)
+    refuse_existing(out)
     read_peft_config(folder)  # what cannot be expressed is refused before a model is loaded
     facts = read_facts(folder)
     if labels is None:
@@ -99,7 +100,7 @@ def import_loralib(
     Raises:
         ValueError: as `load_backbone` and `load_loralib_file`; or ``out`` is there already.
     """
-    _refuse_existing(out)
+    refuse_existing(out)
     if labels is None:
         labels = _counted(loralib_outputs(file))
     chosen = None if roles is None else ROLE_SETS[roles]
@@ -123,7 +124,7 @@ def export_peft(run: Path, out: Path) -> int:
     Raises:
         ValueError: the run has no adapter, its files are damaged, or ``out`` is there already.
     """
-    _refuse_existing(out)
+    refuse_existing(out)
     folders = [folder for folder in (run / "adapter", run) if (folder / "adapter_config.json").is_file()]
     if not folders:
         raise ValueError(f"{run}: holds no adapter, and is none; baselines and runs that failed leave none")
@@ -157,8 +158,3 @@ def _counted(outputs: int | None) -> tuple[str, ...]:
     if outputs is None:
         raise ValueError("the adapter holds no head, so the number of labels is not known; give it: --labels 2")
     return () if outputs == 1 else tuple(f"LABEL_{number}" for number in range(outputs))
-
-
-def _refuse_existing(out: Path) -> None:
-    if out.exists():
-        raise ValueError(f"{out} is there already; choose a folder that is not")

@@ -8,6 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from lightning_lora.adapters_io import save_model_folder
+from lightning_lora.atomic import refuse_existing
 from lightning_lora.backbone import load_backbone, quiet_transformers
 from lightning_lora.data.files import DataError
 from lightning_lora.inject import eject, merge
@@ -58,8 +59,8 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
         ValueError: the run kept no adapter, its base is another one, ``out`` is there already, or a merged weight is
             not finite in ``dtype``.
     """
-    if out.exists() and not (out.name.startswith("merged") and out.resolve().parent == folder.resolve()):
-        raise ValueError(f"{out} is there already; choose a folder that is not")
+    if not (out.name.startswith("merged") and out.resolve().parent == folder.resolve()):
+        refuse_existing(out)
     trained = restore(folder / "adapter", force=force)
     before = _dev_logits(trained)
     model = trained.backbone.model.cpu().double()

@@ -58,8 +58,12 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     else:
         backbone = load_backbone(record.base["name"], task, record.base["revision"])
         load_peft_folder(backbone.model, run_folder / "adapter", new=backbone.new_parameters, force=force)
-    backbone.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    _make_ready(backbone)
     return Trained(record, task, backbone, config.data.max_length)
+
+
+def _make_ready(backbone: Backbone) -> None:
+    backbone.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
 @dataclass(frozen=True)
@@ -101,5 +105,5 @@ def restore_adapter(folder: Path) -> AdaptedBase:
     task = custom_task(text_columns=("text",), labels=facts.labels, name=facts.task or "imported")
     backbone = load_backbone(config.base, task, config.revision)
     loaded = load_peft_folder(backbone.model, folder, new=backbone.new_parameters)
-    backbone.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    _make_ready(backbone)
     return AdaptedBase(backbone, facts, loaded.parameters, None)

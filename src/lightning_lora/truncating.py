@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_lora.adapters_io import save_peft_folder
+from lightning_lora.atomic import refuse_existing
 from lightning_lora.data.files import DataError
 from lightning_lora.inject import CombinationReport, compress_adapter, enable
 from lightning_lora.lora import adapter_parameters
@@ -46,8 +47,7 @@ def truncate(adapted: AdaptedBase, ranks: Mapping[str, int], out: Path, *, batch
     Raises:
         ValueError: a layer has no rank or one it cannot have, or ``out`` is there already.
     """
-    if out.exists():
-        raise ValueError(f"{out} is there already; choose a folder that is not")
+    refuse_existing(out)
     backbone = adapted.backbone
     before, not_scored = _scores(adapted, batch_size)
     report = compress_adapter(backbone.model, "default", ranks, TRUNCATED)

@@ -1,38 +1,22 @@
-"""From folders of runs to a comparison: what is put together, what is left out, and what is said of it."""
+"""From folders of runs to a comparison: what is put together, and what is said of it."""
 
-import json
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
-from synthetic_runs import ROWS, configuration, write_run, write_sweep
+from synthetic_runs import ROWS, compared, configuration, the_task, write_run, write_sweep
 
 from lightning_lora import RunConfig, run
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, TrainerConfig
-from lightning_lora.reporting import Comparison, PredictionTable, read_record, write_predictions, write_record
-from lightning_lora.reporting.collecting import collect
-from lightning_lora.reporting.comparing import base_label, compare
-from lightning_lora.reporting.comparison import TaskComparison
+from lightning_lora.reporting import PredictionTable, read_record, write_predictions, write_record
+from lightning_lora.reporting.comparing import base_label
 from lightning_lora.settings import ConfigError
-from lightning_lora.sweeping import determines_result
 
 ACCURACIES = {"qv": 0.75, "all": 0.9, "head": 0.6}
-
-
-def compared(*folders: Path, **choices: Any) -> Comparison:
-    found = collect(folders)
-    return compare(found.records, determines_result=determines_result, unreadable=found.unreadable, **choices)
-
-
-def the_task(*folders: Path, **choices: Any) -> TaskComparison:
-    (task,) = compared(*folders, **choices).tasks
-    return task
 
 
 def test_options_over_their_seeds(tmp_path: Path) -> None:
@@ -94,17 +78,6 @@ def test_a_learning_rate_tuned_for_each_option_stands_in_a_note_and_in_no_label(
     assert "Each option had its own lr: all 0.0005, the others 0.001." in task.notes
 
 
-def test_what_cannot_be_compared_is_kept_apart(tmp_path: Path) -> None:
-    right = np.ones(ROWS, dtype=bool)
-    config = configuration()
-    write_run(tmp_path / "a", right, config=config)
-    write_run(tmp_path / "b", right, config=config, task="toy_acceptability")
-    write_run(tmp_path / "c", right, config=config, base={"name": "tiny", "revision": None, "fingerprint": "other"})
-    write_run(tmp_path / "d", right[:100], config=config)
-    write_run(tmp_path / "e", right, config=config, data={"fingerprint": "x", "rows": {"train": 8, "held_out": ROWS}})
-    assert [[run.folder.name for run in task.unfinished] for task in compared(tmp_path).tasks] == [[]] * 5
-
-
 @pytest.mark.parametrize(
     ("name", "label"),
     [
@@ -118,26 +91,6 @@ def test_of_a_folder_the_heading_says_the_end(name: str, label: str) -> None:
     assert base_label(name) == label
 
 
-def test_a_job_that_is_there_twice_counts_once(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "one", ACCURACIES)
-    shutil.copytree(tmp_path / "one", tmp_path / "other")
-    failed = tmp_path / "one" / "qv-1"
-    write_record(replace(read_record(failed), status="failed", error="killed"), failed)
-    once, twice = the_task(tmp_path / "other"), the_task(tmp_path)
-    assert [option.scores for option in twice.options] == [option.scores for option in once.options]
-    assert twice.options[1].folders[1] == tmp_path / "other" / "qv-1"
-    assert not twice.unfinished
-    assert any("9 left out" in note for note in twice.notes)
-
-
-def test_of_two_copies_of_a_job_the_one_with_its_predictions_counts(tmp_path: Path) -> None:
-    write_sweep(tmp_path / "a", {"qv": 0.75}, seeds=1)
-    shutil.copytree(tmp_path / "a", tmp_path / "b")
-    (tmp_path / "a" / "qv-0" / "predictions.parquet").unlink()
-    (option,) = the_task(tmp_path).options
-    assert option.folders == (tmp_path / "b" / "qv-0",)
-
-
 def test_what_merging_changed_is_summed_over_the_runs_that_were_merged(tmp_path: Path) -> None:
     write_sweep(tmp_path, ACCURACIES)
     assert not any("Merging" in note for note in the_task(tmp_path).notes)
@@ -146,57 +99,6 @@ def test_what_merging_changed_is_summed_over_the_runs_that_were_merged(tmp_path:
         check = {"changed_predictions": changed, "rows": 1000, "max_logit_difference": 1e-6}
         write_record(replace(record, merge_check=check), tmp_path / name)
     assert "Merging changed 3 of 3,000 predictions." in the_task(tmp_path).notes
-
-
-def test_a_seed_that_an_option_repeats_is_left_out(tmp_path: Path) -> None:
-    """Two jobs that differ in rank, which a baseline has not."""
-    right = np.arange(ROWS) % 4 > 0
-    for rank in (4, 8):
-        write_run(tmp_path / f"head-{rank}", right, config=configuration("head", rank=rank))
-        write_run(tmp_path / f"qv-{rank}", right, config=configuration(rank=rank))
-    task = the_task(tmp_path)
-    assert {option.label: option.seeds for option in task.options} == {
-        "head": (0,),
-        "qv, rank 4": (0,),
-        "qv, rank 8": (0,),
-    }
-    assert any("repeat a seed of their option are left out: 1." in note for note in task.notes)
-
-
-def test_runs_without_a_score_are_listed_with_the_reason(tmp_path: Path) -> None:
-    write_sweep(tmp_path, ACCURACIES)
-    (tmp_path / "all-0" / "predictions.parquet").unlink()
-    (tmp_path / "all-1" / "predictions.parquet").write_bytes(b"PAR1")
-    wrong = read_record(tmp_path / "head-1")
-    write_record(replace(wrong, score=0.99), tmp_path / "head-1")
-    write_record(replace(read_record(tmp_path / "qv-2"), status="failed", error="no memory"), tmp_path / "qv-2")
-    (tmp_path / "qv-0" / "result.json").write_text("{")
-    comparison = compared(tmp_path)
-    (task,) = comparison.tasks
-    said = {run.folder.name: (run.status, run.option, run.seed, run.error) for run in task.unfinished}
-    assert list(said) == ["all-0", "all-1", "head-1", "qv-2"]
-    assert said["qv-2"] == ("failed", "qv", 2, "no memory")
-    assert all(said[name][0] == "unusable" for name in ("all-0", "all-1", "head-1"))
-    assert "holds no predictions" in str(said["all-0"][3])
-    assert f"the predictions give accuracy {wrong.score:.4f}, the record 0.99" in str(said["head-1"][3])
-    assert {option.label: (option.seeds, option.unfinished) for option in task.options} == {
-        "all": ((2,), 2),
-        "head": ((0, 2), 1),
-        "qv": ((1,), 1),
-    }
-    ((folder, reason),) = comparison.unreadable
-    assert folder == tmp_path / "qv-0"
-    assert "is not a run's record" in reason
-
-
-def test_a_run_on_other_examples_is_left_out(tmp_path: Path) -> None:
-    write_sweep(tmp_path, ACCURACIES)
-    generator = np.random.default_rng(1)
-    shutil.rmtree(tmp_path / "qv-1")
-    record = write_run(tmp_path / "qv-1", generator.random(ROWS - 1) < 0.7, config=configuration(seed=1))
-    write_record(replace(record, data=read_record(tmp_path / "qv-0").data), tmp_path / "qv-1")
-    (run,) = the_task(tmp_path).unfinished
-    assert (run.folder.name, run.error) == ("qv-1", "it was scored on other dev examples than the other runs")
 
 
 def test_nothing_finished_is_no_option(tmp_path: Path) -> None:
@@ -245,28 +147,6 @@ def test_a_log_that_was_cut_or_written_twice(tmp_path: Path) -> None:
     assert curve.scores[1] == 0.5
     (tmp_path / "qv-0" / "metrics.jsonl").unlink()
     assert the_task(tmp_path).options[0].curves == ()
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"data": {}}, "has no data.fingerprint"),
-        ({"seconds": {}}, "has no seconds.fit"),
-        ({"config": {"lora": {}}}, "has no config.lora.method"),
-        ({"base": {}}, "has no base.name"),
-        ({"parameters": {"adapter": 1, "trainable_percent": "9"}}, "has something else where a number belongs"),
-        ({"data": {"fingerprint": "x", "rows": {"train": 8}}}, "names no dev split"),
-    ],
-)
-def test_a_record_that_lacks_something_hides_no_other(fields: dict[str, Any], said: str, tmp_path: Path) -> None:
-    write_sweep(tmp_path, {"qv": 0.75})
-    file = tmp_path / "qv-0" / "result.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
-    comparison = compared(tmp_path)
-    ((folder, reason),) = comparison.unreadable
-    assert folder == tmp_path / "qv-0"
-    assert said in reason
-    assert comparison.tasks[0].options[0].seeds == (1, 2)
 
 
 def test_a_regression_has_no_right_and_wrong(tmp_path: Path) -> None:

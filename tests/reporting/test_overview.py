@@ -5,21 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_runs import configuration, write_run
+from synthetic_runs import compared, configuration, write_run
 
 from lightning_lora.reporting import Comparison
-from lightning_lora.reporting.collecting import collect
-from lightning_lora.reporting.comparing import compare
 from lightning_lora.reporting.exports import csv_rows, latex, markdown, text
 from lightning_lora.reporting.overview import overviews_of
 from lightning_lora.reporting.page import page_of
-from lightning_lora.sweeping import determines_result
 
 EASY, HARD = "toy_sentiment", "toy_acceptability"
-
-
-def compared(folder: Path) -> Comparison:
-    return compare(collect([folder]).records, determines_result=determines_result)
 
 
 def write_task(folder: Path, task: str, accuracies: dict[str, float], *, rows: int = 400, **changed: Any) -> None:

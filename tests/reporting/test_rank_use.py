@@ -6,13 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from synthetic_runs import configuration, write_run, write_sweep
+from synthetic_runs import compared, configuration, write_run, write_sweep
 
-from lightning_lora.reporting.collecting import collect
-from lightning_lora.reporting.comparing import compare
 from lightning_lora.reporting.comparison import RankUse
 from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
-from lightning_lora.sweeping.identity import determines_result
 
 
 def entry(block: int | None, role: str, entropy_rank: float, /, **changed: Any) -> dict[str, Any]:
@@ -30,13 +27,13 @@ def test_the_last_table_counts_and_the_mean_is_over_the_seeds(tmp_path: Path) ->
     write_sweep(tmp_path, {"qv": 0.7}, seeds=2)
     log(tmp_path / "qv-0", [entry(0, "query", 7.0)], [entry(0, "query", 2.0), entry(1, "query", 3.0)])
     log(tmp_path / "qv-1", [entry(0, "query", 4.0), entry(1, "query", 3.5)])
-    found = compare(collect([tmp_path]).records, determines_result=determines_result).tasks[0].options[0].rank_use
+    found = compared(tmp_path).tasks[0].options[0].rank_use
     assert found == (RankUse("layer.0.query", 0, "query", 8, 3.0), RankUse("layer.1.query", 1, "query", 8, 3.25))
 
 
 def test_without_tables_there_is_none(tmp_path: Path) -> None:
     write_sweep(tmp_path, {"qv": 0.7, "head": 0.6}, seeds=1)
-    comparison = compare(collect([tmp_path]).records, determines_result=determines_result)
+    comparison = compared(tmp_path)
     assert [option.rank_use for option in comparison.tasks[0].options] == [(), ()]
     assert read_rank_use(tmp_path / "nowhere") == ()
     assert mean_over_runs([]) == ()

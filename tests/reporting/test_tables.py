@@ -8,15 +8,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic_runs import write_sweep
+from synthetic_runs import compared, write_sweep
 
 from lightning_lora.reporting import Comparison, print_comparison
-from lightning_lora.reporting.collecting import collect
-from lightning_lora.reporting.comparing import compare
 from lightning_lora.reporting.comparison import Unfinished
 from lightning_lora.reporting.exports import FORMS, csv_rows, latex, markdown, text
 from lightning_lora.reporting.tables import grid_of
-from lightning_lora.sweeping import determines_result
 
 ODD = r"50% of a_b & [red]c[/red] | <d> {e} \f #1 $2 ~ ^"
 
@@ -25,7 +22,7 @@ ODD = r"50% of a_b & [red]c[/red] | <d> {e} \f #1 $2 ~ ^"
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     folder = tmp_path_factory.mktemp("sweep")
     write_sweep(folder, {"qv": 0.75, "all": 0.9, "head": 0.6})
-    found = compare(collect([folder]).records, determines_result=determines_result)
+    found = compared(folder)
     (task,) = found.tasks
     lost = Unfinished(Path("runs/lost"), "qv", 7, "failed", ODD)
     return replace(found, tasks=(replace(task, unfinished=(lost,)),), unreadable=((Path("runs/torn"), "is torn"),))
@@ -109,7 +106,7 @@ def test_tasks_with_other_settings_share_a_csv(tmp_path: Path) -> None:
     write_sweep(tmp_path / "one", {"qv": 0.75, "all": 0.9})
     write_sweep(tmp_path / "other", {"qv": 0.75}, rows=100, rank=4)
     write_sweep(tmp_path / "more", {"qv": 0.75}, rows=100, rank=8)
-    found = compare(collect([tmp_path]).records, determines_result=determines_result)
+    found = compared(tmp_path)
     rows = list(csv.DictReader(io.StringIO(csv_rows(found))))
     assert sorted((row["dev_rows"], row["setting.lora"], row["setting.rank"]) for row in rows) == [
         ("100", "qv", "4"),

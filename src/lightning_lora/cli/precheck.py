@@ -77,8 +77,12 @@ def check(words: Sequence[str]) -> Checked:
     _check_effect(given, configs)
     phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
     warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
-    is_sweep = line.multirun or base.hydra.mode == RunMode.MULTIRUN
-    return Checked(line, configs, warning, _sweep_words(given, base, axes) if is_sweep else ())
+    return Checked(line, configs, warning, _sweep_words(given, base, axes) if _is_sweep(base, line) else ())
+
+
+def _is_sweep(base: DictConfig, line: CommandLine) -> bool:
+    """Whether several jobs are asked for, on the command line or in an overlay."""
+    return bool(line.multirun or base.hydra.mode == RunMode.MULTIRUN)
 
 
 def _sweep_words(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> tuple[str, ...]:
@@ -98,11 +102,11 @@ def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: Co
     """
     axes = {override.get_key_element(): override for override in given if override.is_sweep_override()}
     axes = _axes_of_overlay(base, given, loader) | axes
-    if axes and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
+    if axes and not _is_sweep(base, line):
         raise _needs_multirun(next(iter(axes.values())))
     check_launching(base, list(axes.values()))
     launcher = base.hydra.runtime.choices["hydra/launcher"]
-    if launcher != "basic" and not line.multirun and base.hydra.mode != RunMode.MULTIRUN:
+    if launcher != "basic" and not _is_sweep(base, line):
         raise ConfigError(f"hydra/launcher={launcher} starts the jobs of a sweep; add -m")
     return axes
 

@@ -147,13 +147,13 @@ def _classes(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
 
 def _numbered(column: _Column, numbers: pa.Array, task: Task) -> Int64[Tensor, " rows"]:
     """Whole numbers as labels: names where all labels are whole numbers, else positions."""
-    if all(_is_whole(name) for name in task.labels):
+    if _named_by_numbers(task):
         return _named(_Column(numbers.cast(pa.string()), column.name, column.origin), task)
     return _in_range(column, numbers.cast(pa.int64()), task)
 
 
 def _named(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
-    whole = all(_is_whole(name) for name in task.labels)
+    whole = _named_by_numbers(task)
     # The name 1 may be written 1.0, as pandas writes whole numbers beside a missing one.
     values = pc.replace_substring_regex(column.values, r"^(-?[0-9]{1,15})\.0*$", r"\1") if whole else column.values
     positions = pc.index_in(values, pa.array(task.labels, values.type))
@@ -220,8 +220,8 @@ def _label_list(task: Task) -> str:
     return ", ".join(f"{number}={name}" for number, name in enumerate(task.labels))
 
 
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal()
+def _named_by_numbers(task: Task) -> bool:
+    return all(name.removeprefix("-").isdecimal() for name in task.labels)
 
 
 def _number(text: str) -> float:

@@ -53,6 +53,7 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
         return fmean(of_task[label] for of_task in places if label in of_task)
 
     references = {task.reference for task in tasks}
+    reference = references.pop() if len(references) == 1 else None
     headings = ["option"]
     for task in tasks:
         which = f"{task.task}, {task.dev_rows} rows" if names.count(task.task) > 1 else task.task
@@ -61,15 +62,15 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
     for label in sorted(labels, key=lambda label: (mean_place(label), label)):
         ran = [(task, column.get(label)) for task, column in zip(tasks, columns, strict=True)]
         rows.append([label, *(_cell(task, option) for task, option in ran)])
-        if len(references) == 1:
+        if reference:
             rows[-1].append(_span([option for _, option in ran if option]))
-    if len(references) == 1:
-        headings.append(f"% of\n{tasks[0].reference}")
+    if reference:
+        headings.append(f"% of\n{reference}")
     different = _settings_that_differ(columns, labels)
     sentences = [
         "Mean ± half of its 95 % interval over seeds (number of seeds).",
         f"{LIKE_THE_BEST} cannot be told apart from the best of its task.",
-        f"% of {tasks[0].reference}: on the task where that is least, and most." if len(references) == 1 else "",
+        f"% of {reference}: on the task where that is least, and most." if reference else "",
         "Ordered by the mean of their places.",
         f"Not the same on all tasks: {', '.join(different)}." if different else "",
     ]
