@@ -11,10 +11,10 @@ from short_runs import short_configuration
 from lightning_lora import running
 from lightning_lora.backbone import EMBEDDED_FOLDER
 from lightning_lora.build import Run
-from lightning_lora.config import DataConfig, ModelConfig
+from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.restoring import restore
-from lightning_lora.running import run
+from lightning_lora.running import run, run_once
 from lightning_lora.training import NonFiniteError
 
 
@@ -149,3 +149,29 @@ def test_a_run_that_is_refused_costs_no_earlier_work_and_tells_of_none(
     assert sorted(path.relative_to(folder) for path in folder.rglob("*")) == before
     assert read_record(folder) == first
     assert "finished" not in capsys.readouterr().out
+
+
+def test_a_finished_job_that_is_asked_for_its_merged_model_too_writes_it(tmp_path: Path) -> None:
+    """And where there is no adapter to merge it says so; what is there stays."""
+    saving = MergeConfig(save=True)
+    run(short_configuration(merge=saving), tmp_path / "at_once")
+    job = tmp_path / "sweep" / "job"
+    run_once(short_configuration(merge=MergeConfig(save=False)), job)
+    assert not (job / "merged").exists()
+
+    _, was_there = run_once(short_configuration(merge=saving), job)
+    assert was_there
+    file = Path("merged", "model.safetensors")
+    later, at_once = load_file(job / file), load_file(tmp_path / "at_once" / file)
+    assert later.keys() == at_once.keys()
+    assert all(torch.equal(later[name], at_once[name]) for name in later)
+
+    elsewhere = tmp_path / "another_sweep" / "job"
+    assert run_once(short_configuration(merge=saving), elsewhere)[1]
+    assert (elsewhere / file).exists()
+
+    tuned = tmp_path / "sweep" / "tuned"
+    first, _ = run_once(short_configuration(merge=MergeConfig(save=False), lora=LoraConfig(method="bitfit")), tuned)
+    with pytest.raises(ValueError, match="bitfit leaves no adapter to merge"):
+        run_once(short_configuration(merge=saving, lora=LoraConfig(method="bitfit")), tuned)
+    assert read_record(tuned) == first

@@ -23,6 +23,7 @@ from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
 from lightning_lora.fingerprints import Fingerprints, fingerprints
 from lightning_lora.inject import merged
+from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
@@ -83,12 +84,26 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
         identity = _identity(config, fingerprints(config))
         earlier = earlier_record(output_dir)
         if earlier is not None and earlier.job_id == identity and earlier.status == "finished":
+            _merge_if_asked(config, output_dir)
             return earlier, True
         if earlier is not None and earlier.job_id and earlier.job_id != identity:
             set_aside(output_dir, earlier)
         if (copied := take_over(output_dir, identity)) is not None:
+            _merge_if_asked(config, output_dir)
             return copied, True
         return _carry_out(config, output_dir, resume=may_go_on(earlier, identity)), False
+
+
+def _merge_if_asked(config: RunConfig, folder: Path) -> None:
+    """The merged model of a job that finished when none was asked for."""
+    if not config.merge.save or (folder / "merged").exists():
+        return
+    if config.lora.method != "lora":
+        raise ValueError(
+            f"{folder}: this job finished with merge.save=false, and {config.lora.method} leaves no adapter to merge; "
+            "move the folder away to train again"
+        )
+    merge_run(folder, folder / "merged")
 
 
 @contextmanager
