@@ -152,6 +152,12 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
         load_backbone(str(tmp_path), TASKS["sst2"])
 
 
+@pytest.mark.parametrize("name", ["tiny", "folder"])
+def test_a_revision_of_what_has_none_is_refused(name: str, bert: Path) -> None:
+    with pytest.raises(ValueError, match=r"model\.revision=v1\.0 has no effect with a folder"):
+        load_backbone(str(bert) if name == "folder" else name, TASKS["sst2"], revision="v1.0")
+
+
 def test_weights_that_are_cut_short_or_pickled_are_refused(bert: Path) -> None:
     weights = bert / "model.safetensors"
     whole = weights.read_bytes()

@@ -1,6 +1,7 @@
 """A finished run, used: the model that comes back from its folder says what the run's own predictions say."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightning_lora.backbone import load_backbone
+from lightning_lora.backbone import EMBEDDED, EMBEDDED_FOLDER, load_backbone
 from lightning_lora.cli import main as command
-from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, RunConfig, TrainerConfig
+from lightning_lora.cli import resume
+from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
 from lightning_lora.merging import merge_run
@@ -178,7 +180,7 @@ def _column(name: str) -> pa.Array:
     return pa.array([row[name] for row in ROWS], pa.large_string())
 
 
-def reviews(folder: Path, holdout: float | None) -> Path:
+def reviews(folder: Path, holdout: float | None, model: str = EMBEDDED) -> Path:
     """A run on one file of 40 rows named after nothing, with 10 rows in validation.csv beside it."""
     rows = toy.generate("toy_sentiment", "train", 50, 0)
     for name, part in (("reviews", rows[:40]), ("validation", rows[40:])):
@@ -190,6 +192,7 @@ def reviews(folder: Path, holdout: float | None) -> Path:
     )  # fmt: skip
     config = RunConfig(
         epochs=1,
+        model=ModelConfig(name=model),
         data=data,
         trainer=TrainerConfig(accelerator="cpu", progress_bar=False),
         logger=LoggerConfig(wandb="disabled"),
@@ -209,3 +212,23 @@ def test_without_other_data_a_run_is_scored_on_what_it_was_scored_on(holdout: fl
     assert merge_run(folder, tmp_path / "out").rows == 10
     (given,) = evaluate(restore(folder), tmp_path / "reviews.csv").items()
     assert (given[0], given[1].rows) == ("reviews", 40), "what is given counts whatever its name"
+
+
+def test_a_run_on_relative_paths_can_be_used_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    project = tmp_path / "project"
+    shutil.copytree(EMBEDDED_FOLDER, project / "models" / "small")
+    monkeypatch.chdir(project)
+    folder = reviews(Path(), None, model="models/small").resolve()
+    record = read_record(folder)
+    assert (record.base["name"], record.config["data"]["path"]) == ("models/small", "reviews.csv")
+
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    found = evaluate(restore(folder))
+    assert found["validation"].metrics["accuracy"] == pytest.approx(record.metrics["validation"]["accuracy"])
+    stored = resume.stored_config(folder)
+    assert stored.data.path is not None
+    assert Path(stored.model.name).samefile(project / "models" / "small")
+    assert Path(stored.data.path).samefile(project / "reviews.csv")

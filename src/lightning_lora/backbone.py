@@ -64,9 +64,12 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        ValueError: there is no such model, or model and tokenizer do not fit together.
+        ValueError: there is no such model, it is a folder and a revision is given, or model and tokenizer do not fit
+            together.
     """
     source = _source(name)
+    if revision and Path(source).is_dir():
+        raise ValueError(f"model.revision={revision} has no effect with a folder; leave it out, or give a hub id")
     labels = dict(enumerate(task.labels)) if task.labels else {0: "score"}
     options: dict[str, Any] = {
         "num_labels": task.num_outputs,

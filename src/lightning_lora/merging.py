@@ -1,6 +1,6 @@
 """From a run's adapter to a plain Hugging Face folder of the merged model, with what merging changed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -77,9 +77,7 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
     if isinstance(before, str):
         report = MergeReport(dtype, rounding, not_compared=before)
     else:
-        after = _dev_logits(
-            Trained(trained.record, trained.task, load_backbone(str(out), trained.task), trained.max_length)
-        )
+        after = _dev_logits(replace(trained, backbone=load_backbone(str(out), trained.task)))
         assert isinstance(after, Tensor), "the data were there a moment ago"
         check = compare_logits(before, after)
         report = MergeReport(dtype, rounding, check.rows, check.changed_predictions, check.max_logit_difference)

@@ -17,6 +17,7 @@ from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.splits import scored_splits
 from lightning_lora.data.validation import Split, validate
+from lightning_lora.recorded_paths import found_from
 from lightning_lora.reporting import SplitScores
 from lightning_lora.restoring import Trained
 from lightning_lora.tasks import Task, did_you_mean, score
@@ -112,7 +113,8 @@ def own_splits(trained: Trained) -> dict[str, Split]:
         DataError: it is not there any more.
     """
     data = trained.record.config["data"]
-    return scored_splits(trained.task, data["path"], data["holdout"])
+    path = found_from(trained.folder, data["path"]) if data["path"] else None
+    return scored_splits(trained.task, path, data["holdout"])
 
 
 def _told(task: Task, logits: Float[Tensor, "rows outputs"]) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ from yaml import YAMLError
 from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
 from lightning_lora.config import RunConfig, run_config_of
+from lightning_lora.recorded_paths import found_from
 from lightning_lora.settings import ConfigError, shown
 from lightning_lora.sweeping import determines_result
 
@@ -54,13 +55,20 @@ def stored_config(folder: Path) -> RunConfig:
     try:
         record = _record(folder)
         if record is not None:
-            return run_config_of(record.config)
+            return _from_here(run_config_of(record.config), folder)
         if hydra.is_file():
             stored: Any = OmegaConf.to_container(OmegaConf.load(hydra))
-            return run_config_of(stored)
+            return _from_here(run_config_of(stored), folder)
     except (YAMLError, ValueError) as error:
         raise ConfigError(f"the settings in {shown(folder)} cannot be read: {str(error).splitlines()[0]}") from error
     raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
+
+
+def _from_here(config: RunConfig, folder: Path) -> RunConfig:
+    config.model.name = found_from(folder, config.model.name)
+    config.data.path = config.data.path and found_from(folder, config.data.path)
+    config.warm_start = config.warm_start and found_from(folder, config.warm_start)
+    return config
 
 
 def _record(folder: Path) -> "RunRecord | None":
