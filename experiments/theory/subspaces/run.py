@@ -13,14 +13,14 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from experiments.theory.finding import Finding, carry_out
+from experiments.theory.subspaces import published
+from experiments.theory.subspaces.published import FAR
 from experiments.theory.trained import Update, adapter_updates, score, train
 from lightning_lora.analysis import amplification, random_seen_along, random_similarity, seen_along, similarities
 from lightning_lora.reporting.plots.style import new_figure, styled
 
 ROLES = ("query", "key", "value", "output", "up", "down")
 SOURCES = {"A": "A", "inputs": "ΔW's input side", "outputs": "ΔW's output side"}
-# Directions whose likeness is called more than chance lie this many deviations of chance above it.
-FAR = 5
 
 
 def directions_from(update: Update, source: str) -> Tensor:
@@ -86,31 +86,6 @@ def amplified(updates: dict[str, Update], rank: int) -> dict[str, dict[str, floa
     return found
 
 
-def published(file: Path) -> dict[str, Any]:
-    """Microsoft's adapter of RoBERTa-base on MNLI, without its base: φ between its modules, and their spectra."""
-    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    names = sorted(
-        (key.removesuffix(".lora_A") for key in state if key.endswith(".lora_A")),
-        key=lambda name: ("query" not in name, int(name.split(".layer.")[1].split(".")[0])),
-    )
-    factors = [(state[f"{name}.lora_A"].double(), state[f"{name}.lora_B"].double()) for name in names]
-    rank, features = factors[0][0].shape
-    # All eight directions of A span what all eight of ΔW do.
-    grid = np.array([[float(similarities(a, b)[-1, -1]) for b, _ in factors] for a, _ in factors])
-    values = torch.stack([torch.linalg.svdvals(B @ A)[:rank] for A, B in factors])
-    half = len(names) // 2
-    same_block = [grid[block, half + block] for block in range(half)]
-    others = grid[~np.eye(len(names), dtype=bool)]
-    return {
-        "grid": grid.tolist(),
-        "chance": random_similarity(rank, rank, features),
-        "same_block": same_block,
-        "mean": float(others.mean()),
-        "far": float(np.mean((others - rank / features) / random_similarity(rank, rank, features)[1] > FAR)),
-        "first_share": (values[:, 0].square() / values.square().sum(1)).tolist(),
-    }
-
-
 def measure(quick: bool) -> dict[str, Any]:
     low, high = (4, 16) if quick else (8, 64)
     # On MRPC rank 64 learns nothing at 1e-3 with alpha = 128: it says the larger class of every row.
@@ -137,7 +112,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "amplification": {str(rank): amplified(runs[0], rank) for rank in (1, low)},
     }
     if not quick:
-        found["published"] = published(Path(os.environ["LORALIB"]))
+        found["published"] = published.compare(Path(os.environ["LORALIB"]))
     return found
 
 
@@ -170,19 +145,6 @@ def amplification_table(data: dict[str, Any]) -> str:
             factors = (f"{value:.1f}" for value in list(row.values())[5:])
             lines.append(f"| {role} | {rank} | {' | '.join(cells)} | {' | '.join(factors)} |")
     return "\n".join(lines)
-
-
-def of_published(data: dict[str, Any]) -> str:
-    if "published" not in data:
-        return ""
-    row = data["published"]
-    return (
-        f"\n\nMicrosoft's adapter of RoBERTa-base on MNLI (24 modules of rank 8): φ of all eight directions is "
-        f"{row['mean']:.3f} between two modules on average, {np.mean(row['same_block']):.3f} between query and value "
-        f"of a block, {row['chance'][0]:.3f} ± {row['chance'][1]:.3f} by chance; {100 * row['far']:.0f} % of pairs are "
-        f"far above chance. The first direction holds {100 * min(row['first_share']):.0f} to "
-        f"{100 * max(row['first_share']):.0f} % of a ΔW's energy."
-    )
 
 
 def shared(data: dict[str, Any]) -> str:
@@ -231,6 +193,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
     over_random = [row["factor"] / row["factor_random"] for row in data["amplification"][str(low)].values()]
     sizes = [row["delta"] / row["weight"] for row in data["amplification"][str(low)].values()]
     over_own = [row["factor"] / row["factor_own"] for row in data["amplification"][str(low)].values()]
+    of_published = f"\n\n{published.told(data['published'])}" if "published" in data else ""
     # The control is where it should be, and the verdict's conditions.
     assert max(map(abs, data["control"]["deviations"])) < FAR
     assert min(over_own) > 2, "ΔW's directions are W's own"
@@ -245,7 +208,7 @@ def findings(data: dict[str, Any]) -> list[Finding]:
             verdict="undecided",
             measured=f"{setting(data)}; layers with {data['features']} features on the side. "
             f"φ of the LoRA paper (equation 4), by chance max(i, j)/{data['features']} with its deviation; far is more "
-            f"than {FAR} deviations.\n\n{likeness_table(data)}{of_published(data)}",
+            f"than {FAR} deviations.\n\n{likeness_table(data)}{of_published}",
         ),
         Finding(
             section="7.2",
