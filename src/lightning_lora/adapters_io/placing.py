@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.safe_files import tensor_name
 from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, select
-from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_keys, lora_class_for, lora_layers
+from lightning_lora.lora import LoraSpec, adapter_keys, lora_class_for, lora_layers
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,9 @@ def place(
         outputs=outputs,
     )
     with torch.no_grad():
+        layers = dict(lora_layers(model))
         for name, term in factors.items():
-            delta = _delta(model, name, adapter)
+            delta = layers[name].delta(adapter)
             delta.A.copy_(term.A)
             delta.B.copy_(term.B)
         tensors, own = model.state_dict(), head_names(model, adapter, heads)
@@ -147,14 +148,6 @@ def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> Non
     """Raise ValueError where a tensor's shape is not the one that the model has room for."""
     if shape != expected:
         raise ValueError(f"tensor {tensor_name(name)} has shape {list(shape)}; this model takes {list(expected)} there")
-
-
-def _delta(model: nn.Module, name: str, adapter: str) -> LowRankDelta:
-    layer = model.get_submodule(name)
-    assert isinstance(layer, LoRALayer)
-    delta = layer.adapters[adapter]
-    assert isinstance(delta, LowRankDelta)
-    return delta
 
 
 def _whole_modules(model: nn.Module, brought: list[str]) -> set[str]:

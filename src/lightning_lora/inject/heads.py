@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from torch import nn
 
 from lightning_lora.inject.replacement import replace_module
-from lightning_lora.lora import RoutedHead, Routing, routed_head_class, routed_modules
+from lightning_lora.lora import RoutedHead, Routing, routed_modules
 
 
 def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
@@ -112,7 +112,7 @@ def give_head(
     """
     heads = [_routed(model, path, routing) for path in paths]
     for head in heads:
-        own = copy.deepcopy(head._base[0])
+        own = _copied(head._base[0])
         if outputs is not None and head is heads[-1]:
             own = _resized(own, outputs)
         _initialise(model, own)
@@ -124,9 +124,15 @@ def _routed(model: nn.Module, path: str, routing: Routing) -> RoutedHead:
     module = model.get_submodule(path)
     if isinstance(module, RoutedHead):
         return module
-    head = routed_head_class(type(module)).adopt(module, routing)  # type: ignore[arg-type]  # Module's __hash__ again
+    head = RoutedHead.adopt(module, routing)
     replace_module(model, module, head)
     return head
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy that is called without hooks of its own: those of the head that it belongs to run around it."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return copy.deepcopy(module, {id(registered): type(registered)() for registered in hooks})
 
 
 def _resized(head: nn.Module, outputs: int) -> nn.Module:
