@@ -136,12 +136,17 @@ def place(
 
 
 def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """The number of outputs of a classifier's head: the fewest rows of a matrix that was saved whole.
+    """The number of outputs of a classifier's head: the rows of its last matrix, which no other takes as columns.
+
+    Of several such, as where an embedding was saved too, the fewest; where all rows are columns, the head's last matrix
+    is as wide as the others.
 
     Args:
         shapes: Shapes of what is in a file beside A and B, by name.
     """
-    return min((shape[0] for shape in shapes.values() if len(shape) == 2), default=None)
+    matrices = [shape for shape in shapes.values() if len(shape) == 2]
+    rows, columns = {shape[0] for shape in matrices}, {shape[1] for shape in matrices}
+    return min(rows - columns or rows, default=None)
 
 
 def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
