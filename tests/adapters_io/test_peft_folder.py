@@ -96,10 +96,13 @@ def test_a_head_has_as_many_outputs_as_it_was_saved_with(name: str, outputs: int
     inject_adapter(model, LoraSpec(rank=2), new=new)
     save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
     assert peft_outputs(tmp_path / "adapter") == outputs
-    other = TINY[name]()
-    inject_adapter(other, LoraSpec(rank=2), adapter="first", new=new)
-    load_peft_folder(other, tmp_path / "adapter", adapter="second", new=new, force=True)
-    assert logits(other).shape[1] == outputs
+    for before in (2, 16):
+        other = build(model_type, settings | {"num_labels": before})
+        inject_adapter(other, LoraSpec(rank=2), adapter="first", new=new)
+        load_peft_folder(other, tmp_path / "adapter", adapter="second", new=new)
+        assert logits(other).shape[1] == outputs
+        enable(other, "first")
+        assert logits(other).shape[1] == before
 
 
 def test_layers_with_settings_of_their_own_travel(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lora.adapters_io.safe_files import tensor_name
-from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, select
+from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, last_names, select
 from lightning_lora.lora import LoraSpec, adapter_keys, lora_class_for, lora_layers
 
 
@@ -48,13 +48,11 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def with_outputs(
-    tensors: Mapping[str, Tensor], new: Collection[str], before: int | None, outputs: int | None
+    model: nn.Module, tensors: Mapping[str, Tensor], new: Collection[str], outputs: int
 ) -> dict[str, Tensor]:
-    """The tensors, with the head's last ones as long as ``outputs`` says where they are as long as ``before``."""
-    if outputs is None or outputs == before:
-        return dict(tensors)
-    resized = {name: tensors[name] for name in new if tensors[name].shape[:1] == (before,)}
-    return {**tensors, **{name: value.new_empty(outputs, *value.shape[1:]) for name, value in resized.items()}}
+    """The tensors, with those of the head's last layer for so many outputs."""
+    last = {name: tensors[name] for name in last_names(model, new)}
+    return {**tensors, **{name: value.new_empty(outputs, *value.shape[1:]) for name, value in last.items()}}
 
 
 def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:

@@ -85,6 +85,14 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
     return next((found for found in reversed(plain) if isinstance(found, nn.Linear)), None)
 
 
+def last_names(model: nn.Module, new: Collection[str]) -> list[str]:
+    """Those of the names ``new`` that are of the head's last Linear layer, which gives the outputs."""
+    paths = new_modules(model, new)
+    last = last_linear(model.get_submodule(paths[-1])) if paths else None
+    own = [] if last is None else [id(parameter) for parameter in last.parameters()]
+    return [name for name in new if id(model.get_parameter(name)) in own]
+
+
 def outputs_of(model: nn.Module, adapter: str | None) -> int | None:
     """How many logits an adapter's head gives, or (None) the head that stands in place now.
 
