@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lightning_lora.lengths import ATTENTION, PaddingCost, cheapest_groups
+from lightning_lora.lengths import ATTENTION, ATTENTION_ON_GPU, PaddingCost, cheapest_groups
 
 
 def cost_of(groups: list[slice], lengths: list[int], cost: PaddingCost) -> float:
@@ -52,3 +52,4 @@ def test_a_batch_of_short_texts_wants_few_groups_and_one_of_long_texts_many() ->
     short, long = list(range(40, 8, -1)), list(range(400, 80, -10))
     assert len(short) == len(long)
     assert len(cheapest_groups(short, ATTENTION)) < 5 < len(cheapest_groups(long, ATTENTION))
+    assert len(cheapest_groups(short, ATTENTION_ON_GPU)) == 1 < len(cheapest_groups(long, ATTENTION_ON_GPU)) < 5

@@ -8,11 +8,11 @@ import pytest
 import torch
 from peft import PeftModel
 from peft_peer import MODELS, assert_equal, logits, new_of, randomise, trained_by_peft
-from tiny_models import TINY, tiny_batch
+from tiny_models import SETTINGS, TINY, build, tiny_batch
 from torch import nn
-from two_tasks import two_tasks
+from two_tasks import new_names, two_tasks
 
-from lightning_lora.adapters_io import load_peft_folder, save_peft_folder
+from lightning_lora.adapters_io import load_peft_folder, peft_outputs, save_peft_folder
 from lightning_lora.inject import disabled, enable, inject_adapter, merge, mixed_logits
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
@@ -84,6 +84,25 @@ def test_two_parts_of_a_fused_layer_come_back_as_one_matrix_of_twice_the_rank(tm
     assert torch.equal(whole.A, delta.A)
     assert torch.equal(whole.weight(), delta.weight())
     assert not whole.weight()[16:32].any(), "the key is not adapted"
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 16, 50])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "roberta"])
+def test_a_head_has_as_many_outputs_as_it_was_saved_with(name: str, outputs: int, tmp_path: Path) -> None:
+    """Also where they are as many as the hidden width, 16, or more."""
+    model_type, settings = SETTINGS[name]
+    model = build(model_type, settings | {"num_labels": outputs})
+    new = new_names(model)
+    inject_adapter(model, LoraSpec(rank=2), new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    assert peft_outputs(tmp_path / "adapter") == outputs
+    for before in (2, 16):
+        other = build(model_type, settings | {"num_labels": before})
+        inject_adapter(other, LoraSpec(rank=2), adapter="first", new=new)
+        load_peft_folder(other, tmp_path / "adapter", adapter="second", new=new)
+        assert logits(other).shape[1] == outputs
+        enable(other, "first")
+        assert logits(other).shape[1] == before
 
 
 def test_layers_with_settings_of_their_own_travel(tmp_path: Path) -> None:

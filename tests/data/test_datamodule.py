@@ -52,6 +52,16 @@ def test_the_labels_of_cola_survive_in_order(make) -> None:
     assert texts == plain
 
 
+@pytest.mark.parametrize(("padding", "stays"), [("none", {"lengths"}), ("longest", set())])
+def test_the_lengths_of_texts_stay_where_they_can_be_read_without_waiting(make, padding: str, stays: set[str]) -> None:
+    data = make("cola", padding=padding)
+    batch = next(iter(data.train_dataloader()))
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved.keys() == batch.keys()
+    assert {name for name, values in moved.items() if values.device.type == "cpu"} == stays
+    assert all(moved[name].equal(batch[name]) for name in stays)
+
+
 def test_mnli_has_both_dev_splits_in_order(make) -> None:
     data = make("mnli", train_rows=50)
     assert data.dev_sizes == {"validation_matched": 9815, "validation_mismatched": 1000}

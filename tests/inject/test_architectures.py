@@ -1,5 +1,8 @@
 """Injection into a tiny instance of every architecture: by role, into plain, fused and shared layers."""
 
+import copy
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +11,7 @@ from expected_targets import expected_modules, rank_cost
 from tiny_models import TINY, tiny_batch
 from torch import Tensor, nn
 
-from lightning_lora.inject import InjectionReport, eject, inject_adapter, merge
+from lightning_lora.inject import InjectionReport, eject, enable, inject_adapter, merge
 from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_parameters, lora_layers
 from lightning_lora.targets import ROLE_SETS, Role
 
@@ -96,6 +99,29 @@ def test_base_is_frozen_and_every_parameter_is_the_one_it_was(architecture: str)
     assert head
     assert {name for name, parameter in after.items() if parameter.requires_grad} == adapters | head
     assert not any(isinstance(model.get_submodule(name.rpartition(".")[0]), LoRALayer) for name in head)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize(
+    "copied", [lambda model: pickle.loads(pickle.dumps(model)), copy.deepcopy], ids=["pickle", "copy"]
+)
+def test_a_model_with_two_heads_can_be_copied_and_pickled(architecture: str, copied: Callable[[Any], Any]) -> None:
+    model = _tiny(architecture)
+    head = _head(model)
+    original = _logits(model)
+    inject_adapter(model, SPEC, roles=ROLE_SETS["all"], new=head)
+    inject_adapter(model, SPEC, roles=ROLE_SETS["all"], adapter="other", new=head, outputs=3)
+    for _, parameter in adapter_parameters(model):
+        _randomise(parameter)
+    back = copied(model)
+    expected = _logits(model)
+    assert expected.shape[1] == 3
+    enable(model, "default")  # of the model alone
+    assert torch.equal(_logits(back), expected)
+    enable(back, "default")
+    assert torch.equal(_logits(back), _logits(model))
+    assert torch.equal(_logits(eject(back)), original)
+    assert not list(lora_layers(back))
 
 
 @EVERYWHERE

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import TINY
+from tiny_models import TINY, tiny_batch
 from torch import nn
 from two_tasks import ARCHITECTURES, new_names, two_tasks
 
-from lightning_lora.inject import adapter_state, head_names, inject_adapter, new_modules, outputs_of
+from lightning_lora.inject import adapter_state, enable, head_names, inject_adapter, new_modules, outputs_of
 from lightning_lora.lora import LoraSpec, lora_layers
 
 SPEC = LoraSpec(rank=2)
@@ -58,6 +58,26 @@ def test_a_model_without_a_rule_of_its_own_starts_heads_as_torch_does() -> None:
     assert type(own) is nn.Linear
     assert 0 < float(own.weight.detach().abs().max()) <= 8**-0.5
     assert not torch.equal(own.weight, model[1].weight)
+
+
+def test_a_hook_on_the_head_runs_once_whichever_adapter_is_in_force() -> None:
+    """Also where it stood there before the head was copied, or between two copies."""
+    model, new = tiny("bert")
+    calls: list[str] = []
+    model.classifier.register_forward_hook(lambda *_: calls.append("first"))
+    inject_adapter(model, SPEC, adapter="a", new=new)
+    inject_adapter(model, SPEC, adapter="b", new=new)
+    handle = model.classifier.register_forward_hook(lambda *_: calls.append("second"))
+    inject_adapter(model, SPEC, adapter="c", new=new)
+    for adapter in ("a", "b", "c"):
+        enable(model, adapter)
+        calls.clear()
+        model(**tiny_batch())
+        assert calls == ["first", "second"], adapter
+    handle.remove()
+    calls.clear()
+    model(**tiny_batch())
+    assert calls == ["first"]
 
 
 def test_an_adapter_without_new_parameters_shares_the_head_in_the_model() -> None:

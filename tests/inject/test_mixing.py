@@ -19,7 +19,7 @@ from lightning_lora.inject import (
     mixed_logits,
     train_adapters,
 )
-from lightning_lora.lora import LoraSpec, lora_layers
+from lightning_lora.lora import LoraSpec, adapter_parameters, lora_layers
 
 NAMES: list[str | None] = ["b", "a", None, "a", "b"]
 LABELS = {"a": torch.tensor([1, 0]), "b": torch.tensor([2, 0])}
@@ -202,3 +202,22 @@ def test_adapted_positions_are_refused() -> None:
     inject_adapter(model, LoraSpec(rank=1), modules=["relative_attention_bias"], new=new_names(model))
     with pytest.raises(ValueError, match="relative_attention_bias is adapted, and is not the embedding of tokens"):
         mixed_logits(model, ["default"] * ROWS, batch())
+
+
+@pytest.mark.parametrize(
+    ("architecture", "name"), [("bert", "word_embeddings"), ("gpt2", "wte"), ("t5", "embed_tokens")]
+)
+def test_adapted_embeddings_of_tokens_run_mixed(architecture: str, name: str) -> None:
+    """Of T5 those of encoder and decoder, which share their weight with the one that the model names."""
+    torch.manual_seed(0)
+    model = TINY[architecture]().double()
+    for adapter in ("a", "b"):
+        inject_adapter(model, LoraSpec(rank=2, dtype=torch.float64), modules=[name], adapter=adapter)
+    for _, parameter in adapter_parameters(model):
+        nn.init.normal_(parameter, std=0.3)
+    inputs = batch()
+    found = torch.stack(mixed_logits(model, NAMES, inputs))
+    expected = {adapter: alone(model, adapter, inputs) for adapter in ("a", "b", None)}
+    for row, adapter in enumerate(NAMES):
+        torch.testing.assert_close(found[row], expected[adapter][row], atol=1e-12, rtol=1e-10)
+    assert not torch.allclose(expected["a"], expected["b"])

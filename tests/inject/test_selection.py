@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import TINY
+from tiny_models import TINY, tiny_batch
 from torch import Tensor, nn
 
 from lightning_lora.inject import inject_adapter
@@ -48,6 +48,25 @@ def test_a_layer_whose_forward_was_replaced_is_refused() -> None:
     layer.forward = lambda x: plain(x)  # type: ignore[method-assign]
     with pytest.raises(ValueError, match="0 has had its forward replaced"):
         inject_adapter(model_with(layer), SPEC, modules=["0"])
+
+
+def test_an_embedding_that_is_never_called_is_refused() -> None:
+    """T5's `shared`, whose weight the embeddings of encoder and decoder look up in."""
+    model = TINY["t5"]()
+    called: set[nn.Module] = set()
+    for module in model.modules():
+        module.register_forward_hook(lambda module, *_: called.add(module))
+    model(**tiny_batch())
+    embeddings = {name: module in called for name, module in model.named_modules() if "embed_tokens" in name}
+    assert model.transformer.shared not in called
+    assert list(embeddings.values()) == [True, True]
+    for modules in (["shared"], ["shared", "embed_tokens"]):
+        with pytest.raises(
+            ValueError, match=r"transformer\.shared only keeps .*encoder\.embed_tokens.*not called itself"
+        ):
+            inject_adapter(model, SPEC, modules=modules)
+    report = inject_adapter(model, SPEC, modules=["embed_tokens"])
+    assert {module.name for module in report.modules} == set(embeddings)
 
 
 def test_blocks_are_no_silent_filter_of_what_lies_in_none() -> None:

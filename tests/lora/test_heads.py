@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lora.lora import RoutedHead, Routing, Span, lora_class_for, routed_head_class
+from lightning_lora.lora import RoutedHead, Routing, Span, lora_class_for
 
 
 class Head(nn.Module):
@@ -26,7 +26,7 @@ class Head(nn.Module):
 def routed(adapter: str | None = None) -> tuple[RoutedHead, Head, Head]:
     """A head in place with two labels and one of adapter "b" with three."""
     base, own = Head(2), Head(3)
-    head = routed_head_class(Head).adopt(base, Routing(adapter))
+    head = RoutedHead.adopt(base, Routing(adapter))
     head.adapters["b"] = own
     return head, base, own
 
@@ -39,7 +39,7 @@ def test_it_is_its_head_and_gives_it_back() -> None:
     assert head.dense.weight is base.dense.weight
     assert head.release() is base
     assert list(base.state_dict()) == keys
-    assert lora_class_for(routed_head_class(nn.Linear).adopt(nn.Linear(2, 2), Routing())) is None
+    assert lora_class_for(RoutedHead.adopt(nn.Linear(2, 2), Routing())) is None
 
 
 @pytest.mark.parametrize(("adapter", "labels"), [(None, 2), ("a", 2), ("b", 3)])
@@ -79,7 +79,7 @@ def test_a_mixed_batch_of_other_length_is_refused() -> None:
 def test_merging_puts_the_head_in_place_and_unmerging_puts_it_back() -> None:
     head, base, own = routed("b")
     x = torch.randn(4, 6)
-    before, expected = dict(head.named_parameters()), own(x)
+    before, of_base, expected = dict(head.named_parameters()), base(x), own(x)
     state = copy.deepcopy(own.state_dict())
     calls: list[nn.Module] = []
     head.register_forward_hook(lambda module, args, output: calls.append(module))
@@ -95,7 +95,7 @@ def test_merging_puts_the_head_in_place_and_unmerging_puts_it_back() -> None:
     with pytest.raises(RuntimeError, match="'b' is merged into the weights, but 'a' is asked for"):
         head(x)
     head.unmerge()
-    assert torch.equal(head(x), base(x))
+    assert torch.equal(head(x), of_base)
     assert calls == [head, head]
     after = dict(head.named_parameters())
     assert list(after) == list(before)

@@ -10,6 +10,7 @@ from tiny_models import TINY
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from lightning_lora.lengths import PaddingCost
 from lightning_lora.lora import adapter_parameters
 from lightning_lora.ragged import Layout, attention, layout, ragged_logits, runs_ragged
 from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN
@@ -55,9 +56,10 @@ def test_gradients_are_those_of_the_padded_model(architecture: str) -> None:
         torch.testing.assert_close(gradients[name].grad, parameter.grad, atol=1e-12, rtol=1e-8)
 
 
+@pytest.mark.parametrize("groups", [[4], [1, 1, 1, 1]], ids=["together", "apart"])
 @pytest.mark.parametrize("architecture", RAGGED)
-def test_as_on_a_gpu_too(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where torch's attention is called on all texts padded in one group; here on the CPU."""
+def test_as_on_a_gpu_too(architecture: str, groups: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where torch's attention is called on each group of padded texts; here on the CPU."""
     calls: list[int] = []
 
     def counted(module: Any, query: Tensor, *rest: Any, **named: Any) -> Any:
@@ -66,12 +68,13 @@ def test_as_on_a_gpu_too(architecture: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(attention, "may_have_own_backward", lambda _: False)
     monkeypatch.setattr(attention, "sdpa_attention_forward", counted)
-    monkeypatch.setattr(layout, "cheapest_groups", lambda counts, cost: [slice(0, len(counts))])
+    monkeypatch.setattr(layout, "ATTENTION", PaddingCost(group=1000.0 if groups == [4] else 1.0, token=0.0))
     model = adapted(architecture)
     expected, found = both(model, LENGTHS["mixed"], pairs=False)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
     capped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    assert set(calls) == (set() if capped else {len(LENGTHS["mixed"])})
+    assert calls == ([] if capped else groups * (len(calls) // len(groups)))
+    assert bool(calls) is not capped
     factors = [parameter for _, parameter in adapter_parameters(model)]
     for one, two in zip(
         torch.autograd.grad(found.square().sum(), factors),
@@ -79,6 +82,21 @@ def test_as_on_a_gpu_too(architecture: str, monkeypatch: pytest.MonkeyPatch) -> 
         strict=True,
     ):
         torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-8)
+
+
+# GPT-2's own forward looks for padding among its tokens.
+@pytest.mark.parametrize("architecture", sorted(set(RAGGED) - {"gpt2"}))
+def test_no_device_is_waited_for(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On torch's "meta" device, of whose tensors no value can be read."""
+    monkeypatch.setattr(layout, "ATTENTION_ON_GPU", PaddingCost(group=1.0, token=0.0))
+    model = TINY[architecture]().train().to("meta")
+    _, ragged = texts(LENGTHS["mixed"], pairs=False)
+    inputs = {name: values.to("meta") for name, values in ragged.items() if name != "token_type_ids"}
+    with pytest.raises((NotImplementedError, RuntimeError), match="meta"):
+        ragged_logits(model, inputs)
+    logits = ragged_logits(model, {**inputs, "lengths": ragged["lengths"]})
+    logits.sum().backward()
+    assert logits.shape == (4, model.config.num_labels)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "modernbert"])

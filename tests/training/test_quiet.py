@@ -5,6 +5,8 @@ import warnings
 from pathlib import Path
 
 import pytest
+import torch
+from lightning.fabric.accelerators.cuda import _check_cuda_matmul_precision
 from tiny_task import TinyData, tiny_module, tiny_trainer
 
 from lightning_lora.training.quiet import quiet_lightning
@@ -30,3 +32,26 @@ def test_a_run_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture, mo
     assert [str(w.message) for w in heard] == ["something else"]
     assert [r.getMessage() for r in caplog.records] == ["something else"]
     assert len(added) <= 1
+
+
+def test_fp32_products_stay_in_fp32_on_a_gpu_and_nobody_is_asked_to_lower_them(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Lightning says where there is a GPU with Tensor Cores; here it is told that there is."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "a GPU")
+    logger = logging.getLogger(LIGHTNING)
+    heard = []
+    with caplog.at_level(logging.INFO):
+        for quiet in (False, True):
+            monkeypatch.setattr(logger, "filters", [])
+            if quiet:
+                quiet_lightning()
+            caplog.clear()
+            _check_cuda_matmul_precision.cache_clear()
+            _check_cuda_matmul_precision(torch.device("cuda"))
+            heard.append(len(caplog.records))
+    _check_cuda_matmul_precision.cache_clear()
+    assert heard == [1, 0]
+    assert torch.get_float32_matmul_precision() == "highest"

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
 from lightning_lora.inject import head_names, new_modules
-from lightning_lora.lora import LoRALayer, LowRankDelta, lora_layers
+from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
 PREFIX = "base_model.model."
@@ -101,14 +101,8 @@ def _bias(parameters: Collection[str], layers: Collection[str], new: Collection[
     return "all" if single and biases <= set(new) else "none"
 
 
-def _delta(layer: LoRALayer, adapter: str) -> LowRankDelta:
-    delta = layer.adapters[adapter]
-    assert isinstance(delta, LowRankDelta)
-    return delta
-
-
 def _factors(name: str, layer: LoRALayer, adapter: str) -> dict[str, Tensor]:
-    delta = _delta(layer, adapter)
+    delta = layer.delta(adapter)
     A, B = delta.A.detach(), delta.B.detach()
     if not delta.layout.is_whole:
         # expand_low_rank maps (…, ranks) to (…, out); on the identity it gives the block-diagonal B itself, transposed.
@@ -127,7 +121,7 @@ def _config(layers: dict[str, LoRALayer], adapter: str) -> dict[str, Any]:
 
     PEFT's rank is that of the exported factors: of a fused layer the summed rank, and alpha grows with it.
     """
-    deltas = {name: _delta(layer, adapter) for name, layer in layers.items()}
+    deltas = {name: layer.delta(adapter) for name, layer in layers.items()}
     dropouts = {delta.spec.dropout for delta in deltas.values()}
     if len(dropouts) > 1:
         raise ValueError(f"PEFT has one dropout for all layers; adapter {adapter!r} has {sorted(dropouts)}")
@@ -139,7 +133,7 @@ def _config(layers: dict[str, LoRALayer], adapter: str) -> dict[str, Any]:
         "peft_type": "LORA",
         "inference_mode": True,
         # Of a Conv1D. PEFT goes by each layer's class all the same, and says so where the two disagree.
-        "fan_in_fan_out": any(type(layer).__name__ == "LoRAConv1D" for layer in layers.values()),
+        "fan_in_fan_out": any(isinstance(layer, LoRAConv1D) for layer in layers.values()),
         "r": usual_rank,
         "lora_alpha": _whole(usual_alpha),
         "rank_pattern": {_exactly(name): rank for name, rank in ranks.items() if rank != usual_rank},

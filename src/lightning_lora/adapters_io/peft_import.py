@@ -28,7 +28,7 @@ from lightning_lora.adapters_io.placing import (
 )
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.inject import Selected, adapter_names, outputs_of
+from lightning_lora.inject import Selected, adapter_names
 from lightning_lora.lora import LoraSpec
 from lightning_lora.settings import shown
 
@@ -61,7 +61,8 @@ def load_peft_folder(
         if not force:
             _check_base(facts, tensors)
         outputs = peft_outputs(folder) if new and adapter_names(model) else None
-        tensors = with_outputs(tensors, new, outputs_of(model, None) or _labels(model), outputs)
+        if outputs is not None:
+            tensors = with_outputs(model, tensors, new, outputs)
         chosen = _chosen(model, config)
         required = _brought(model, config, chosen, tensors) | set(facts.parameters)
         _refuse_tied(model, required | set(new))
@@ -74,10 +75,6 @@ def load_peft_folder(
         return place(model, chosen, factors, values, adapter=adapter, new=new, outputs=outputs)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
-
-
-def _labels(model: nn.Module) -> int | None:
-    return getattr(getattr(model, "config", None), "num_labels", None)
 
 
 def peft_outputs(folder: Path) -> int | None:

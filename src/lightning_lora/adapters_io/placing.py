@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lora.adapters_io.safe_files import tensor_name
-from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, select
-from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, adapter_keys, lora_class_for, lora_layers
+from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, last_names, select
+from lightning_lora.lora import LoraSpec, adapter_keys, lora_class_for, lora_layers
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,11 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def with_outputs(
-    tensors: Mapping[str, Tensor], new: Collection[str], before: int | None, outputs: int | None
+    model: nn.Module, tensors: Mapping[str, Tensor], new: Collection[str], outputs: int
 ) -> dict[str, Tensor]:
-    """The tensors, with the head's last ones as long as ``outputs`` says where they are as long as ``before``."""
-    if outputs is None or outputs == before:
-        return dict(tensors)
-    resized = {name: tensors[name] for name in new if tensors[name].shape[:1] == (before,)}
-    return {**tensors, **{name: value.new_empty(outputs, *value.shape[1:]) for name, value in resized.items()}}
+    """The tensors, with those of the head's last layer for so many outputs."""
+    last = {name: tensors[name] for name in last_names(model, new)}
+    return {**tensors, **{name: value.new_empty(outputs, *value.shape[1:]) for name, value in last.items()}}
 
 
 def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:
@@ -124,8 +122,9 @@ def place(
         outputs=outputs,
     )
     with torch.no_grad():
+        layers = dict(lora_layers(model))
         for name, term in factors.items():
-            delta = _delta(model, name, adapter)
+            delta = layers[name].delta(adapter)
             delta.A.copy_(term.A)
             delta.B.copy_(term.B)
         tensors, own = model.state_dict(), head_names(model, adapter, heads)
@@ -135,26 +134,23 @@ def place(
 
 
 def outputs_of_head(shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """The number of outputs of a classifier's head: the fewest rows of a matrix that was saved whole.
+    """The number of outputs of a classifier's head: the rows of its last matrix, which no other takes as columns.
+
+    Of several such, as where an embedding was saved too, the fewest; where all rows are columns, the head's last matrix
+    is as wide as the others.
 
     Args:
         shapes: Shapes of what is in a file beside A and B, by name.
     """
-    return min((shape[0] for shape in shapes.values() if len(shape) == 2), default=None)
+    matrices = [shape for shape in shapes.values() if len(shape) == 2]
+    rows, columns = {shape[0] for shape in matrices}, {shape[1] for shape in matrices}
+    return min(rows - columns or rows, default=None)
 
 
 def fitting(name: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Raise ValueError where a tensor's shape is not the one that the model has room for."""
     if shape != expected:
         raise ValueError(f"tensor {tensor_name(name)} has shape {list(shape)}; this model takes {list(expected)} there")
-
-
-def _delta(model: nn.Module, name: str, adapter: str) -> LowRankDelta:
-    layer = model.get_submodule(name)
-    assert isinstance(layer, LoRALayer)
-    delta = layer.adapters[adapter]
-    assert isinstance(delta, LowRankDelta)
-    return delta
 
 
 def _whole_modules(model: nn.Module, brought: list[str]) -> set[str]:

@@ -18,7 +18,7 @@ from lightning_lora.adapters_io.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.inject import swap_values
-from lightning_lora.lora import LoRALayer, LowRankDelta, OutputLayout, lora_layers
+from lightning_lora.lora import LoRALayer, OutputLayout, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
 
@@ -117,14 +117,14 @@ def _check_layers(file: TensorFile, layers: dict[str, LoRALayer]) -> None:
 def _check_scales(folder: Path, layers: dict[str, LoRALayer], adapter: str) -> None:
     config = read_peft_config(folder)
     for name, layer in layers.items():
-        was, now = config.spec(name).scale, _delta(layer, adapter).scale
+        was, now = config.spec(name).scale, layer.delta(adapter).scale
         if not math.isclose(was, now, rel_tol=1e-6):
             raise ValueError(f"its scale is {was:g} at {name} and {now:g} here; give the same rank, alpha and scaling")
 
 
 def _factors(file: TensorFile, layer: LoRALayer, name: str, adapter: str) -> tuple[Tensor, Tensor]:
     """A and B of a layer, B of each adapted part below that of the one before."""
-    delta = _delta(layer, adapter)
+    delta = layer.delta(adapter)
     A, B = (file.read(key, delta.A.dtype) for key in factor_keys(layer, name))
     if len(A) != len(delta.A):
         parts = len(delta.layout.adapted)
@@ -140,9 +140,3 @@ def _of_parts(B: Tensor, layout: OutputLayout, name: str) -> Tensor:
     if not torch.equal(expand_low_rank(torch.eye(B.shape[1], dtype=B.dtype), own, layout).T, B):
         raise ValueError(f"it adapts {name} as one matrix, where this run adapts parts of it")
     return own
-
-
-def _delta(layer: LoRALayer, adapter: str) -> LowRankDelta:
-    delta = layer.adapters[adapter]
-    assert isinstance(delta, LowRankDelta)
-    return delta

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_lora.inject import merged_adapter
-from lightning_lora.lora import LoRALayer, LowRankDelta, OutputLayout, lora_layers
+from lightning_lora.lora import LoRALayer, OutputLayout, lora_layers
 from lightning_lora.lora.combination import Term, singular_values
 from lightning_lora.targets import ARCHITECTURES, match
 
@@ -184,8 +184,7 @@ def proposed_ranks(found: Sequence[Spectrum], share: float = ENERGY) -> dict[str
 
 
 def _spectra_of(model: nn.Module, name: str, layer: LoRALayer, adapter: str) -> list[Spectrum]:
-    delta = layer.adapters[adapter]
-    assert isinstance(delta, LowRankDelta)
+    delta = layer.delta(adapter)
     block, roles = _place(model, name, delta.layout)
     weight = layer.weight.detach()
     norms = _norms(weight.T if layer.weight_is_in_by_out else weight, delta.layout)

@@ -129,6 +129,11 @@ class TextDataModule(LightningDataModule):
     def val_dataloader(self) -> list[Batches]:
         return [self._loader(DataLoader, self._sets[name]) for name in self.task.dev_splits]
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """All but `lengths`: the model reads them, and each step would wait for a GPU that has them."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved | {"lengths": batch["lengths"]} if "lengths" in batch else moved
+
     def begin_at(
         self,
         block: int,

@@ -24,6 +24,7 @@ from lightning_lora.inject.freezing import BASELINES as BASELINES
 from lightning_lora.inject.freezing import train_baseline as train_baseline
 from lightning_lora.inject.freezing import train_only as train_only
 from lightning_lora.inject.heads import head_names as head_names
+from lightning_lora.inject.heads import last_names as last_names
 from lightning_lora.inject.heads import new_modules as new_modules
 from lightning_lora.inject.heads import outputs_of as outputs_of
 from lightning_lora.inject.mixing import mixed as mixed

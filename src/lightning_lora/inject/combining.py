@@ -11,7 +11,7 @@ from torch import nn
 
 from lightning_lora.inject.adapters import merged_adapter
 from lightning_lora.inject.attach import adapter_names, check_adapter
-from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, RoutedHead, lora_layers, routed_modules
+from lightning_lora.lora import LoRALayer, LoraSpec, RoutedHead, lora_layers, routed_modules
 from lightning_lora.lora.combination import METHODS, Factors, Term, distance, singular_values
 
 
@@ -147,11 +147,10 @@ def _heads(model: nn.Module, weights: Mapping[str, float], head: str | None) -> 
 
 def _terms(path: str, layer: LoRALayer, weights: Mapping[str, float]) -> list[list[Term]]:
     """For each adapted part of a layer the terms to sum; empty where it carries none of the adapters."""
-    deltas = {adapter: layer.adapters[adapter] for adapter in weights if adapter in layer.adapters}
+    deltas = {adapter: layer.delta(adapter) for adapter in weights if adapter in layer.adapters}
     parts: list[list[Term]] = []
     layouts = set()
     for adapter, delta in deltas.items():
-        assert isinstance(delta, LowRankDelta)
         layouts.add(delta.layout)
         parts.append([Term(weights[adapter] * delta.scale, A, B) for A, B in delta.parts()])
     if len(layouts) > 1:
@@ -200,7 +199,7 @@ def _add(
     factors: list[Factors],
 ) -> CombinedLayer:
     """Store the factors as a new adapter of the layer, and measure what is stored."""
-    sources = [delta for key in weights if isinstance(delta := layer.adapters._modules.get(key), LowRankDelta)]
+    sources = [layer.delta(key) for key in weights if key in layer.adapters]
     rank = len(factors[0].A)
     dtype = functools.reduce(torch.promote_types, (delta.A.dtype for delta in sources))
     delta = layer.add_adapter(name, LoraSpec(rank, alpha=rank, dtype=dtype), sources[0].layout)

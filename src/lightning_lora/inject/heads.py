@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from torch import nn
 
 from lightning_lora.inject.replacement import replace_module
-from lightning_lora.lora import RoutedHead, Routing, routed_head_class, routed_modules
+from lightning_lora.lora import RoutedHead, Routing, routed_modules
 
 
 def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
@@ -85,6 +85,14 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
     return next((found for found in reversed(plain) if isinstance(found, nn.Linear)), None)
 
 
+def last_names(model: nn.Module, new: Collection[str]) -> list[str]:
+    """Those of the names ``new`` that are of the head's last Linear layer, which gives the outputs."""
+    paths = new_modules(model, new)
+    last = last_linear(model.get_submodule(paths[-1])) if paths else None
+    own = [] if last is None else [id(parameter) for parameter in last.parameters()]
+    return [name for name in new if id(model.get_parameter(name)) in own]
+
+
 def outputs_of(model: nn.Module, adapter: str | None) -> int | None:
     """How many logits an adapter's head gives, or (None) the head that stands in place now.
 
@@ -112,7 +120,7 @@ def give_head(
     """
     heads = [_routed(model, path, routing) for path in paths]
     for head in heads:
-        own = copy.deepcopy(head._base[0])
+        own = _copied(head._base[0])
         if outputs is not None and head is heads[-1]:
             own = _resized(own, outputs)
         _initialise(model, own)
@@ -124,9 +132,15 @@ def _routed(model: nn.Module, path: str, routing: Routing) -> RoutedHead:
     module = model.get_submodule(path)
     if isinstance(module, RoutedHead):
         return module
-    head = routed_head_class(type(module)).adopt(module, routing)  # type: ignore[arg-type]  # Module's __hash__ again
+    head = RoutedHead.adopt(module, routing)
     replace_module(model, module, head)
     return head
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """A copy that is called without hooks of its own: those of the head that it belongs to run around it."""
+    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
+    return copy.deepcopy(module, {id(registered): type(registered)() for registered in hooks})
 
 
 def _resized(head: nn.Module, outputs: int) -> nn.Module:

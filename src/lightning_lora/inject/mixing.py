@@ -96,7 +96,8 @@ def _check_runs_once(model: nn.Module) -> None:
 
 def _check_embeddings(model: nn.Module) -> None:
     token_embedding = getattr(model, "get_input_embeddings", None)
-    tokens = token_embedding() if callable(token_embedding) else None
+    # Of its weight: encoder and decoder may look up in it by embeddings of their own (T5).
+    tokens = token_embedding().weight if callable(token_embedding) else None
     for name, layer in lora_layers(model):
-        if isinstance(layer, LoRAEmbedding) and layer is not tokens:
+        if isinstance(layer, LoRAEmbedding) and layer.weight is not tokens:
             raise ValueError(f"{name} is adapted, and is not the embedding of tokens; such a model runs no mixed batch")

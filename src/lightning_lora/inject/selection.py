@@ -165,12 +165,29 @@ def _check_kind(model: nn.Module, selected: Selected) -> None:
         )
     if isinstance(module, nn.Embedding) and module.max_norm is not None:
         raise ValueError(f"{selected.name} renormalises its rows (max_norm), which no additive term can follow")
+    if called := _called_instead(model, module):
+        raise ValueError(
+            f"{selected.name} only keeps the weight that {_some(called)} look up in, and is not called itself, so an "
+            "adapter there would have no effect; name those instead"
+        )
     owner = model.get_submodule(selected.name.rpartition(".")[0])
     if isinstance(owner, nn.MultiheadAttention | nn.TransformerEncoderLayer):
         raise ValueError(
             f"{selected.name} belongs to torch's {type(owner).__name__}, which reads the weight without calling the "
             "layer, so an adapter there would have no effect"
         )
+
+
+def _called_instead(model: nn.Module, module: nn.Module) -> list[str]:
+    """The embeddings that a model's own embedding of tokens shares its weight with: they are called, and it is not.
+
+    So it is in Hugging Face's models of an encoder and a decoder (T5), each of which has an embedding of its own.
+    """
+    token_embedding = getattr(model, "get_input_embeddings", None)
+    if not callable(token_embedding) or token_embedding() is not module:
+        return []
+    embeddings = [(name, other) for name, other in model.named_modules() if isinstance(other, nn.Embedding)]
+    return [name for name, other in embeddings if other is not module and other.weight is module.weight]
 
 
 def _ends_in(name: str, ending: str) -> bool:

@@ -10,8 +10,8 @@ from lightning_lora.lora.dropout import use_cheap_dropout as use_cheap_dropout
 from lightning_lora.lora.functional import WHOLE as WHOLE
 from lightning_lora.lora.functional import OutputLayout as OutputLayout
 from lightning_lora.lora.heads import RoutedHead as RoutedHead
-from lightning_lora.lora.heads import routed_head_class as routed_head_class
 from lightning_lora.lora.initialisation import INITIALISATIONS as INITIALISATIONS
+from lightning_lora.lora.layers import LoRAConv1D as LoRAConv1D
 from lightning_lora.lora.layers import LoRAEmbedding as LoRAEmbedding
 from lightning_lora.lora.layers import LoRALayer as LoRALayer
 from lightning_lora.lora.layers import LoRALinear as LoRALinear

@@ -7,20 +7,22 @@ The head that stands in the model is where it was, under its own state-dict keys
     merge(a); unmerge()  =>  the same Parameter objects where they were
 """
 
-import functools
 import math
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightning_lora.lora.routed import Routed
 from lightning_lora.lora.routing import Span
 
 
 class RoutedHead(Routed):
-    """A module of which adapters have copies of their own; an adapter without one goes through what stands in place."""
+    """A module of which adapters have copies of their own; an adapter without one goes through what stands in place.
+
+    Hooks on it see every adapter's output.
+    """
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """The head of the adapter in force; in a mixed batch the head of each span, side by side in the rows' order.
@@ -94,10 +96,3 @@ class RoutedHead(Routed):
         for key in [key for key in there if "hook" not in key]:
             here[key], there[key] = there[key], here[key]
         here["_modules"]["adapters"] = adapters
-
-
-@functools.cache
-def routed_head_class(base_class: type[nn.Module]) -> type[RoutedHead]:
-    """The routed class for heads of class ``base_class``; a subclass of it."""
-    attributes = {"__doc__": f"`{base_class.__name__}`, with a copy for each adapter.", "__module__": __name__}
-    return type(f"Routed{base_class.__name__}", (RoutedHead, base_class), attributes)

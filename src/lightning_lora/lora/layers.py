@@ -9,9 +9,8 @@ state-dict keys are those of the base model. The low-rank terms live beside them
     release()              is  the very same module object that was adopted
 """
 
-import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -114,6 +113,7 @@ class LoRALayer(Routed):
     Subclasses are this class mixed in front of a layer class, so ``super().forward`` is the base layer's own.
     """
 
+    prefix = "LoRA"
     weight: nn.Parameter
     # Not of embeddings.
     bias: nn.Parameter | None
@@ -145,6 +145,10 @@ class LoRALayer(Routed):
         rows, columns = self.weight.shape
         return (rows, columns) if self.weight_is_in_by_out else (columns, rows)
 
+    def delta(self, adapter: str) -> LowRankDelta:
+        """The term of an adapter that the layer carries."""
+        return cast(LowRankDelta, self.adapters[adapter])
+
     def add_adapter(self, name: str, spec: LoraSpec, layout: OutputLayout = WHOLE) -> LowRankDelta:
         """Add a term under ``name``, on the weight's device and in the spec's dtype.
 
@@ -166,7 +170,7 @@ class LoRALayer(Routed):
         """
         adapter, spans = self.adapter_in_force(), self.spans_for(x)
         if not spans and adapter is not None and adapter in self.adapters:
-            delta = cast(LowRankDelta, self.adapters[adapter])
+            delta = self.delta(adapter)
             if self._fuses(delta, x):
                 return self._fused(delta, x)
         result = cast(Tensor, super().forward(x))
@@ -178,7 +182,7 @@ class LoRALayer(Routed):
     def _adapted(self, result: Tensor, x: Tensor, adapter: str | None) -> Tensor:
         if adapter is None or adapter not in self.adapters:
             return result
-        return add_term(result, self.term(cast(LowRankDelta, self.adapters[adapter]), x))
+        return add_term(result, self.term(self.delta(adapter), x))
 
     def _fuses(self, delta: LowRankDelta, x: Tensor) -> bool:
         """Whether base layer and term are what `adapted_linear` computes: no forward and no hook of somebody else's."""
@@ -214,7 +218,7 @@ class LoRALayer(Routed):
             RuntimeError: something is merged already.
         """
         self.check_mergeable(name)
-        delta = cast(LowRankDelta, self.adapters[name]).weight()
+        delta = self.delta(name).weight()
         merged = merged_weight(self.weight, delta.T if self.weight_is_in_by_out else delta)
         self._unmerged_weight = (self.weight,)
         self.weight = nn.Parameter(merged.contiguous(), requires_grad=False)
@@ -256,22 +260,23 @@ class LoRAEmbedding(LoRALayer, nn.Embedding):  # type: ignore[misc]  # torch dec
         return delta.lookup(x)
 
 
-@functools.cache
-def _conv1d_class(base_class: type[nn.Module]) -> type[LoRALayer]:
-    attributes: dict[str, Any] = {
-        "__doc__": "GPT-2's `Conv1D`, a linear layer with its weight as (in, out), with low-rank terms.",
-        "__module__": __name__,
-        "linear_forward": base_class.forward,
-        "weight_is_in_by_out": True,
-    }
-    return type("LoRAConv1D", (LoRALayer, base_class), attributes)
+class LoRAConv1D(LoRALayer):
+    """GPT-2's `Conv1D`, a linear layer with its weight as (in, out), with low-rank terms.
+
+    `adopt` mixes it in front of Hugging Face's own class, because this room imports torch only.
+    """
+
+    weight_is_in_by_out = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.linear_forward = cast(type[nn.Module], cls.__bases__[1]).forward
 
 
 def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
     """The adapted class for a layer, or None where there is none.
 
-    Hugging Face's `Conv1D` is recognised by its name and shape, because this room imports torch only; the class made
-    for it is a subclass of that very `Conv1D`. An adapted layer's class is its own; a head of which
+    Hugging Face's `Conv1D` is recognised by its name and shape. An adapted layer's class is its own; a head of which
     adapters have copies is none to adapt, nor is a layer whose class computes something else than its kind does, such
     as an embedding that scales what it looks up.
     """
@@ -284,5 +289,5 @@ def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
     if isinstance(layer, nn.Embedding):
         return LoRAEmbedding if type(layer).forward is nn.Embedding.forward else None
     if type(layer).__name__ == "Conv1D" and hasattr(layer, "nf") and getattr(layer, "weight", torch.empty(0)).ndim == 2:
-        return _conv1d_class(type(layer))  # type: ignore[arg-type]  # mypy takes Module's __hash__ for the class's
+        return LoRAConv1D
     return None

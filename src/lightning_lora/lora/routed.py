@@ -5,8 +5,9 @@ Parameter objects under the same state-dict keys. What is an adapter's own lies 
 """
 
 import copy
+import functools
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -14,10 +15,16 @@ from lightning_lora.lora.routing import Routing, Span
 
 AnyRouted = TypeVar("AnyRouted", bound="Routed")
 
+_OF_EACH = ("_parameters", "_buffers", "_modules")
+"""What a routed module and the adopted one hold each in a dict of its own. Hooks are those of both: the handle that
+their registration gave removes them, before and after."""
+
 
 class Routed(nn.Module):
     """Adoption, release, and which adapter is in force. Mixed in front of the class of the adopted module."""
 
+    # Begins the name of a class that `adopt` makes.
+    prefix: ClassVar[str] = "Routed"
     adapters: nn.ModuleDict
     routing: Routing
     merged_adapter: str | None
@@ -26,9 +33,12 @@ class Routed(nn.Module):
 
     @classmethod
     def adopt(cls: type[AnyRouted], base: nn.Module, routing: Routing) -> AnyRouted:
-        """A routed module, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`."""
-        routed = cls.__new__(cls)
-        routed.__dict__.update({key: copy.copy(v) if isinstance(v, dict) else v for key, v in base.__dict__.items()})
+        """A routed module, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`.
+
+        Its class is this one, mixed in front of that of ``base`` where it is no subclass of that yet.
+        """
+        routed = _blank(cls, type(base))
+        routed.__dict__.update({key: copy.copy(v) if key in _OF_EACH else v for key, v in base.__dict__.items()})
         routed._base = (base,)
         routed.merged_adapter = None
         routed.routing = routing
@@ -88,6 +98,24 @@ class Routed(nn.Module):
             raise RuntimeError(f"adapter {self.merged_adapter!r} is already merged; call unmerge() first")
         if name not in self.adapters:
             raise ValueError(f"the layer has no adapter named {name!r}, only {list(self.adapters)}")
+
+
+@functools.cache
+def _mixed(kind: type[Routed], base_class: type[nn.Module]) -> type[Routed]:
+    """``kind`` in front of ``base_class``: the same class at every call."""
+    attributes = {"__doc__": kind.__doc__, "__module__": __name__, "__reduce_ex__": _reduced}
+    return type(f"{kind.prefix}{base_class.__name__}", (kind, base_class), attributes)
+
+
+def _blank(kind: type[AnyRouted], base_class: type[nn.Module]) -> AnyRouted:
+    """A module that holds nothing yet."""
+    mixed = kind if issubclass(kind, base_class) else _mixed(kind, base_class)  # type: ignore[arg-type]  # mypy takes Module's __hash__ for the class's
+    return cast(AnyRouted, mixed.__new__(mixed))
+
+
+def _reduced(module: Routed, protocol: int) -> tuple[Any, ...]:
+    """For pickle, which finds classes by their names, and those that are made here by none."""
+    return _blank, type(module).__bases__, *object.__reduce_ex__(module, protocol)[2:]
 
 
 def routed_modules(model: nn.Module) -> Iterator[tuple[str, Routed]]:

@@ -68,11 +68,11 @@ def ragged_attention(
             else:
                 output = _capped(queries, keys, values, bias, dropout, scale, softcap)
             outputs.append(output.flatten(0, 1) if ragged.wanted is not None else texts.unpadded(output))
-        found = torch.cat(outputs)
-        if ragged.wanted is None:
+        found = outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+        if ragged.wanted is None and ragged.filler:
             found = F.pad(found, (0, 0, 0, 0, 0, ragged.filler))
     if ragged.wanted is not None:
-        found = found.new_zeros(query.shape[2], *found.shape[1:]).index_copy(0, ragged.wanted, found)
+        found = found.new_zeros(query.shape[2], *found.shape[1:]).index_copy_(0, ragged.wanted, found)
     return found.unsqueeze(0), None
 
 

@@ -45,8 +45,8 @@ def ragged_logits(model: nn.Module, inputs: Mapping[str, Any]) -> Float[Tensor, 
     Args:
         model: One that `runs_ragged`.
         inputs: ``input_ids`` (1, T) int64, where the model takes them ``token_type_ids`` (1, T), and ``lengths``
-            (texts,) int64. Where there are ``hidden`` (1, T, width), what block number ``begin_at`` is given, the model
-            begins there.
+            (texts,) int64, on the CPU: they are read, and another device would be waited for. Where there are
+            ``hidden`` (1, T, width), what block number ``begin_at`` is given, the model begins there.
 
     Raises:
         ValueError: the model does not run ragged, or the lengths are not those of a row of T tokens.
@@ -88,7 +88,7 @@ def _prepared(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[PreTrainedMo
     """The model, where the texts lie, and what the base model is called with."""
     if not isinstance(model, PreTrainedModel) or not runs_ragged(model):
         raise ValueError(f"{type(model).__name__} does not run without padding; {_RUNS_RAGGED}")
-    layout = Layout(inputs["lengths"], _multiple(model))
+    layout = Layout(inputs["lengths"], _multiple(model), inputs["input_ids"].device)
     given = inputs["input_ids"].shape[1]
     if given != len(layout.positions) - layout.filler:
         raise ValueError(f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens")

@@ -87,7 +87,7 @@ def last_block_for(model: PreTrainedModel, layout: Layout, wanted: Int64[Tensor,
 
     def among_zeros(_module: nn.Module, _arguments: Any, output: Tensor) -> Tensor:
         zeros = output.new_zeros(*output.shape[:-2], len(layout.positions), output.shape[-1])
-        return zeros.index_copy(-2, wanted, output)
+        return zeros.index_copy_(-2, wanted, output)
 
     with ExitStack() as hooks:
         hooks.enter_context(_held(block.register_forward_pre_hook(with_queries, with_kwargs=True)))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from lightning_lora.lengths import ATTENTION, cheapest_groups
+from lightning_lora.lengths import ATTENTION, ATTENTION_ON_GPU, cheapest_groups
 
 
 class Texts:
@@ -58,7 +58,7 @@ class Texts:
         if self.is_even:
             return values.reshape(shape)
         empty = values.new_zeros(shape).flatten(0, 1)
-        return empty.index_copy(0, self.slots, values).view(shape)
+        return empty.index_copy_(0, self.slots, values).view(shape)
 
     def unpadded(self, values: Float[Tensor, "texts longest *rest"]) -> Float[Tensor, "tokens *rest"]:
         """The tokens of a padded view, in one row."""
@@ -122,20 +122,21 @@ class Layout:
         shared: What is made of it once for all layers of a model, by whoever needs it.
     """
 
-    def __init__(self, lengths: Int64[Tensor, " texts"], multiple: int = 1) -> None:
+    def __init__(self, lengths: Int64[Tensor, " texts"], multiple: int = 1, device: torch.device | None = None) -> None:
         """Lay them out.
 
         Args:
-            lengths: Tokens of each text, on the device of the tokens.
+            lengths: Tokens of each text. They are read: on a GPU, once it has done all that it was asked to.
             multiple: T is a multiple of this.
+            device: Of the tokens; None for that of the lengths.
 
         Raises:
             ValueError: there is no text, or one without tokens.
         """
-        self._counts: list[int] = lengths.tolist()  # the one time that a GPU is waited for
+        self._counts: list[int] = lengths.tolist()
         if not self._counts or min(self._counts) < 1:
             raise ValueError("a ragged batch needs at least one text, and every text at least one token")
-        self.lengths = lengths
+        self.lengths = lengths = lengths.to(device, non_blocking=True)
         self.ends = lengths.cumsum(0) - 1
         self.starts = self.ends - lengths + 1
         total = sum(self._counts)
@@ -147,11 +148,10 @@ class Layout:
 
     @cached_property
     def groups(self) -> tuple[Texts, ...]:
-        """Neighbours of like length, whose padded views together hold all texts; on a GPU all texts are in one."""
-        on_cpu = self.lengths.device.type == "cpu"
-        parts = cheapest_groups(self._counts, ATTENTION) if on_cpu else [slice(0, len(self._counts))]
+        """Neighbours of like length, whose padded views together hold all texts."""
+        cost = ATTENTION if self.lengths.device.type == "cpu" else ATTENTION_ON_GPU
         groups, start = [], 0
-        for part in parts:
+        for part in cheapest_groups(self._counts, cost):
             counts = self._counts[part]
             groups.append(Texts(self.lengths[part], max(counts), slice(start, start + sum(counts))))
             start += sum(counts)

@@ -1,17 +1,18 @@
-"""Metrics over a whole split, computed by torchmetrics, with a defined value where a coefficient is undefined.
+"""Metrics over a whole split, exact to fp64, with a defined value where a coefficient is undefined.
+
+Those of classes are a ratio of whole numbers, of rows counted; Pearson's is torchmetrics', on fp64 values.
 
 Undefined are Matthews with all predictions or all labels in one class, Pearson and Spearman with constant predictions
 or constant labels (one row is constant), and F1 without a positive prediction or label. All of these are 0.0 here:
-nothing was shown to be related. torchmetrics alone gives nan for Pearson and 1.0 for Matthews in some of these cases;
-scikit-learn gives 0.0 for Matthews and F1 as well.
+nothing was shown to be related. scikit-learn gives 0.0 for Matthews and F1 as well.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
-from torchmetrics.functional.classification import binary_f1_score, multiclass_accuracy, multiclass_matthews_corrcoef
 from torchmetrics.functional.regression import pearson_corrcoef
 
 from lightning_lora.tasks.task import Task
@@ -22,20 +23,29 @@ MetricFunction = Callable[[Tensor, Tensor, int], float]
 
 def accuracy(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
     """Share of right predictions."""
-    return float(multiclass_accuracy(predictions, labels, num_classes=classes, average="micro"))
+    return int((predictions == labels).sum()) / len(labels)
 
 
 def f1(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
     """F1 of class 1 of two, as GLUE scores MRPC and QQP; 0.0 when class 1 is neither predicted nor there."""
     assert classes == 2
-    return float(binary_f1_score(predictions, labels))
+    both, one = int((predictions * labels).sum()), int((predictions + labels).sum())
+    return 2 * both / one if one else 0.0
 
 
 def matthews(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
-    """Matthews correlation in [-1, 1]; 0.0 when predictions or labels are all of one class."""
-    if _constant(predictions) or _constant(labels):
-        return 0.0
-    return float(multiclass_matthews_corrcoef(predictions, labels, num_classes=classes))
+    """Matthews correlation in [-1, 1]; 0.0 when predictions or labels are all of one class.
+
+    ``(c n − Σ p_k t_k) / sqrt((n² − Σ p_k²) (n² − Σ t_k²))`` with c right ones of n rows, p_k predicted and t_k rows of
+    class k (Gorodkin 2004, doi 10.1016/j.compbiolchem.2004.09.006), in whole numbers but for the root.
+    """
+    rows, right = len(labels), int((predictions == labels).sum())
+    predicted, there = (torch.bincount(values, minlength=classes) for values in (predictions, labels))
+    together, of_predicted, of_labels = (
+        int((one * other).sum()) for one, other in ((predicted, there), (predicted, predicted), (there, there))
+    )
+    square = (rows**2 - of_predicted) * (rows**2 - of_labels)
+    return (right * rows - together) / math.sqrt(square) if square else 0.0
 
 
 def pearson(predictions: Float[Tensor, " rows"], labels: Float[Tensor, " rows"], classes: int = 1) -> float:

@@ -8,6 +8,7 @@ SILENCED_MESSAGES = (
     "💡 Tip:",  # an advertisement, twice per run
     "GPU available:",  # the record and the summary name the device
     "TPU available:",
+    "You are using a CUDA device (",  # fp32 products stay in fp32: docs/decisions/0041
     "`Trainer.fit` stopped:",  # the summary says how far it got
     "`Trainer.fit` reached",
     "`Trainer(limit_",  # repeats the command line

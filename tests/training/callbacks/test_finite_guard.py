@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from tiny_task import HEAD, TASK, TinyData, tiny_bert, tiny_trainer
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings
 from lightning_lora.training.callbacks import AdapterCheckpoint, FiniteGuard, MergeAtEnd
@@ -103,6 +104,41 @@ def test_with_a_gradient_scaler_only_the_loss_stops_a_run(fault: str, tmp_path: 
         fit(module, tmp_path, **settings)
         assert scaler.get_scale() == 2.0**3, "the scaler met the infinite gradient, and left that step out"
     assert finite(module)
+
+
+class Waits(TorchDispatchMode):
+    """Counts how often the value of a tensor is read, for which a GPU is waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_healthy_step_waits_for_the_device_once(tmp_path: Path) -> None:
+    waits: list[int] = []
+
+    class Counted(FiniteGuard):
+        def on_before_optimizer_step(self, *given: Any) -> None:
+            with Waits() as counted:
+                super().on_before_optimizer_step(*given)
+            waits.append(counted.count)
+
+    fit(Faulty("none", fault_at=0), tmp_path, callbacks=[Counted()], limit_val_batches=0)
+    assert waits == [1] * 12
+
+
+def test_gradients_so_large_that_their_norm_is_infinite_do_not_stop_a_run(tmp_path: Path) -> None:
+    class Large(Faulty):
+        def on_after_backward(self) -> None:
+            gradient = self.get_parameter(VICTIM).grad
+            assert gradient is not None
+            gradient.fill_(3e38)
+
+    module = Large("none", fault_at=0)
+    fit(module, tmp_path, callbacks=[FiniteGuard()], max_steps=2, limit_val_batches=0)
+    assert module.trainer.global_step == 2
 
 
 def test_large_but_finite_gradients_are_no_fault() -> None:
