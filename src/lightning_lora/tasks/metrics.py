@@ -1,6 +1,6 @@
 """Metrics over a whole split, exact to fp64, with a defined value where a coefficient is undefined.
 
-Those of classes are a ratio of whole numbers, of rows counted; Pearson's is torchmetrics', on fp64 values.
+torchmetrics counts and correlates. Its own metrics of classes are in float32; here they are ratios of its counts.
 
 Undefined are Matthews with all predictions or all labels in one class, Pearson and Spearman with constant predictions
 or constant labels (one row is constant), and F1 without a positive prediction or label. All of these are 0.0 here:
@@ -13,6 +13,7 @@ from collections.abc import Callable
 import torch
 from jaxtyping import Float, Int, Num
 from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
 from torchmetrics.functional.regression import pearson_corrcoef
 
 from lightning_lora.tasks.task import Task
@@ -23,14 +24,16 @@ MetricFunction = Callable[[Tensor, Tensor, int], float]
 
 def accuracy(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
     """Share of right predictions."""
-    return int((predictions == labels).sum()) / len(labels)
+    counts = _counts(predictions, labels, classes)
+    return int(counts.trace()) / int(counts.sum())
 
 
 def f1(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
     """F1 of class 1 of two, as GLUE scores MRPC and QQP; 0.0 when class 1 is neither predicted nor there."""
     assert classes == 2
-    both, one = int((predictions * labels).sum()), int((predictions + labels).sum())
-    return 2 * both / one if one else 0.0
+    counts = _counts(predictions, labels, classes)
+    predicted_and_there = int(counts[:, 1].sum() + counts[1].sum())
+    return 2 * int(counts[1, 1]) / predicted_and_there if predicted_and_there else 0.0
 
 
 def matthews(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], classes: int) -> float:
@@ -39,13 +42,11 @@ def matthews(predictions: Int[Tensor, " rows"], labels: Int[Tensor, " rows"], cl
     ``(c n − Σ p_k t_k) / sqrt((n² − Σ p_k²) (n² − Σ t_k²))`` with c right ones of n rows, p_k predicted and t_k rows of
     class k (Gorodkin 2004, doi 10.1016/j.compbiolchem.2004.09.006), in whole numbers but for the root.
     """
-    rows, right = len(labels), int((predictions == labels).sum())
-    predicted, there = (torch.bincount(values, minlength=classes) for values in (predictions, labels))
-    together, of_predicted, of_labels = (
-        int((one * other).sum()) for one, other in ((predicted, there), (predicted, predicted), (there, there))
-    )
-    square = (rows**2 - of_predicted) * (rows**2 - of_labels)
-    return (right * rows - together) / math.sqrt(square) if square else 0.0
+    counts = _counts(predictions, labels, classes)
+    rows, predicted, there = int(counts.sum()), counts.sum(0), counts.sum(1)
+    covariance = rows * int(counts.trace()) - int(predicted @ there)
+    variances = (rows**2 - int(predicted @ predicted)) * (rows**2 - int(there @ there))
+    return covariance / math.sqrt(variances) if variances else 0.0
 
 
 def pearson(predictions: Float[Tensor, " rows"], labels: Float[Tensor, " rows"], classes: int = 1) -> float:
@@ -102,6 +103,12 @@ def score(task: Task, logits: Float[Tensor, "rows outputs"], labels: Num[Tensor,
     else:
         predictions, targets = logits.argmax(dim=1), labels.long()
     return {name: METRICS[name](predictions, targets, task.num_outputs) for name in task.metrics}
+
+
+def _counts(predictions: Tensor, labels: Tensor, classes: int) -> Int[Tensor, "classes classes"]:
+    """Rows with a label (row) and a prediction (column)."""
+    counts: Tensor = multiclass_confusion_matrix(predictions, labels, num_classes=classes)
+    return counts
 
 
 def _constant(values: Num[Tensor, " rows"]) -> bool:
