@@ -273,7 +273,15 @@ def draw_grid(axes: Any, study: dict[str, Any]) -> None:
     axes.set_title(f"{study['task']}: held-out rows", fontsize=8.5)
     axes.set_xlabel("learning rate of A")
     axes.set_ylabel(f"{study['tuned']['metric']}, points")
-    axes.legend(title="rate of B / rate of A", title_fontsize=8, fontsize=8, frameon=False, ncols=2)
+    axes.legend(
+        title="rate of B / rate of A",
+        title_fontsize=8,
+        fontsize=8,
+        framealpha=1,
+        facecolor="white",
+        edgecolor="none",
+        ncols=2,
+    )
 
 
 def draw_contrasts(axes: Any, study: dict[str, Any]) -> None:
