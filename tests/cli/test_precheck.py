@@ -177,6 +177,12 @@ def test_an_interval_is_checked_at_its_ends() -> None:
     assert "lr=0.1" in precheck.check([*SEARCH, "lr=interval(2e-4,0.1)"]).warning
 
 
+def test_a_log_scale_without_a_meaning_is_refused() -> None:
+    assert precheck.check([*SEARCH, "rank=tag(log,range(1,9))"]).configs
+    with pytest.raises(ConfigError, match="in steps of 1"):
+        precheck.check([*SEARCH, "rank=tag(log,range(1,9,2))"])
+
+
 def test_an_overlay_may_ask_for_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sweeps").mkdir()
     overlay = tmp_path / "sweeps" / "mine.yaml"

@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_lora.settings import ConfigError, did_you_mean, shown
-from lightning_lora.sweeping.search_settings import SearchSettings, is_interval
+from lightning_lora.sweeping.search_settings import SearchSettings, is_interval, is_logarithmic
 
 EXTRAS = {
     ("hydra/sweeper", "optuna"): ("optuna",),
@@ -52,6 +52,8 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
             raise ConfigError(
                 "hydra/sweeper=optuna has nothing to search: give an axis, such as lr=interval(1e-4,1e-2)"
             )
+        for axis in filter(Override.is_sweep_override, axes):
+            is_logarithmic(axis)
     elif interval := next(filter(is_interval, axes), None):
         raise ConfigError(
             f"'{shown(interval.input_line)}' is not supported: list the values to try, key=1,2,3 or key=range(1,4), "
