@@ -211,6 +211,18 @@ def test_a_missing_extra_is_named(module: str, words: list[str], extra: str, mon
         precheck.check(words)
 
 
+@pytest.mark.parametrize(
+    "setting", ["n_parallel=0", "gpus=[]", "retries=-1", "time_limit_minutes=nan", "time_limit_minutes=-1"]
+)
+def test_settings_of_the_launcher_are_checked_before_it_starts(setting: str) -> None:
+    key, _, value = setting.partition("=")
+    words = ["-m", "hydra/launcher=local", "seed=0,1"]
+    assert precheck.check([*words, f"hydra.launcher.{key}={'[0]' if key == 'gpus' else 1}"]).configs
+    with pytest.raises(ConfigError) as error:
+        precheck.check([*words, f"hydra.launcher.{setting}"])
+    assert str(error.value).startswith(f"hydra.launcher.{key}={value} is not allowed: hydra.launcher.{key} must be ")
+
+
 def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
