@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 
 from lightning_lora.config import to_run_config
 from lightning_lora.reporting import RunRecord, write_record
-from lightning_lora.sweeping import resolver
+from lightning_lora.sweeping import progress, resolver
 
 resolver.register()
-FINE, RAISES, KILLED, HANGS, EXITS, KILLED_ONCE = range(6)
+FINE, RAISES, KILLED, HANGS, EXITS, KILLED_ONCE, DEAF, THERE = range(8)
 
 
 def job(config: DictConfig) -> float:
@@ -30,9 +30,14 @@ def job(config: DictConfig) -> float:
         raise RuntimeError("a fault in the program")
     if settings.seed == KILLED or (settings.seed == KILLED_ONCE and first):
         os.kill(os.getpid(), signal.SIGKILL)
-    if settings.seed == HANGS:
+    if settings.seed == DEAF:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        print(f"process {os.getpid()} is deaf")
+    if settings.seed in (HANGS, DEAF):
         time.sleep(600)
     if settings.seed == EXITS:
         sys.exit(3)
-    write_record(RunRecord(**{**asdict(record), "status": "finished", "score": 0.5}), folder)
+    ended = RunRecord(**{**asdict(record), "status": "finished", "score": 0.5, "seconds": {"total": 77.0}})
+    write_record(ended, folder)
+    progress.ended(ended, folder, was_there=settings.seed == THERE)
     return 0.5

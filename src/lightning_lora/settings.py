@@ -139,6 +139,15 @@ def fractions(default: Sequence[float], doc: str, count: int) -> Any:
     return _setting(list(default), Setting(doc, allowed, lambda v: len(v) == count and all(map(_is_fraction, v))))
 
 
+def numbers(default: Sequence[int] | None, doc: str) -> Any:
+    """A list of whole numbers from zero, each of them once."""
+
+    def accepts(value: Any) -> bool:
+        return len(value) > 0 and all(_is_whole(item) and item >= 0 for item in value) and len(set(value)) == len(value)
+
+    return _setting(default, Setting(doc, "a list of different numbers from 0, such as [0,1]", accepts))
+
+
 def batches(default: float, doc: str, or_none: bool = False) -> Any:
     """A whole number of batches, or a fraction of all of them; zero only where that switches the setting off."""
     allowed = "a whole number of batches from 1, or a fraction of all above 0 and up to 1.0"

@@ -1,12 +1,14 @@
 """Good command lines pass, every value of every axis is seen, and unusual ones get one warning."""
 
 import itertools
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from lightning_lora.cli import precheck
+from lightning_lora.config import RunConfig
 from lightning_lora.settings import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,12 +77,58 @@ def test_a_wrong_value_is_found_at_every_place_of_every_axis(key: str) -> None:
 
 
 def test_every_axis_value_reaches_a_config() -> None:
-    configs = precheck.check(["-m", "rank=2,4,8", "lora.dropout=0,0.1", "lora=qv,head"]).configs
+    configs = precheck.check(["-m", "rank=2,4,8", "lora.dropout=0,0.1", "lora=qv,q"]).configs
     assert {config.rank for config in configs} == {2, 4, 8}
     assert {config.lora.dropout for config in configs} == {0.0, 0.1}
-    assert {config.lora.method for config in configs} == {"lora", "head"}
+    assert {tuple(config.lora.roles) for config in configs} == {("query", "value"), ("query",)}
     # One axis changes at a time: the others stand at their first values.
     assert all(config.rank == 2 or config.lora.dropout == 0 for config in configs)
+
+
+@pytest.mark.parametrize(
+    ("words", "pair", "why"),
+    [
+        (
+            ["seed=0,1", "lora=qv,head", "lora.dropout=0,0.1"],
+            "lora=head lora.dropout=0.1",
+            "lora.dropout has no effect",
+        ),
+        (["trainer.precision=auto,bf16-frozen", "lora=qv,full"], "trainer.precision=bf16-frozen lora=full", "needs"),
+        (
+            ["merge.at_end=true,false", "lr=1e-3,1e-4", "merge.save=false,true"],
+            "at_end=false merge.save=true",
+            "no effect",
+        ),
+        (
+            ["lora.cache_frozen_blocks=false,true", "lora.layers=null,[4,5]", "data.ragged=true,false"],
+            "lora.cache_frozen_blocks=true data.ragged=false",
+            "needs batches without padding",
+        ),
+    ],
+)
+def test_values_that_do_not_go_together_are_found_before_the_first_job(words: list[str], pair: str, why: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"(?i)the job of this grid with \S*{re.escape(pair)} is not allowed: .*{why}"
+    ):
+        precheck.check(["-m", *words])
+    assert precheck.check(["-m", *words[:-1]]).configs
+
+
+def test_each_job_of_a_grid_is_checked_as_it_will_be_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oracle: Hydra's own composition of every combination, options of groups that set several keys included."""
+    axes = {"lora": ["qv", "all"], "rank": ["4", "8"], "data": ["rte", "mrpc"], "lora.layers": ["null", "[0,1]", "4-5"]}
+    axes |= {"optim": ["adamw", "cosine"], "data.ragged": ["true", "false"], "trainer": ["default", "gpu"]}
+    checked: list[RunConfig] = []
+    with_changes = precheck._with
+    monkeypatch.setattr(precheck, "_with", lambda *given: checked.append(with_changes(*given)) or checked[-1])
+    precheck.check(["-m", *(f"{key}={','.join(values)}" for key, values in axes.items())])
+    monkeypatch.undo()
+    jobs = [
+        [f"{key}={value}" for key, value in zip(axes, job, strict=True)] for job in itertools.product(*axes.values())
+    ]
+    assert len(checked) == len(jobs)
+    for config, job in list(zip(checked, jobs, strict=True))[::19]:
+        assert (config,) == precheck.check(job).configs
 
 
 def test_overlays_are_found_below_the_current_directory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +179,12 @@ def test_rank_without_effect_is_refused_only_where_no_job_uses_it() -> None:
             precheck.check(["lora=bitfit", word])
 
 
+def test_axes_of_an_overlay_without_effect_are_refused_like_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert precheck.check(["-m", "+sweeps=rank_alpha", "lora=qv,full"]).configs
+    with pytest.raises(ConfigError, match="'rank=4,8' has no effect with lora=full"):
+        precheck.check(["-m", "+sweeps=rank_alpha", "lora=full"])
+
+
 @pytest.mark.parametrize(
     ("words", "phrases"),
     [
@@ -177,6 +231,12 @@ def test_an_interval_is_checked_at_its_ends() -> None:
     assert "lr=0.1" in precheck.check([*SEARCH, "lr=interval(2e-4,0.1)"]).warning
 
 
+def test_a_log_scale_without_a_meaning_is_refused() -> None:
+    assert precheck.check([*SEARCH, "rank=tag(log,range(1,9))"]).configs
+    with pytest.raises(ConfigError, match="in steps of 1"):
+        precheck.check([*SEARCH, "rank=tag(log,range(1,9,2))"])
+
+
 def test_an_overlay_may_ask_for_a_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sweeps").mkdir()
     overlay = tmp_path / "sweeps" / "mine.yaml"
@@ -203,6 +263,18 @@ def test_a_missing_extra_is_named(module: str, words: list[str], extra: str, mon
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ConfigError, match=rf"pip install 'lightning-lora\[{extra}\]'"):
         precheck.check(words)
+
+
+@pytest.mark.parametrize(
+    "setting", ["n_parallel=0", "gpus=[]", "retries=-1", "time_limit_minutes=nan", "time_limit_minutes=-1"]
+)
+def test_settings_of_the_launcher_are_checked_before_it_starts(setting: str) -> None:
+    key, _, value = setting.partition("=")
+    words = ["-m", "hydra/launcher=local", "seed=0,1"]
+    assert precheck.check([*words, f"hydra.launcher.{key}={'[0]' if key == 'gpus' else 1}"]).configs
+    with pytest.raises(ConfigError) as error:
+        precheck.check([*words, f"hydra.launcher.{setting}"])
+    assert str(error.value).startswith(f"hydra.launcher.{key}={value} is not allowed: hydra.launcher.{key} must be ")
 
 
 def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

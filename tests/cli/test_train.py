@@ -28,6 +28,8 @@ def run(config, folder, resume=False):
         int("a ValueError that is not ours")
     if config.seed == 3:
         raise KeyError("a fault in the program")
+    if config.seed == 5:
+        raise KeyboardInterrupt
     (folder / "ran.json").write_text(json.dumps(asdict(config)))
     return RunRecord(
         job_id="x", status="finished", config=asdict(config), task="toy_sentiment", metric="accuracy", score=0.5
@@ -75,6 +77,11 @@ def test_the_run_folder_is_the_one_asked_for(tmp_path: Path) -> None:
 def test_without_a_merge_none_is_saved(tmp_path: Path) -> None:
     assert command("train", "merge.at_end=false", cwd=tmp_path).returncode == 0
     assert ran(tmp_path)[0]["merge"] == {"at_end": False, "save": False}
+
+
+def test_ctrl_c_before_a_run_answers_it_is_no_traceback(tmp_path: Path) -> None:
+    result = command("train", "seed=5", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (130, "")
 
 
 def test_a_users_mistake_in_a_job_is_one_line(tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """The launcher for one machine, with real processes."""
 
+import math
+import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import launched_jobs
 import pytest
@@ -14,10 +20,12 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
-from launched_jobs import EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES
+from launched_jobs import DEAF, EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES, THERE
+from train_command import ENVIRONMENT, ROOT, WORDS
 
 from lightning_lora.reporting import read_record
-from lightning_lora.sweeping import resolver
+from lightning_lora.settings import ConfigError
+from lightning_lora.sweeping import local, resolver
 from lightning_lora.sweeping.local import Local
 
 Launch = Callable[..., dict[int, JobReturn]]
@@ -73,9 +81,13 @@ def test_a_job_that_was_killed_is_started_again_as_often_as_asked(launch: Launch
     assert logs[KILLED_ONCE].count("speaking") == logs[KILLED].count("speaking") == 2
 
 
+def gpus_seen_by(result: JobReturn) -> str:
+    return (folder_of(result) / "job.log").read_text().split("GPU ")[1].split()[0]
+
+
 def test_each_job_that_runs_has_a_gpu_to_itself(launch: Launch) -> None:
     results = launch(10, 11, 12, gpus=[4, 7])
-    seen = [(folder_of(result) / "job.log").read_text().split()[-1] for result in results.values()]
+    seen = [gpus_seen_by(result) for result in results.values()]
     assert set(seen[:2]) == {"4", "7"}
     assert seen[2] in {"4", "7"}
 
@@ -83,8 +95,23 @@ def test_each_job_that_runs_has_a_gpu_to_itself(launch: Launch) -> None:
 def test_more_jobs_than_gpus_are_spread_over_them(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
     results = launch(10, 11, 12, 13, n_parallel=4)
-    seen = [(folder_of(result) / "job.log").read_text().split()[-1] for result in results.values()]
+    seen = [gpus_seen_by(result) for result in results.values()]
     assert sorted(seen) == ["4", "4", "7", "7"]
+
+
+def test_a_job_that_was_there_is_said_to_be(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
+    results = launch(FINE, THERE)
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    fine, there = (lines[folder_of(results[seed]).name] for seed in (FINE, THERE))
+    assert (fine.endswith("77 s"), "was there" in fine) == (True, False)
+    assert (there.endswith("77 s"), "was there" in there) == (False, True)
+
+
+def logged(folder: Path, words: str) -> str:
+    """Wait until a job of this sweep has printed these words; give all that it has printed."""
+    while not (found := [text for log in folder.rglob("job.log") if words in (text := log.read_text())]):
+        time.sleep(0.1)
+    return found[0]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -92,8 +119,7 @@ def test_a_signal_reaches_the_jobs_and_stops_the_sweep(
     number: int, status: int, launch: Launch, tmp_path: Path
 ) -> None:
     def stop() -> None:
-        while not any("speaking" in log.read_text() for log in tmp_path.rglob("job.log")):
-            time.sleep(0.1)
+        logged(tmp_path, "speaking")
         os.kill(os.getpid(), number)
 
     threading.Thread(target=stop).start()
@@ -104,12 +130,77 @@ def test_a_signal_reaches_the_jobs_and_stops_the_sweep(
     assert [read_record(path).config["seed"] for path in tmp_path.rglob("result.json")] == [HANGS]
 
 
-@pytest.mark.parametrize("settings", [{"n_parallel": 0}, {"retries": -1}, {"time_limit_minutes": -1.0}])
-def test_numbers_that_are_too_small_are_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"hydra\.launcher\..* must be"):
+@pytest.mark.parametrize(("signals", "grace"), [(2, 60.0), (1, 0.01)], ids=["asked twice", "out of grace"])
+def test_a_job_that_does_not_stop_is_killed(
+    signals: int, grace: float, launch: Launch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "_GRACE", grace)
+
+    def stop() -> None:
+        logged(tmp_path, "deaf")
+        for _ in range(signals):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.5)
+
+    threading.Thread(target=stop).start()
+    with pytest.raises(SystemExit) as stopped:
+        launch(DEAF)
+    assert stopped.value.code == 130
+    process = int(logged(tmp_path, "deaf").split("process ")[1].split()[0])
+    for child in multiprocessing.active_children():
+        child.join(10)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.0], ids=["at the start", "in the midst"])
+def test_ctrl_c_in_the_terminal_while_jobs_import_is_no_traceback(seconds: float, tmp_path: Path) -> None:
+    """The terminal sends it to every process of its group, the one that forks the jobs included."""
+    words = ["-m", "hydra/launcher=local", "hydra.sweep.dir=sweep", "seed=0,1", *WORDS]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE, start_new_session=True
+    )
+    while not any(b"forkserver" in command for command in commands_of_group(process.pid)):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (
+        130,
+        "sweep: stopped. The same command goes on with what is left of its 2 jobs.\n",
+    )
+
+
+def commands_of_group(group: int) -> list[bytes]:
+    """The command lines of the processes that a terminal's Ctrl-C would reach."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(ProcessLookupError, FileNotFoundError):
+            if os.getpgid(int(process.name)) == group:
+                found.append((process / "cmdline").read_bytes())
+    return found
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_parallel": 0},
+        {"retries": -1},
+        {"time_limit_minutes": -1.0},
+        {"time_limit_minutes": math.nan},
+        {"gpus": []},
+        {"gpus": [-1]},
+        {"gpus": [0, 0]},
+    ],
+    ids=str,
+)
+def test_settings_that_are_not_allowed_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\..* must be"):
         Local(**settings)
 
 
 def test_more_jobs_than_gpus_that_are_named_are_refused() -> None:
-    with pytest.raises(ValueError, match="at most 1"):
+    with pytest.raises(ConfigError, match="at most 1"):
         Local(n_parallel=2, gpus=[0])

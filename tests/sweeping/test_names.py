@@ -61,6 +61,12 @@ def test_anything_else_does(key: str, value: Any) -> None:
     assert job_name(changed(key, value)) != job_name(CONFIG)
 
 
+@pytest.mark.parametrize("typed", ["0-1", [0, 1], [1, 0], (0, 1)], ids=str)
+def test_blocks_are_the_same_however_they_are_written(typed: Any) -> None:
+    assert job_name(changed("lora.layers", typed)) == job_name(changed("lora.layers", (0, 1)))
+    assert job_name(changed("lora.layers", typed)) != job_name(changed("lora.layers", (0, 2))) != job_name(CONFIG)
+
+
 def test_the_order_of_settings_does_not_count() -> None:
     backwards = {key: CONFIG[key] for key in reversed(CONFIG)}
     assert list(backwards) != list(CONFIG)

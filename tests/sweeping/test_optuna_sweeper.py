@@ -4,6 +4,7 @@ import re
 import shlex
 import signal
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import optuna
@@ -14,7 +15,10 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from train_command import start, to_the_end
 
+from lightning_lora.cli import precheck
+from lightning_lora.config import run_config_of
 from lightning_lora.reporting import records_below
+from lightning_lora.sweeping.names import asked_for
 from lightning_lora.sweeping.search import JOURNAL
 
 WORDS = [
@@ -93,6 +97,55 @@ def test_a_search_that_was_killed_goes_on_to_the_trials_asked_for(tmp_path: Path
     status, _, errors = to_the_end(*words, "hydra.sweeper.seed=1", cwd=tmp_path)
     assert status == 2
     assert errors.splitlines()[-1].startswith("error: found holds a search with other settings (hydra.sweeper.seed=1)")
+
+
+OVERLAY = """\
+# @package _global_
+defaults: [override /hydra/sweeper: optuna, override /data: toy_acceptability]
+epochs: 2
+batch_size: 8
+lora: {layers: [0, 1]}
+logger: {tags: ["with, a comma", "4", plain], name: "null"}
+data: {train_rows: 16}
+hydra: {sweeper: {n_trials: 1, params: {rank: 4, lr: 'interval(1e-4,1e-3)'}}}
+"""
+
+
+def test_a_search_that_an_overlay_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweeps").mkdir()
+    overlay = tmp_path / "sweeps" / "mine.yaml"
+    overlay.write_text(OVERLAY)
+    words = ["-m", "+sweeps=mine", *WORDS[1:]]
+    status, output, errors = to_the_end(*words, cwd=tmp_path)
+    assert status == 0, errors
+
+    # The command for the best configuration stands on its own: a single run with the same settings.
+    command = shlex.split(output.splitlines()[-1])
+    assert command[:2] == ["python", "train.py"]
+    monkeypatch.chdir(tmp_path)
+    checked = precheck.check(command[2:])
+    (single,) = checked.configs
+    (record,) = records_below(tmp_path).values()
+    assert asked_for(asdict(single)) == asked_for(asdict(run_config_of(record.config)))
+    assert (single.logger.tags, single.logger.name) == (["with, a comma", "4", "plain"], "null")
+    assert not checked.sweep_words
+    assert len(precheck.check(["-m", *command[2:], "seed=1,2"]).configs) == 2
+
+    # What an overlay sets, the base model and the data are the search's own.
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    status, _, errors = to_the_end(*words, "model.name=other", "data.path=other", cwd=tmp_path)
+    assert (status, errors.splitlines()[-1]) == (
+        2,
+        "error: multirun/mine holds a search with other settings (data.path=other model.name=other); "
+        "give hydra.sweep.dir=FOLDER for a new one",
+    )
+    overlay.write_text(OVERLAY.replace("epochs: 2", "epochs: 3"))
+    assert "other settings (epochs=3)" in to_the_end(*words, cwd=tmp_path)[2]
+    overlay.write_text(OVERLAY.replace("n_trials: 1", "n_trials: 1, n_jobs: 2"))
+    status, output, errors = to_the_end(*words, "logger.project=other", cwd=tmp_path)
+    assert (status, errors) == (0, ""), "the same search"
+    assert output.startswith("search in multirun/mine: 1 of 1 trials ended"), "nothing is left to do"
 
 
 def test_a_search_without_any_result_has_failed(tmp_path: Path) -> None:

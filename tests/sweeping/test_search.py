@@ -49,6 +49,8 @@ def points(search: Search) -> list[tuple[object, ...]]:
         ("rank=int(interval(1,64))", IntDistribution(1, 64)),
         ("rank=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
         ("rank=range(2,9,2)", IntDistribution(2, 8, step=2)),
+        ("rank=tag(log,range(1,65))", IntDistribution(1, 64, log=True)),
+        ("rank=tag(log,range(64,0,-1))", IntDistribution(1, 64, log=True)),
         ("rank=range(8,1,-2)", IntDistribution(2, 8, step=2)),
         ("lora.dropout=range(0.0,0.5,0.125)", FloatDistribution(0.0, 0.375, step=0.125)),
         ("rank=4,8,4", CategoricalDistribution(["4", "8"])),
@@ -58,6 +60,22 @@ def points(search: Search) -> list[tuple[object, ...]]:
 )
 def test_hydras_grammar_says_what_is_sampled(axis: str, expected: BaseDistribution) -> None:
     assert distribution(OverridesParser.create().parse_override(axis)) == expected
+
+
+@pytest.mark.parametrize(
+    ("axis", "why"),
+    [
+        ("rank=tag(log,range(4,17,4))", "in steps of 1"),
+        ("lora.dropout=tag(log,range(1.0,5.0))", "over whole numbers"),
+        ("rank=tag(log,range(0,9))", "must start above 0"),
+        ("lr=tag(log,interval(0,1))", "must start above 0"),
+        ("rank=tag(log,choice(4,8))", "leave tag.* out"),
+        ("rank=tag(lg,range(1,9))", "tag lg is unknown"),
+    ],
+)
+def test_a_scale_that_cannot_be_is_refused(axis: str, why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        distribution(OverridesParser.create().parse_override(axis))
 
 
 def test_random_trials_are_independent_draws_from_the_interval(tmp_path: Path) -> None:

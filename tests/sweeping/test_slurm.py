@@ -100,6 +100,19 @@ def test_a_search_in_slurm(tmp_path: Path) -> None:
     assert 0 < done < 3, "with this seed both values are tried"
 
 
+@pytest.mark.slow
+def test_a_job_of_a_search_that_is_killed_is_recorded_as_failed(tmp_path: Path) -> None:
+    search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "lr=choice(2e-3)"]
+    process = start(*SWEEP, *search, *WORDS, cwd=tmp_path, environment=with_slurm(tmp_path))
+    in_training(2e-3, tmp_path / "sweep", process)
+    cancel("1000", signal.SIGKILL, tmp_path)
+    output, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert "1 of 1 trials ended, 0 with a result, 1 failed" in output
+    (record,) = records_below(tmp_path / "sweep").values()
+    assert record.status == "failed"
+
+
 def test_what_slurm_refuses_is_one_line(tmp_path: Path) -> None:
     words = [*SWEEP, "hydra.launcher.partition=none", "rank=4,8", *WORDS]
     process = start(*words, cwd=tmp_path, environment=with_slurm(tmp_path))

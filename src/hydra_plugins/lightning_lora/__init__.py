@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn
 
 from lightning_lora.cli.failure import one_line_for_mistakes
 from lightning_lora.sweeping import grid, local, optuna_sweeper, slurm
+from lightning_lora.sweeping.local_settings import LocalSettings
 from lightning_lora.sweeping.search_settings import SearchSettings
 
 
@@ -51,17 +52,6 @@ class GridSettings:
 
     _target_: str = "hydra_plugins.lightning_lora.GridSweeper"
     params: dict[str, str] | None = None
-
-
-@dataclass
-class LocalSettings:
-    """The keys of ``hydra.launcher`` with ``hydra/launcher=local``, as `local.Local` explains them."""
-
-    _target_: str = "hydra_plugins.lightning_lora.LocalLauncher"
-    n_parallel: int | None = None
-    gpus: list[int] | None = None
-    retries: int = 0
-    time_limit_minutes: float | None = None
 
 
 for group, name, node in (

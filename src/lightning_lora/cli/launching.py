@@ -8,7 +8,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from lightning_lora.settings import ConfigError, did_you_mean, shown
-from lightning_lora.sweeping.search_settings import SearchSettings, is_interval
+from lightning_lora.sweeping.search_settings import SearchSettings, is_interval, is_logarithmic
 
 EXTRAS = {
     ("hydra/sweeper", "optuna"): ("optuna",),
@@ -35,23 +35,27 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
         axes: What is varied.
 
     Raises:
-        ConfigError: an extra or Slurm is missing, a setting of the search is wrong, there is nothing to search, or an
-            interval is to be listed.
+        ConfigError: an extra or Slurm is missing, a setting of the search or of the launcher is wrong, there is nothing
+            to search, or an interval is to be listed.
     """
     choices = config.hydra.runtime.choices
     for group in ("hydra/sweeper", "hydra/launcher"):
         check_extra(group, choices[group])
     if choices["hydra/launcher"] == "slurm" and shutil.which("sbatch") is None:
         raise ConfigError("hydra/launcher=slurm needs Slurm, and there is no sbatch on this machine")
+    if choices["hydra/launcher"] == "local":
+        OmegaConf.to_object(config.hydra.launcher)  # the settings check themselves
     if choices["hydra/sweeper"] == "optuna":
         known = SearchSettings.__dataclass_fields__
         for key in map(str, config.hydra.sweeper.keys() - known.keys()):
             raise ConfigError(f"unknown key 'hydra.sweeper.{shown(key)}'{did_you_mean(key, known)}")
-        OmegaConf.to_object(config.hydra.sweeper)  # the settings check themselves
+        OmegaConf.to_object(config.hydra.sweeper)
         if not axes:
             raise ConfigError(
                 "hydra/sweeper=optuna has nothing to search: give an axis, such as lr=interval(1e-4,1e-2)"
             )
+        for axis in filter(Override.is_sweep_override, axes):
+            is_logarithmic(axis)
     elif interval := next(filter(is_interval, axes), None):
         raise ConfigError(
             f"'{shown(interval.input_line)}' is not supported: list the values to try, key=1,2,3 or key=range(1,4), "

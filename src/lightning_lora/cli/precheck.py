@@ -1,13 +1,15 @@
 """The whole command line checked before Hydra starts a job: every value of every axis, in well under a second.
 
 Hydra composes a job when its turn comes, so a typing error in the last one would show after all the others have
-trained. Here each value of an axis is tried once beside the first values of the other axes; what two axes could only
-do wrong together, a rank too large for one of the models, is checked on its own. Nothing of torch is imported.
+trained. Here each value of an axis is composed once, beside the first values of the other axes; the other jobs of a
+grid are checked from what these change. A rank too large for one of the models is looked for apart. Nothing of torch
+is imported.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -26,7 +28,7 @@ from lightning_lora.cli.composition import checked_config, compose_config, with_
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
 from lightning_lora.cli.launching import check_launching
 from lightning_lora.config import RunConfig, schema_settings
-from lightning_lora.settings import LONGEST_NAME, ConfigError, shown
+from lightning_lora.settings import LONGEST_NAME, ConfigError, flat, shown
 from lightning_lora.sweeping import sweep_name
 from lightning_lora.sweeping.search_settings import is_interval
 
@@ -70,11 +72,16 @@ def check(words: Sequence[str]) -> Checked:
         given = overrides.read(line.overrides, loader)
         base = compose_config([_word(override) for override in given if not override.is_sweep_override()])
         axes = _axes(base, given, line, loader)
-        configs = tuple(_configs(given, base, axes))
+        composed, first = _start(given, base, axes)
+        start = checked_config(composed, first)
+        further = [list(_further(composed, first, key, axis)) for key, axis in axes.items()]
+    if base.hydra.runtime.choices["hydra/sweeper"] != "optuna":
+        _check_jobs(start, further)
+    configs = (start, *(config for axis in further for _, config in axis))
     for config in configs:
         _check_places(config)
     _check_widths(configs)
-    _check_effect(given, configs)
+    _check_effect([*given, *axes.values()], configs)
     phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
     warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
     return Checked(line, configs, warning, _sweep_words(given, base, axes) if _is_sweep(base, line) else ())
@@ -111,20 +118,58 @@ def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: Co
     return axes
 
 
-def _configs(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> Iterator[RunConfig]:
+def _start(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> tuple[DictConfig, list[str]]:
+    """The composed job at the first values of all axes, and its words."""
     fixed = [_word(override) for override in given if not override.is_sweep_override()]
-    choices = {key: _choices(axis) for key, axis in axes.items()}
-    first = [*fixed, *(words[0] for words in choices.values())]
-    start = compose_config(first) if choices else base
-    yield checked_config(start, first)
-    for key, axis in axes.items():
-        for word, value in list(zip(choices[key], overrides.values_of(axis), strict=True))[1:]:
-            if key in schema_settings() and isinstance(value, int | float):
-                yield checked_config(with_value(start, key, value), [word])
-            else:
-                words = [*first, word]
-                words.remove(choices[key][0])
-                yield checked_config(compose_config(words), words)
+    first = [*fixed, *(_choices(axis)[0] for axis in axes.values())]
+    return compose_config(first) if axes else base, first
+
+
+def _further(start: DictConfig, first: list[str], key: str, axis: Override) -> Iterator[tuple[str, RunConfig]]:
+    """For each further value of an axis its word, and the job with it and the first values of the other axes."""
+    replaced, *words = _choices(axis)
+    for word, value in zip(words, overrides.values_of(axis)[1:], strict=True):
+        if key in schema_settings() and isinstance(value, int | float):
+            yield word, checked_config(with_value(start, key, value), [word])
+        else:
+            job = [*first, word]
+            job.remove(replaced)
+            yield word, checked_config(compose_config(job), job)
+
+
+def _check_jobs(start: RunConfig, further: list[list[tuple[str, RunConfig]]]) -> None:
+    """Check every job of a grid, from what each value of each axis changes: composing them all would take too long.
+
+    Raises:
+        ConfigError: values of several axes do not go together.
+    """
+    changes = [[(word, _changed(start, config)) for word, config in axis] for axis in further]
+    # The first to fail differs from the start in nothing that is not at fault: with less, it came before.
+    for job in itertools.product(*([None, *axis] for axis in changes)):
+        values = [value for value in job if value is not None]
+        try:
+            _with(start, {key: value for _, changed in values for key, value in changed.items()})
+        except ConfigError as error:
+            words = " ".join(word for word, _ in values)
+            raise ConfigError(
+                f"the job of this grid with {words} is not allowed: {error}; or make two sweeps of it"
+            ) from error
+
+
+def _changed(start: RunConfig, config: RunConfig) -> dict[str, Any]:
+    """The settings that are not those of the start, by their full names."""
+    before = flat(asdict(start))
+    return {key: value for key, value in flat(asdict(config)).items() if value != before[key]}
+
+
+def _with(start: RunConfig, changed: dict[str, Any]) -> RunConfig:
+    """A checked config with some settings changed."""
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in changed.items():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    top = sections.pop("", {})
+    return replace(start, **top, **{name: replace(getattr(start, name), **inner) for name, inner in sections.items()})
 
 
 def _axes_of_overlay(base: DictConfig, given: list[Override], loader: ConfigLoader) -> dict[str, Override]:

@@ -2,18 +2,19 @@
 
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.core.utils import JobReturn
+from omegaconf import DictConfig
 from rich.console import Console
 
 from lightning_lora.reporting import RunRecord, print_comparison
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
 from lightning_lora.sweeping import determines_result
+from lightning_lora.sweeping.composing import failure_of, folder_of, resolved
 from lightning_lora.sweeping.reuse import earlier_record, record_failure
 
 
@@ -34,6 +35,13 @@ def close(sweep: Path, folders: Sequence[Path]) -> None:
     console.print(f"The same, with plots: {command}", soft_wrap=True, markup=False)
 
 
+def record_failures(results: Iterable[JobReturn]) -> None:
+    """Record the failed jobs among those that a launcher has run, also where a job died before it could do so."""
+    for result in results:
+        if (why := failure_of(result)) is not None:
+            record_of(folder_of(result.hydra_cfg), result.cfg, why)
+
+
 def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:
     """The record of a job that has ended.
 
@@ -44,8 +52,8 @@ def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:
     """
     record = earlier_record(folder)
     if why and (record is None or record.status not in ("failed", "diverged")):
-        values: Any = OmegaConf.to_container(settings, resolve=True)
-        record = record_failure(folder, values, why)
+        assert settings is not None, "JobReturn starts without them; every launcher fills them in"
+        record = record_failure(folder, resolved(settings), why)
     assert record is not None, "a job that ends well leaves one"
     return record
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
@@ -61,3 +62,9 @@ def failure_of(result: JobReturn) -> str | None:
 def without_hydra(config: DictConfig) -> DictConfig:
     """A job's own part of its composed configuration."""
     return OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A job's own part of its composed configuration as plain values."""
+    values: Any = OmegaConf.to_container(without_hydra(config), resolve=True)
+    return values

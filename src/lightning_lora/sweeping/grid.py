@@ -34,9 +34,7 @@ class Grid(OverlaySweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
-        for result in results:
-            if (why := failure_of(result)) is not None:
-                closing.record_of(folder_of(result.hydra_cfg), result.cfg, why)
+        closing.record_failures(results)
         closing.close(folder, [folder_of(result.hydra_cfg) for result in results])
         if any(failure_of(result) is not None for result in results):
             raise SystemExit(1)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lightning_lora.settings import parse_blocks
+
 # Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
 # path stand for content, which the two fingerprints cover; so does the folder of a warm start, in whose place the
 # caller puts the fingerprint of its adapter. A run that is resumed gives what it would have given.
@@ -55,6 +57,8 @@ def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
             kept.pop(group, None)
         elif isinstance(kept.get(group), dict):
             kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
+    if isinstance(lora := kept.get("lora"), dict):  # 0-1 and [0,1] are the same blocks
+        kept["lora"] = lora | {"layers": parse_blocks(lora["layers"])}
     if isinstance(trainer := kept.get("trainer"), dict):
         kept["trainer"] = {key: value for key, value in trainer.items() if key not in _DEVICES or value != 1}
     return kept

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Running:
         gpu: Number of the one it has to itself; None on a CPU.
         held: While this end is open, the process that started the job is alive.
         started: By `time.monotonic`.
-        stopped: Whether it has been asked to stop.
+        asked: When it was asked to stop, by `time.monotonic`; None where it was not.
     """
 
     job: Job
@@ -53,17 +53,40 @@ class Running:
     gpu: int | None
     held: connection.Connection
     started: float
-    stopped: bool = False
+    asked: float | None = None
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
+    def stop(self) -> None:
         """Ask it once to save and stop; asked twice, it would stop without saving."""
-        if not self.stopped and self.process.is_alive():
-            self.stopped = True
-            os.kill(self.process.pid or 0, number)
+        if self.asked is None and self.process.is_alive():
+            self.asked = time.monotonic()
+            self.process.terminate()
 
-    def minutes(self) -> float:
-        """For how long it has been running."""
-        return (time.monotonic() - self.started) / 60
+    def was_there(self) -> bool:
+        """Whether a job that has ended found itself finished before."""
+        try:
+            return bool(self.held.poll() and self.held.recv())
+        except EOFError:  # it ended without saying so
+            return False
+
+
+def minutes_since(moment: float) -> float:
+    """Minutes between a moment of `time.monotonic` and now."""
+    return (time.monotonic() - moment) / 60
+
+
+def start_server(context: ForkServerContext, preloaded: list[str]) -> None:
+    """Start the process that forks the jobs, and have it import what they need.
+
+    It is deaf to Ctrl-C, which the terminal sends to it, too, also while it is still at its imports. Here the signal
+    waits for so long.
+    """
+    context.set_forkserver_preload(preloaded)
+    resource_tracker.ensure_running()  # the server starts it otherwise, and it would unblock the signal
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def start(
@@ -96,7 +119,10 @@ def _carry_out(
     watched: connection.Connection,
 ) -> None:
     """What goes on in the job's process."""
-    os.setsid()  # Ctrl-C reaches the sweep, which passes it on
+    from lightning_lora.sweeping import progress
+
+    os.setsid()  # Ctrl-C reaches the sweep, which asks its jobs to stop
+    _hear_ctrl_c_again()
     with (job.folder / LOG).open("a", buffering=1) as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -110,14 +136,23 @@ def _carry_out(
         torch.set_num_threads(threads)
     setup_globals()
     version.setbase("1.3")
-    result = run_job(
-        task_function=task,
-        config=job.config,
-        job_dir_key="hydra.sweep.dir",
-        job_subdir_key="hydra.sweep.subdir",
-        hydra_context=hydra,
-    )
+    with progress.shown(1) as told:
+        result = run_job(
+            task_function=task,
+            config=job.config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            hydra_context=hydra,
+        )
+    watched.send(bool(told.reused))
     sys.exit(0 if result.status == JobStatus.COMPLETED else 1)
+
+
+def _hear_ctrl_c_again() -> None:
+    """Undo what `start_server` has left blocked; one that came before is forgotten."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _stop_with_sweep(watched: connection.Connection) -> None:

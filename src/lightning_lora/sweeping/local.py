@@ -22,11 +22,12 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig
 
 from lightning_lora.sweeping.composing import composed, returned, without_hydra
-from lightning_lora.sweeping.job_process import LOG, Job, Running, start
+from lightning_lora.sweeping.job_process import LOG, Job, Running, minutes_since, start, start_server
+from lightning_lora.sweeping.local_settings import LocalSettings
 
 # What a job imports first. Named, not imported: it stands above this room, and takes seconds.
 _PRELOADED = "lightning_lora.running"
-# Seconds between looks at the clock, and minutes that a job has for saving before it is killed.
+# Seconds between looks at the clock, and minutes that a job has for saving, once asked to stop, before it is killed.
 _LOOK, _GRACE = 0.5, 1.0
 
 
@@ -37,33 +38,11 @@ class JobProcessError(RuntimeError):
 class Local(Launcher):
     """Runs the jobs of a sweep side by side, each in a process with a log of its own."""
 
-    def __init__(
-        self,
-        n_parallel: int | None = None,
-        gpus: Sequence[int] | None = None,
-        retries: int = 0,
-        time_limit_minutes: float | None = None,
-    ) -> None:
-        """Keep the settings.
-
-        Args:
-            n_parallel: Jobs at a time; None is one for each GPU, or one where there is none.
-            gpus: Numbers of the GPUs to use, one for each job that runs; None is all that are there.
-            retries: How often a job whose process was killed is started again; it goes on from its last checkpoint.
-            time_limit_minutes: After which a job is asked to save and stop, and counts as failed.
-
-        Raises:
-            ValueError: a number is too small, or more jobs are to run at a time than there are GPUs named for them.
-        """
-        lowest = (("n_parallel", n_parallel, 1), ("retries", retries, 0), ("time_limit_minutes", time_limit_minutes, 0))
-        for name, value, low in lowest:
-            if value is not None and value < low:
-                raise ValueError(f"hydra.launcher.{name}={value} must be {low} or more")
-        self.gpus = list(_gpus() if gpus is None else gpus)
-        self.n_parallel = n_parallel or len(self.gpus) or 1
-        if gpus is not None and self.n_parallel > len(gpus):
-            raise ValueError(f"hydra.launcher.n_parallel={n_parallel} must be at most {len(gpus)}, the GPUs named")
-        self.retries, self.time_limit = retries, time_limit_minutes
+    def __init__(self, **settings: Any) -> None:
+        """Keep what ``hydra.launcher`` says: the fields of `LocalSettings`."""
+        self._settings = LocalSettings(**settings)
+        self.gpus = list(_gpus() if self._settings.gpus is None else self._settings.gpus)
+        self.n_parallel = self._settings.n_parallel or len(self.gpus) or 1
         self._signal: int | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: Callable[[Any], Any], config: DictConfig) -> None:
@@ -73,12 +52,12 @@ class Local(Launcher):
         """Run the jobs; returns when all have ended.
 
         Raises:
-            SystemExit: SIGTERM or SIGINT came; the jobs that ran have saved.
+            SystemExit: SIGTERM or SIGINT came. The jobs that ran have saved, or have been killed: `_GRACE` later, or
+                at a second signal.
         """
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([_PRELOADED, self.task_function.__module__])
         jobs = [
             Job(tuple(words), composed(self.hydra_context, self.config, words, number))
             for number, words in enumerate(job_overrides, start=initial_job_idx)
@@ -87,6 +66,7 @@ class Local(Launcher):
         results: dict[Path, JobReturn] = {}
         waiting, running = list(jobs), list[Running]()
         with self._signals_passed_on(running):
+            start_server(context, [_PRELOADED, self.task_function.__module__])
             while running or (waiting and self._signal is None):
                 while waiting and len(running) < self.n_parallel and self._signal is None:
                     taken = [one.gpu for one in running]
@@ -100,13 +80,11 @@ class Local(Launcher):
                         continue
                     running.remove(one)
                     one.process.join()
-                    one.held.close()
-                    if self._signal is not None:
-                        continue
                     if self._is_started_again(one):
                         waiting.insert(0, replace(one.job, attempt=one.job.attempt + 1))
-                    else:
+                    elif self._signal is None:
                         results[one.job.folder] = self._result(one)
+                    one.held.close()
         if self._signal is not None:
             raise SystemExit(128 + self._signal)
         return [results[job.folder] for job in jobs]
@@ -114,21 +92,21 @@ class Local(Launcher):
     def _tell_of_signal(self, one: Running) -> None:
         """Pass on a signal that came while the process was being started."""
         if self._signal is not None:
-            one.stop(self._signal)
+            one.stop()
 
     def _goes_on(self, one: Running) -> bool:
         if not one.process.is_alive():
             return False
-        over = one.minutes() - self.time_limit if self.time_limit is not None else 0.0
-        if over > 0:
+        limit = self._settings.time_limit_minutes
+        if limit is not None and minutes_since(one.started) > limit:
             one.stop()
-        if over > _GRACE:
+        if one.asked is not None and minutes_since(one.asked) > _GRACE:
             one.process.kill()
         return True
 
     def _is_started_again(self, one: Running) -> bool:
-        was_killed = (one.process.exitcode or 0) < 0 and not one.stopped
-        return was_killed and one.job.attempt <= self.retries
+        was_killed = (one.process.exitcode or 0) < 0 and one.asked is None
+        return was_killed and one.job.attempt <= self._settings.retries
 
     def _result(self, one: Running) -> JobReturn:
         # Reads records, which takes a second to import; Hydra imports this module before every command.
@@ -137,13 +115,13 @@ class Local(Launcher):
         job, code = one.job, one.process.exitcode
         why = self._why(one, code) if code else ""
         record = closing.record_of(job.folder, without_hydra(job.config), why)
-        progress.ended(record, job.folder)
+        progress.ended(record, job.folder, one.was_there())
         failure = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}") if code else None
         return returned(job.overrides, job.config, failure or record.score)
 
     def _why(self, one: Running, code: int) -> str:
-        if one.stopped and self._signal is None:
-            return f"stopped after hydra.launcher.time_limit_minutes={self.time_limit:g}"
+        if one.asked is not None:
+            return f"stopped after hydra.launcher.time_limit_minutes={self._settings.time_limit_minutes:g}"
         if code < 0:
             name = signal.Signals(-code).name
             return f"killed by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
@@ -151,12 +129,17 @@ class Local(Launcher):
 
     @contextmanager
     def _signals_passed_on(self, running: list[Running]) -> Iterator[None]:
-        """Within the block, SIGTERM and SIGINT are passed on to the jobs that run, and no further one is started."""
+        """Within the block, SIGTERM or SIGINT stops the jobs that run, and no further one is started.
+
+        A second one kills them.
+        """
 
         def answer(number: int, frame: FrameType | None) -> None:
-            self._signal = number
+            again, self._signal = self._signal is not None, number
             for one in running:
-                one.stop(number)
+                one.process.kill() if again else one.stop()
+            if again:
+                raise SystemExit(128 + number)
 
         before: dict[int, Any] = {number: signal.signal(number, answer) for number in (signal.SIGTERM, signal.SIGINT)}
         try:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightning_lora.settings import flat
 from lightning_lora.sweeping.identity import identity_of
 from lightning_lora.targets import adapted_label
 
@@ -26,6 +27,15 @@ def job_name(config: Mapping[str, Any]) -> str:
     rank = [f"r{config['rank']}"] if lora["method"] == "lora" else []
     parts = [config["data"]["task"], label, *rank, f"s{config['seed']}", digest]
     return "-".join(map(str, parts))
+
+
+def asked_for(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What a job's name stands for: the settings, by their full names, that determine its result.
+
+    Args:
+        config: The resolved configuration as plain values.
+    """
+    return flat(identity_of(config)) | {f"{section}.{key}": config[section][key] for section, key in _SOURCES}
 
 
 def sweep_name(overlay: str | None, axes: Sequence[str]) -> str:

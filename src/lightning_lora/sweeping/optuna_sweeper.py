@@ -11,9 +11,11 @@ from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
-from lightning_lora.sweeping.identity import determines_result
-from lightning_lora.sweeping.search_settings import SearchSettings
+from lightning_lora.sweeping.composing import composed, resolved
+from lightning_lora.sweeping.names import asked_for
+from lightning_lora.sweeping.search_settings import SearchSettings, first_word
 from lightning_lora.sweeping.sweeper import OverlaySweeper
+from lightning_lora.sweeping.words import of_single_run, word
 
 if TYPE_CHECKING:
     from lightning_lora.sweeping.search import Search
@@ -49,21 +51,22 @@ class OptunaSweeper(OverlaySweeper):
         axes, fixed = self._axes(arguments)
         with told_how_to_go_on(folder, self._settings.n_trials), _claimed(folder):
             OmegaConf.save(self.config, folder / "multirun.yaml")
-            identity = [word for key, word in fixed.items() if determines_result(key)]
-            search = Search(folder, axes, identity, self._settings)
-            returns = self._search(search, list(fixed.values()))
-            print(_summary(search, folder, list(fixed.values()), self._settings.n_trials))
+            search = Search(folder, axes, self._asked(axes, fixed), self._settings)
+            returns = self._search(search, fixed)
+            print(self._summary(search, folder, fixed))
         if search.best is None:
             raise SystemExit(1)
         return returns
 
     def _search(self, search: "Search", fixed: Sequence[str]) -> list[JobReturn]:
+        from lightning_lora.sweeping.closing import record_failures
         from lightning_lora.sweeping.search import words
 
         returns: list[JobReturn] = []
         while trials := search.next_trials():
             jobs = [[*fixed, *words(trial)] for trial in trials]
             done = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+            record_failures(done)
             for trial, job in zip(trials, done, strict=True):
                 score = job.return_value if job.status == JobStatus.COMPLETED else None
                 search.tell(trial, score)
@@ -72,12 +75,35 @@ class OptunaSweeper(OverlaySweeper):
             returns += done
         return returns
 
-    def _axes(self, arguments: list[str]) -> tuple[dict[str, Override], dict[str, str]]:
-        """What is varied, and what is fixed as words, by key; the last word for a key is the one that counts."""
-        last = {override.key_or_group: override for override in self.overrides(arguments)}
-        axes = {override.get_key_element(): override for override in last.values() if override.is_sweep_override()}
-        fixed = {key: str(override.input_line) for key, override in last.items() if not override.is_sweep_override()}
-        return axes, fixed
+    def _axes(self, arguments: list[str]) -> tuple[dict[str, Override], list[str]]:
+        """What is varied, by key, and what is fixed as words; the last word for a key is the one that counts."""
+        last = {override.key_or_group: override for override in self.overrides(arguments)}.values()
+        axes = {override.get_key_element(): override for override in last if override.is_sweep_override()}
+        return axes, [str(override.input_line) for override in last if not override.is_sweep_override()]
+
+    def _asked(self, axes: dict[str, Override], fixed: Sequence[str]) -> list[str]:
+        """The settings that determine the result of the job at the first point of all axes, overlays included."""
+        words = [*fixed, *map(first_word, axes.values())]
+        job = composed(self.hydra_context, self.config, words, 0)
+        return [word(key, value) for key, value in asked_for(resolved(job)).items()]
+
+    def _summary(self, search: "Search", folder: Path, fixed: Sequence[str]) -> str:
+        from lightning_lora.sweeping.search import words
+
+        done, ended = len(search.completed), len(search.ended)
+        lines = [
+            f"search in {folder}: {ended} of {self._settings.n_trials} trials ended, {done} with a result, "
+            f"{ended - done} failed"
+        ]
+        if (best := search.best) is not None:
+            job = composed(self.hydra_context, self.config, [*fixed, *words(best)], best.number)
+            lines += [
+                f"best: {best.value:.4f} with {shlex.join(words(best))} (trial {best.number})",
+                f"the best of {done} scores on one dev set flatters: train it anew with seeds that the search "
+                "has not used",
+                f"  python train.py {shlex.join(of_single_run(self.hydra_context, job))}",
+            ]
+        return "\n".join(lines)
 
 
 @contextmanager
@@ -93,17 +119,3 @@ def _claimed(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _summary(search: "Search", folder: Path, fixed: list[str], asked: int) -> str:
-    from lightning_lora.sweeping.search import words
-
-    done, ended = len(search.completed), len(search.ended)
-    lines = [f"search in {folder}: {ended} of {asked} trials ended, {done} with a result, {ended - done} failed"]
-    if (best := search.best) is not None:
-        lines += [
-            f"best: {best.value:.4f} with {shlex.join(words(best))} (trial {best.number})",
-            f"the best of {done} scores on one dev set flatters: train it anew with seeds that the search has not used",
-            f"  python train.py {shlex.join([*fixed, *words(best)])}",
-        ]
-    return "\n".join(lines)

@@ -20,7 +20,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lightning_lora.settings import ConfigError, shown
-from lightning_lora.sweeping.search_settings import SearchSettings
+from lightning_lora.sweeping.search_settings import SearchSettings, is_logarithmic
 
 JOURNAL = "search.journal"
 MOST_ATTEMPTS = 3
@@ -36,12 +36,12 @@ def distribution(axis: Override) -> BaseDistribution:
     Numbers of an interval or a range are numbers to the sampler. Listed values are names to it, also where they look
     like numbers: nothing says that ``4,8,16`` leaves out what lies between.
     """
-    sweep = axis.value()
+    sweep, log = axis.value(), is_logarithmic(axis)
     if isinstance(sweep, IntervalSweep):
-        return _numbers(sweep.start, sweep.end, log="log" in sweep.tags)
+        return _numbers(sweep.start, sweep.end, log=log)
     if isinstance(sweep, RangeSweep):
         values: list[Any] = list(axis.sweep_iterator())
-        return _numbers(min(values), max(values), step=abs(sweep.step))
+        return _numbers(min(values), max(values), step=abs(sweep.step), log=log)
     return CategoricalDistribution(list(dict.fromkeys(axis.sweep_string_iterator())))
 
 

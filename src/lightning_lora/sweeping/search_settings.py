@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Sweep
 
 from lightning_lora import settings
 from lightning_lora.settings import ConfigError, shown
@@ -36,6 +36,38 @@ def is_interval(axis: Override) -> bool:
     return isinstance(axis.value(), IntervalSweep)
 
 
+def is_logarithmic(axis: Override) -> bool:
+    """Whether the numbers of an axis are chosen on a log scale.
+
+    Raises:
+        ConfigError: its tag is not known, or has no effect on such an axis, or the scale does not reach its start.
+    """
+    sweep = axis.value()
+    if not isinstance(sweep, Sweep):
+        return False
+    word = shown(axis.input_line)
+    if unknown := sorted(sweep.tags - {"log"}):
+        raise ConfigError(f"'{word}' is not allowed: tag {shown(unknown[0])} is unknown, there is only log")
+    if "log" not in sweep.tags:
+        return False
+    if isinstance(sweep, ChoiceSweep):
+        raise ConfigError(
+            f"'{word}' is not allowed: listed values are names, which have no scale; leave tag(log,...) out"
+        )
+    values: list[Any] = [sweep.start] if isinstance(sweep, IntervalSweep) else list(axis.sweep_iterator())
+    if isinstance(sweep, RangeSweep) and not (abs(sweep.step) == 1 and all(isinstance(value, int) for value in values)):
+        raise ConfigError(f"'{word}' is not allowed: on a log scale a range must go over whole numbers in steps of 1")
+    if min(values) <= 0:
+        raise ConfigError(f"'{word}' is not allowed: a log scale must start above 0")
+    return True
+
+
+def first_word(axis: Override) -> str:
+    """The first point of an axis as an override; of an interval its lower end."""
+    value = ends(axis)[0] if is_interval(axis) else next(axis.sweep_string_iterator())
+    return f"{axis.get_key_element()}={value}"
+
+
 def ends(axis: Override) -> list[Any]:
     """The two ends of an interval.
 
@@ -49,8 +81,5 @@ def ends(axis: Override) -> list[Any]:
     word = shown(axis.input_line)
     if not (math.isfinite(interval.start) and math.isfinite(interval.end) and interval.start < interval.end):
         raise ConfigError(f"'{word}' is not allowed: an interval needs two finite numbers, the smaller one first")
-    if unknown := sorted(interval.tags - {"log"}):
-        raise ConfigError(f"'{word}' is not allowed: tag {shown(unknown[0])} is unknown, there is only log")
-    if "log" in interval.tags and interval.start <= 0:
-        raise ConfigError(f"'{word}' is not allowed: on a log scale an interval must start above 0")
+    is_logarithmic(axis)
     return [interval.start, interval.end]
