@@ -272,6 +272,11 @@ def of_dropout(data: dict[str, Any]) -> Finding:
     )
 
 
+def short(value: float) -> str:
+    """A number as it fits below a panel: 64, 0.05, 3e-4."""
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 0.02 else f"{value:g}"
+
+
 def plot(data: dict[str, Any]) -> Figure:
     """A panel for each factor: seeds as small marks, their mean as a line, the document's range shaded."""
     with styled():
@@ -288,7 +293,7 @@ def plot(data: dict[str, Any]) -> Figure:
                 scores = [100 * score for score in line["scores"]]
                 axes.plot([place] * len(scores), scores, color=SERIES[1], marker="_", markersize=9, linestyle="")
             axes.set_xlabel(factor)
-            axes.set_xticks(range(len(lines)), [f"{line['value']:g}".replace("0.0001", "1e-4") for line in lines])
+            axes.set_xticks(places, [short(line["value"]) for line in lines], fontsize=8)
         panels[0].set_ylabel("Matthews, points")
     return figure
 
