@@ -94,7 +94,7 @@ def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"premise": "a", "hypotesis": "b"}, "row 1: no column 'hypothesis', did you mean 'hypotesis'"),
+        ({"premise": "a", "hypotesis": "b"}, "row 1: no column 'hypothesis'; did you mean 'hypotesis'"),
         ({"premise": "a", "hypothesis": None}, "row 1, column 'hypothesis': None is no text"),
         ({"premise": "a", "hypothesis": "b", "prediction": 1}, "'prediction' is one that prediction adds"),
     ],

@@ -72,7 +72,7 @@ def test_regression_labels(labels: Any) -> None:
         (SST2, [1.0, 0.5], "row 2: label 0.5 is not a whole number"),
         (SST2, [float("nan")], "row 1: label nan is not a whole number"),
         (SST2, [float("inf")], "row 1: label inf is out of range"),
-        (SST2, ["positive", "postive"], "row 2: label 'postive' is unknown, did you mean 'positive'"),
+        (SST2, ["positive", "postive"], "row 2: label 'postive' is unknown; did you mean 'positive'"),
         (SST2, ["positive", "1"], "row 2: label '1' is unknown"),
         (SST2, ["1", "", "0"], "row 2: label '' is unknown"),
         (SST2, ["1", "0.5"], "row 2: label '0.5' is unknown"),
@@ -116,7 +116,7 @@ def test_qqp_may_hold_the_two_empty_questions_it_is_published_with() -> None:
 
 def test_a_missing_column_names_the_nearest() -> None:
     table = pa.table({"sentance": ["a"], "label": [0]})
-    with pytest.raises(DataError, match=r"no column 'sentence', did you mean 'sentance'\?; it has sentance, label"):
+    with pytest.raises(DataError, match=r"no column 'sentence'; did you mean 'sentance'\?; it has sentance, label"):
         validate(RawSplit(table, ("sentance", "label"), "train.csv"), SST2)
     with pytest.raises(DataError, match="no column 'label'"):
         validate(RawSplit(pa.table({"sentence": ["a"]}), ("sentence",), "train.csv"), SST2)

@@ -28,20 +28,12 @@ def main(words: Sequence[str]) -> None:
     if arguments.wants_help(words):
         print(_HELP)
         return
-    try:
+    with failure.one_line_for_mistakes():
         config = _one_config(words)
-    except ConfigError as error:
-        failure.refuse(error)
-    # Torch and what stands on it take seconds to import: the help and a refusal do not wait for them.
-    from lightning_lora import build
+        # Torch and what stands on it take seconds to import: the help and a refusal do not wait for them.
+        from lightning_lora import build
 
-    try:
-        report = build.inspect(config)
-    except Exception as error:
-        if failure.is_users_mistake(error):
-            failure.refuse(error)
-        raise
-    print(described(report.as_dict()))
+        print(described(build.inspect(config).as_dict()))
 
 
 def _one_config(words: Sequence[str]) -> RunConfig:

@@ -16,7 +16,8 @@ from lightning_lora.cli import (
     spectrum,
     train,
 )
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.spelling import did_you_mean
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (train.main, "train one run or a sweep, then merge, measure and record it"),

@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from lightning_lora.cli.launching import check_extra
 from lightning_lora.cli.options import NOT_OPTIONS, OVERLAYS, groups
 from lightning_lora.config import schema_settings
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.sweeping.search_settings import ends, is_interval
 
 MOST_VALUES = 1000

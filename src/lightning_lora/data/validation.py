@@ -14,7 +14,8 @@ from jaxtyping import Int64, Num
 from torch import Tensor
 
 from lightning_lora.data.files import DataError, RawSplit
-from lightning_lora.tasks import Task, did_you_mean
+from lightning_lora.spelling import did_you_mean
+from lightning_lora.tasks import Task
 
 IDX = "idx"
 UNLABELLED = "label {} marks a row without a label, as in GLUE's test splits; use a labelled split"
