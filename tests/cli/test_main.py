@@ -1,10 +1,12 @@
 """The subcommands."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from lightning_lora.cli import inspect, main
+from lightning_lora.reporting import RunRecord, write_record
 
 
 def test_without_words_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +53,15 @@ def test_the_subcommands_have_their_own_help(capsys: pytest.CaptureFixture[str])
     assert "lightning-lora inspect model=" in capsys.readouterr().out
     main.main(["train", "--help"])
     assert "python train.py lora=qv rank=8" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_model_of_a_run_that_would_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"rank": 3, "lora": {"roles": ["up"], "layers": [1]}}
+    write_record(RunRecord(job_id="0", status="interrupted", config=settings, task="t", metric="m"), tmp_path)
+    main.main(["inspect", f"resume={tmp_path}"])
+    adapted = [line for line in capsys.readouterr().out.splitlines() if "rank" in line]
+    assert len(adapted) == 1
+    assert re.search(r"layer\.1\.intermediate\.dense +up .* rank 3 ", adapted[0])
 
 
 def test_a_report_as_text() -> None:

@@ -1,9 +1,10 @@
 """`lightning-lora inspect`: what a training command would adapt and train, without data and without training."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from lightning_lora.cli import arguments, failure, precheck
+from lightning_lora.cli import arguments, failure, precheck, resume
 from lightning_lora.config import RunConfig
 from lightning_lora.settings import ConfigError
 
@@ -12,6 +13,7 @@ Show which layers a training command would adapt, and how many parameters would 
 
   lightning-lora inspect model=roberta_base lora=qkvo rank=8
   lightning-lora inspect model.name=path/to/encoder lora=head
+  lightning-lora inspect resume=runs/2026-11-24/09-30-00-123456       what that run adapts
 
 It takes the groups and keys of `lightning-lora train --help`."""
 
@@ -40,7 +42,8 @@ def _one_config(words: Sequence[str]) -> RunConfig:
     checked = precheck.check(words)
     if checked.line.flags:
         raise ConfigError(f"inspect takes no {next(iter(checked.line.flags))}: it shows one model, and trains none")
-    return checked.configs[0]
+    config = checked.configs[0]
+    return config if config.resume is None else resume.config_of(checked, Path(config.resume).expanduser())
 
 
 def described(report: dict[str, Any]) -> str:
