@@ -18,7 +18,7 @@ from lightning_lora.data.files import DataError
 from lightning_lora.merging import merge_run
 from lightning_lora.predicting import evaluate, logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
-from lightning_lora.restoring import restore
+from lightning_lora.restoring import restore, restore_adapter
 from lightning_lora.running import run
 from lightning_lora.tasks import TASKS
 
@@ -54,6 +54,19 @@ def test_the_restored_model_gives_the_recorded_logits(part: str, entailment: Pat
     found = logits_of(back.backbone, texts, max_length=back.max_length)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_a_run_may_be_called_like_a_part_of_one(
+    name: str, entailment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    shutil.copytree(entailment, folder)
+    record = read_record(entailment)
+    assert [restore(given).record for given in (folder, folder / "adapter", folder / "merged")] == [record] * 3
+    assert restore_adapter(folder).trained is not None
+    monkeypatch.chdir(folder / name)
+    assert restore(Path()).record == record
 
 
 def test_the_base_model_alone_does_not(entailment: Path) -> None:

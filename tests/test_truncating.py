@@ -134,6 +134,17 @@ def test_an_imported_adapter_has_spectra_and_no_dev_set(
     assert restore_adapter(tmp_path / "cut").facts is not None
 
 
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_an_imported_adapter_may_be_called_like_a_part_of_a_run(name: str, imported: Path, tmp_path: Path) -> None:
+    shutil.copytree(imported, tmp_path / name)
+    assert restore_adapter(tmp_path / name).trained is None
+
+
+def test_a_merged_model_has_no_adapter_to_show(finished: Path) -> None:
+    with pytest.raises(ValueError, match="merged: a merged model has no adapter any more; give the run's folder"):
+        restore_adapter(finished / "merged")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
