@@ -146,6 +146,7 @@ def test_a_full_disk_costs_nothing_that_was_there_and_is_said_in_a_line(write: s
         ("file/record", "cannot write {}: File exists; a part of the path is a file"),
         ("file/below/record", "cannot write {}: Not a directory; a part of the path is a file"),
         ("folder", "cannot write {}: Is a directory; there is a folder of this name"),
+        ("folder/..", "cannot write {}: Is a directory; there is a folder of this name"),
         ("n" * 300, "cannot write {}: File name too long; choose a shorter name"),
     ],
 )
@@ -156,6 +157,19 @@ def test_a_place_that_cannot_be_is_said_in_a_line(name: str, message: str, tmp_p
         temporary.write_text("new")
     assert str(error.value) == message.format(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", ""])
+def test_a_folder_without_a_name_of_its_own_is_a_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(CannotWriteError, match="Is a directory; there is a folder of this name"),
+        atomic_file(Path(name)),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_that_are_not_about_the_write_stay_what_they_are(tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ def test_list_shows_a_line_for_each_run(entailment: Path, capsys: pytest.Capture
         (["predict", "nowhere", "rows.csv"], "nowhere: there is no such run's folder"),
         (["predict", "RUN", "rows.csv"], "rows.csv: no such file"),
         (["predict", "RUN", "rows.txt"], ".txt is not one of the endings"),
+        (["predict", "RUN", "EMPTY"], "is a folder; give a file with one of the endings .parquet, "),
+        (["predict", "RUN", "-", "--out", "."], "error: . is a folder; give a file with one of the endings"),
         (["predict", "RUN"], "the following arguments are required: input; see lightning-lora predict --help"),
         (["predict", "RUN", "x.csv", "--batch-size", "0"], "'0' must be a whole number from 1"),
         (["evaluate", "RUN", "--data", "nowhere"], "--data nowhere: no such file"),

@@ -58,6 +58,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
         CannotWriteError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
     """
     with explained(target):
+        if target.is_dir():  # "." and "/" have no name to put the temporary file beside
+            raise CannotWriteError(target, errno.EISDIR)
         temporary = _beside(target)
         temporary.touch(exist_ok=False)
         try:

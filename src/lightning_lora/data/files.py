@@ -43,15 +43,21 @@ def read_file(file: Path, wanted: Iterable[str]) -> RawSplit:
     Raises:
         DataError: the file is broken, not UTF-8, of an unknown format, or has a malformed row.
     """
-    reader = READERS.get(file.suffix)
-    if reader is None:
-        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    check_kind(file)
     try:
-        table, columns = reader(file, frozenset(wanted))
+        table, columns = READERS[file.suffix](file, frozenset(wanted))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({reason})") from error
     return RawSplit(table, columns, str(file))
+
+
+def check_kind(file: Path) -> None:
+    """Raise DataError where a file to read or to write is a folder, or not of a known format by its ending."""
+    if file.is_dir():
+        raise DataError(f"{file} is a folder; give a file with one of the endings {', '.join(READERS)}")
+    if file.suffix not in READERS:
+        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
 
 
 def _read_parquet(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[str, ...]]:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightning_lora.atomic import atomic_file
-from lightning_lora.data.files import READERS, DataError, refuse_repeated_columns
+from lightning_lora.data.files import DataError, check_kind, refuse_repeated_columns
 
 STANDARD = "-"
 """Stands for standard input or output, as lines of JSON."""
@@ -35,8 +35,7 @@ def stream_rows(source: str) -> Iterator[AnyRow]:
         yield from _json_rows(sys.stdin, "standard input")
         return
     file = Path(source).expanduser()
-    if file.suffix not in READERS:
-        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    check_kind(file)
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     try:
@@ -92,8 +91,7 @@ def row_writer(target: str) -> Iterator[Writer]:
         yield lambda row: print(_as_json(row), flush=True)
         return
     file = Path(target).expanduser()
-    if file.suffix not in READERS:
-        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    check_kind(file)
     with atomic_file(file) as temporary:
         if file.suffix == ".parquet":
             with _parquet_writer(temporary) as write:
