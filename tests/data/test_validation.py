@@ -66,6 +66,9 @@ def test_regression_labels(labels: Any) -> None:
     [
         (SST2, [0, 1, 2], "train.csv, column 'label', row 3: label 2 is out of range; expected one of 0=negative, 1="),
         (SST2, [0, -2], "row 2: label -2 is out of range"),
+        (SST2, pa.array([0, 2**63 + 5], pa.uint64()), "row 2: label 9223372036854775813 is out of range"),
+        (SST2, [0.0, 1e29], r"row 2: label 1e\+29 is out of range"),
+        (STARS, [1.0, 1e29], r"row 2: label 1e\+29 is out of range"),
         (SST2, [0, -1], "row 2: label -1 marks a row without a label, as in GLUE's test splits"),
         (SST2, ["0", "-1"], "row 2: label '-1' marks a row without a label"),
         (SST2, [1, None], "column 'label', row 2: no label; expected one of"),
@@ -135,9 +138,10 @@ def test_idx_is_kept_or_made() -> None:
         ([1, None, 2], "column 'idx', row 2: no value"),
         (["1", "b", "2"], "column 'idx', row 2: 'b'; "),
         ([0.5, 1.0, 2.0], "column 'idx': holds double"),
+        (pa.array([1, 2**63 + 5, 2], pa.uint64()), "column 'idx', row 2: 9223372036854775813; .* up to 18 digits"),
     ],
 )
-def test_row_ids_must_be_whole_and_unique(idx: list[Any], message: str) -> None:
+def test_row_ids_must_be_whole_and_unique(idx: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         validate(raw(SST2, [0, 1, 0], idx=idx), SST2)
 
