@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +127,17 @@ def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pyt
     assert lines[0].split(",")[-4:] == ["prediction", *(f"probability_{label}" for label in TASK.labels)]
     assert len(lines) == 11
     assert "10 rows predicted" in capsys.readouterr().err
+
+
+def test_predict_ends_quietly_when_its_reader_has_enough(entailment: Path) -> None:
+    program = f"from lightning_lora.cli.main import main; main(['predict', {str(entailment)!r}, '-'])"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:  # type: ignore[call-overload]
+        process.stdin.write("".join(json.dumps(row) + "\n" for row in ROWS[:500]).encode())
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["prediction"] in TASK.labels
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
 def test_evaluate_gives_the_recorded_scores(entailment: Path, capsys: pytest.CaptureFixture[str]) -> None:

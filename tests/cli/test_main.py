@@ -1,11 +1,13 @@
 """The subcommands."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lightning_lora.cli import inspect, main
+from lightning_lora.cli import failure, inspect, main
 from lightning_lora.reporting import RunRecord, write_record
 
 
@@ -62,6 +64,23 @@ def test_inspect_shows_the_model_of_a_run_that_would_go_on(tmp_path: Path, capsy
     adapted = [line for line in capsys.readouterr().out.splitlines() if "rank" in line]
     assert len(adapted) == 1
     assert re.search(r"layer\.1\.intermediate\.dense +up .* rank 3 ", adapted[0])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["recipes", "diff"]], ids=" ".join)
+def test_output_that_nobody_reads_ends_a_command_quietly(words: list[str]) -> None:
+    """As `| head` does, which closes the pipe when it has its lines."""
+    program = f"from lightning_lora.cli.main import main; main({words})"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+    process.stderr.close()
+
+
+def test_a_pipe_to_another_process_that_breaks_keeps_its_traceback() -> None:
+    with pytest.raises(BrokenPipeError), failure.quiet_without_reader():
+        raise BrokenPipeError
 
 
 def test_a_report_as_text() -> None:
