@@ -140,16 +140,11 @@ def test_an_imported_adapter_may_be_called_like_a_part_of_a_run(name: str, impor
     assert restore_adapter(tmp_path / name).trained is None
 
 
-def test_a_merged_model_has_no_adapter_to_show(finished: Path) -> None:
-    with pytest.raises(ValueError, match="merged: a merged model has no adapter any more; give the run's folder"):
-        restore_adapter(finished / "merged")
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["NOWHERE"], "there is no such run's folder"),
-        (["RUN/merged"], "is not a run's record"),
+        (["RUN/merged"], "a merged model has no adapter any more"),
         (["RUN", "--energy", "0"], "'0' must be a number above 0, up to 1"),
         (["RUN", "--energy", "much"], "'much' must be a number above 0, up to 1"),
         (["RUN", "--truncate", "RUN"], "is there already"),
