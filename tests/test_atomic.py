@@ -1,6 +1,7 @@
 """Atomic writes leave the old or the new, never a part, and no litter."""
 
 import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lora.atomic import CannotWriteError, atomic_file, atomic_folder, clear_leftovers
+from lightning_lora.atomic import CannotWriteError, atomic_file, atomic_folder, clear_abandoned, clear_leftovers
 
 
 def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> None:
@@ -53,6 +54,17 @@ def test_what_killed_writes_left_is_cleared_away_and_nothing_else(tmp_path: Path
     assert len(list(left.iterdir())) == 4
     clear_leftovers(left)
     assert {path.name for path in left.iterdir()} == {".hydra", "mine.tmp"}
+
+
+def test_in_a_shared_folder_only_what_is_old_is_cleared_away(tmp_path: Path) -> None:
+    old = time.time() - 25 * 3600
+    with atomic_file(tmp_path / "kept") as living:
+        for name in (".tokens.0a1b2c.tmp", "tokens", ".hydra"):
+            (tmp_path / name).write_text("")
+            os.utime(tmp_path / name, (old, old))
+        clear_abandoned(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {living.name, "tokens", ".hydra"}
+    clear_abandoned(tmp_path / "nowhere")
 
 
 def kill_in_the_midst_of_a_swap(target: Path) -> None:
@@ -146,6 +158,7 @@ def test_a_full_disk_costs_nothing_that_was_there_and_is_said_in_a_line(write: s
         ("file/record", "cannot write {}: File exists; a part of the path is a file"),
         ("file/below/record", "cannot write {}: Not a directory; a part of the path is a file"),
         ("folder", "cannot write {}: Is a directory; there is a folder of this name"),
+        ("folder/..", "cannot write {}: Is a directory; there is a folder of this name"),
         ("n" * 300, "cannot write {}: File name too long; choose a shorter name"),
     ],
 )
@@ -156,6 +169,19 @@ def test_a_place_that_cannot_be_is_said_in_a_line(name: str, message: str, tmp_p
         temporary.write_text("new")
     assert str(error.value) == message.format(tmp_path / name)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+
+
+@pytest.mark.parametrize("name", [".", "..", "/", ""])
+def test_a_folder_without_a_name_of_its_own_is_a_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with (
+        pytest.raises(CannotWriteError, match="Is a directory; there is a folder of this name"),
+        atomic_file(Path(name)),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_that_are_not_about_the_write_stay_what_they_are(tmp_path: Path) -> None:

@@ -132,16 +132,3 @@ def test_values_are_shown_as_typed(value: Any, line: str) -> None:
 
 def test_long_values_are_cut() -> None:
     assert len(settings.shown("x" * 10_000)) == 60
-
-
-@pytest.mark.parametrize(
-    ("typed", "known", "near"),
-    [
-        ("rnk", ["rank", "lr", "seed"], ["rank"]),
-        ("qw", ["q", "qkvo", "qv", "v"], ["q", "qv"]),
-        ("xyzzy", ["rank", "lr"], []),
-        ("SST2", ["sst2", "stsb"], ["sst2"]),
-    ],
-)
-def test_the_nearest_names(typed: str, known: list[str], near: list[str]) -> None:
-    assert settings.nearest(typed, known) == near

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from lightning_lora.data.files import DataError
 from lightning_lora.merging import merge_run
 from lightning_lora.predicting import evaluate, logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
-from lightning_lora.restoring import restore
+from lightning_lora.restoring import restore, restore_adapter
 from lightning_lora.running import run
 from lightning_lora.tasks import TASKS
 
@@ -54,6 +56,19 @@ def test_the_restored_model_gives_the_recorded_logits(part: str, entailment: Pat
     found = logits_of(back.backbone, texts, max_length=back.max_length)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     assert torch.equal(found.argmax(1), expected.argmax(1))
+
+
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_a_run_may_be_called_like_a_part_of_one(
+    name: str, entailment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / name
+    shutil.copytree(entailment, folder)
+    record = read_record(entailment)
+    assert [restore(given).record for given in (folder, folder / "adapter", folder / "merged")] == [record] * 3
+    assert restore_adapter(folder).trained is not None
+    monkeypatch.chdir(folder / name)
+    assert restore(Path()).record == record
 
 
 def test_the_base_model_alone_does_not(entailment: Path) -> None:
@@ -94,7 +109,7 @@ def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"premise": "a", "hypotesis": "b"}, "row 1: no column 'hypothesis', did you mean 'hypotesis'"),
+        ({"premise": "a", "hypotesis": "b"}, "row 1: no column 'hypothesis'; did you mean 'hypotesis'"),
         ({"premise": "a", "hypothesis": None}, "row 1, column 'hypothesis': None is no text"),
         ({"premise": "a", "hypothesis": "b", "prediction": 1}, "'prediction' is one that prediction adds"),
     ],
@@ -112,6 +127,17 @@ def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pyt
     assert lines[0].split(",")[-4:] == ["prediction", *(f"probability_{label}" for label in TASK.labels)]
     assert len(lines) == 11
     assert "10 rows predicted" in capsys.readouterr().err
+
+
+def test_predict_ends_quietly_when_its_reader_has_enough(entailment: Path) -> None:
+    program = f"from lightning_lora.cli.main import main; main(['predict', {str(entailment)!r}, '-'])"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as process:  # type: ignore[call-overload]
+        process.stdin.write("".join(json.dumps(row) + "\n" for row in ROWS[:500]).encode())
+        process.stdin.close()
+        assert json.loads(process.stdout.readline())["prediction"] in TASK.labels
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait()) == (b"", 141)
 
 
 def test_evaluate_gives_the_recorded_scores(entailment: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -157,6 +183,8 @@ def test_list_shows_a_line_for_each_run(entailment: Path, capsys: pytest.Capture
         (["predict", "nowhere", "rows.csv"], "nowhere: there is no such run's folder"),
         (["predict", "RUN", "rows.csv"], "rows.csv: no such file"),
         (["predict", "RUN", "rows.txt"], ".txt is not one of the endings"),
+        (["predict", "RUN", "EMPTY"], "is a folder; give a file with one of the endings .parquet, "),
+        (["predict", "RUN", "-", "--out", "."], "error: . is a folder; give a file with one of the endings"),
         (["predict", "RUN"], "the following arguments are required: input; see lightning-lora predict --help"),
         (["predict", "RUN", "x.csv", "--batch-size", "0"], "'0' must be a whole number from 1"),
         (["evaluate", "RUN", "--data", "nowhere"], "--data nowhere: no such file"),

@@ -134,11 +134,17 @@ def test_an_imported_adapter_has_spectra_and_no_dev_set(
     assert restore_adapter(tmp_path / "cut").facts is not None
 
 
+@pytest.mark.parametrize("name", ["adapter", "merged"])
+def test_an_imported_adapter_may_be_called_like_a_part_of_a_run(name: str, imported: Path, tmp_path: Path) -> None:
+    shutil.copytree(imported, tmp_path / name)
+    assert restore_adapter(tmp_path / name).trained is None
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["NOWHERE"], "there is no such run's folder"),
-        (["RUN/merged"], "is not a run's record"),
+        (["RUN/merged"], "a merged model has no adapter any more"),
         (["RUN", "--energy", "0"], "'0' must be a number above 0, up to 1"),
         (["RUN", "--energy", "much"], "'much' must be a number above 0, up to 1"),
         (["RUN", "--truncate", "RUN"], "is there already"),

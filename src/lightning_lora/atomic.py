@@ -8,12 +8,15 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # Endings of hidden names: what is being written, and what it is about to replace.
 _UNFINISHED, _REPLACED = "tmp", "old"
+# Of what nobody has written to for so long, the writer is taken for dead, on whatever machine it was.
+_ABANDONED_SECONDS = 24 * 3600
 
 ADVICE = {
     errno.EACCES: "choose a folder you may write to",
@@ -58,6 +61,8 @@ def atomic_file(target: Path) -> Iterator[Path]:
         CannotWriteError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
     """
     with explained(target):
+        if target.is_dir():  # "." and "/" have no name to put the temporary file beside
+            raise CannotWriteError(target, errno.EISDIR)
         temporary = _beside(target)
         temporary.touch(exist_ok=False)
         try:
@@ -145,7 +150,7 @@ def _refusal(error: BaseException) -> int | None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Undo what processes that were killed in the midst of a write have left in a folder.
+    """Undo what processes that were killed in the midst of a write have left in a folder that is this one's alone.
 
     Raises:
         CannotWriteError: the folder cannot be written to.
@@ -159,6 +164,17 @@ def clear_leftovers(folder: Path) -> None:
                 _remove(replaced)
             else:
                 replaced.rename(target)
+
+
+def clear_abandoned(folder: Path) -> None:
+    """Remove what killed processes have left in a folder that others write to at the same time, after a day.
+
+    What cannot be removed stays: it may be another user's, or gone by now.
+    """
+    for leftover in folder.glob(f".*.{_UNFINISHED}"):
+        with suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
+                _remove(leftover)
 
 
 def _remove(path: Path) -> None:

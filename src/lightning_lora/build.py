@@ -4,7 +4,7 @@ Read this file to know what a run is made of, and running.py to know what is don
 name from the configuration.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ from lightning_lora.training import (
     quiet_lightning,
 )
 
+LOG = "metrics.jsonl"
+
 
 @dataclass(frozen=True)
 class Run:
@@ -67,6 +69,8 @@ class Run:
 def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     """Load, adapt and wire; the same configuration gives the same weights and the same order of rows.
 
+    Nothing is written to the run's folder yet: whatever refuses the run leaves it as it was.
+
     Args:
         config: A checked configuration.
         output_dir: The run's folder.
@@ -92,7 +96,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     frozen_in_bf16 = _frozen_in_bf16(config)
     # The base is restored before it is merged.
     callbacks += [callback for callback in (frozen_in_bf16, merge_at_end) if callback]
-    loggers = _loggers(config, output_dir, resume, from_start=checkpoint is None)
+    loggers = _loggers(config, output_dir, resume)
     trainer = _trainer(config, callbacks, loggers, output_dir)
     if config.lora.cache_frozen_blocks:
         _keep_frozen_blocks(config, backbone, data, trainer)
@@ -206,15 +210,10 @@ def _callbacks(config: RunConfig, report: InjectionReport, output_dir: Path) -> 
     )
 
 
-def _loggers(config: RunConfig, output_dir: Path, resume: bool, from_start: bool) -> list[Logger]:
-    own = JsonlLogger(output_dir / "metrics.jsonl")
-    if from_start:
-        own.cut(0)
+def _loggers(config: RunConfig, output_dir: Path, resume: bool) -> list[Logger]:
+    own = JsonlLogger(output_dir / LOG)
     wandb = _wandb(config, output_dir, resume)
-    loggers: list[Logger] = [own, wandb] if wandb else [own]
-    for logger in loggers:
-        logger.log_hyperparams(asdict(config))
-    return loggers
+    return [own, wandb] if wandb else [own]
 
 
 def _frozen_in_bf16(config: RunConfig) -> FrozenBaseInBf16 | None:

@@ -22,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lightning_lora import settings
 from lightning_lora.data_config import DataConfig
 from lightning_lora.settings import ConfigError
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.targets import ROLE_SETS, Role
 
 WITH_FROZEN_BASE = ("lora", "head")
@@ -216,7 +217,7 @@ def to_run_config(config: DictConfig) -> RunConfig:
         plain.pop("hydra", None)
     for key in map(str, plain):
         if key not in known:
-            raise ConfigError(f"unknown key '{settings.shown(key)}'{settings.did_you_mean(key, known)}")
+            raise ConfigError(f"unknown key '{settings.shown(key)}'{did_you_mean(key, known)}")
     run = OmegaConf.to_object(plain)
     assert isinstance(run, RunConfig), "the schema stands first in conf/train.yaml"
     return run

@@ -20,7 +20,8 @@ from lightning_lora.data.validation import Split, validate
 from lightning_lora.recorded_paths import found_from
 from lightning_lora.reporting import SplitScores
 from lightning_lora.restoring import Trained
-from lightning_lora.tasks import Task, did_you_mean, score
+from lightning_lora.spelling import did_you_mean
+from lightning_lora.tasks import Task, score
 from lightning_lora.training.forward import batch_logits
 
 PREDICTION = "prediction"

@@ -44,8 +44,7 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     Raises:
         ValueError: there is no finished run, it kept no model, or the base model is another one.
     """
-    chosen = folder.name if folder.name in ("adapter", "merged") else ""
-    run_folder = folder.parent if chosen else folder
+    run_folder, chosen = _run_and_part(folder)
     if not run_folder.is_dir():
         raise ValueError(f"{run_folder}: there is no such run's folder")
     record = read_record(run_folder)
@@ -63,6 +62,17 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
         load_peft_folder(backbone.model, run_folder / "adapter", new=backbone.new_parameters, force=force)
     _make_ready(backbone)
     return Trained(run_folder, record, task, backbone, config.data.max_length)
+
+
+def _run_and_part(folder: Path) -> tuple[Path, str]:
+    """The run's folder that is meant, and which model in it; "" where that is not said.
+
+    A folder with a record is a run's, whatever it is called.
+    """
+    given = folder.absolute()
+    if given.name in ("adapter", "merged") and not (folder / RECORD).is_file():
+        return given.parent, given.name
+    return folder, ""
 
 
 def _make_ready(backbone: Backbone) -> None:
@@ -95,11 +105,14 @@ def restore_adapter(folder: Path) -> AdaptedBase:
     Raises:
         ValueError: there is no adapter, it does not say what its base is, or the base is another one.
     """
-    of_a_run = folder.name == "adapter" and (folder.parent / RECORD).is_file()
-    if of_a_run or not (folder / CONFIG_FILE).is_file():
-        folder = folder if folder.name == "adapter" else folder / "adapter"
-        trained = restore(folder)
-        return AdaptedBase(trained.backbone, read_facts(folder), trained.backbone.new_parameters, trained)
+    run_folder, part = _run_and_part(folder)
+    of_a_run = (run_folder / RECORD).is_file() or not (folder / CONFIG_FILE).is_file()
+    if of_a_run and part == "merged":
+        raise ValueError(f"{folder}: a merged model has no adapter any more; give the run's folder")
+    if of_a_run:
+        trained = restore(run_folder / "adapter")
+        facts = read_facts(run_folder / "adapter")
+        return AdaptedBase(trained.backbone, facts, trained.backbone.new_parameters, trained)
     config, facts = read_peft_config(folder), read_facts(folder)
     if facts is None or config.base is None:
         raise ValueError(

@@ -19,7 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
 from lightning_lora.atomic import clear_leftovers, explained
 from lightning_lora.backbone import quiet_transformers
-from lightning_lora.build import Run, assemble
+from lightning_lora.build import LOG, Run, assemble
 from lightning_lora.config import RunConfig
 from lightning_lora.fingerprints import Fingerprints, fingerprints
 from lightning_lora.inject import merged
@@ -144,9 +144,11 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     record = _opening_record(config, assembled)
     if assembled.trainer.is_global_zero:
         clear_leftovers(output_dir)
-        if not resume:
+        if assembled.checkpoint is None:
             _clear_results(output_dir)
         write_record(record, output_dir)
+    for logger in assembled.trainer.loggers:
+        logger.log_hyperparams(asdict(config))
     try:
         with assembled.stop:
             fit_started = time.perf_counter()
@@ -174,6 +176,7 @@ def _clear_results(folder: Path) -> None:
         shutil.rmtree(results, ignore_errors=True)
     for predictions in folder.glob("predictions*.parquet"):
         predictions.unlink()
+    (folder / LOG).unlink(missing_ok=True)
 
 
 def fit(assembled: Run) -> None:

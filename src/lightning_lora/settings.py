@@ -3,11 +3,12 @@
 A kind is a dataclass field whose metadata holds a `Setting`; `check` walks the fields. Standard library only.
 """
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from lightning_lora.spelling import did_you_mean
 
 LONGEST_TEXT = 1024
 """Characters in one text value; names that become files are held to `LONGEST_NAME` bytes."""
@@ -33,20 +34,6 @@ class Setting:
     allowed: str
     accepts: Callable[[Any], bool]
     names: tuple[str, ...] = ()
-
-
-def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """The known names closest to ``name``, the closest first: none, one, or up to three that are about as close."""
-    ratios = {candidate: difflib.SequenceMatcher(None, name.lower(), candidate.lower()).ratio() for candidate in known}
-    best = max(ratios.values(), default=0.0)
-    close = [candidate for candidate, ratio in ratios.items() if ratio >= max(0.5, best - 0.17)]
-    return sorted(close, key=lambda candidate: -ratios[candidate])[:3]
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"``, or nothing where no known name is close."""
-    near = [repr(candidate) for candidate in nearest(name, known)]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import loralib
@@ -225,6 +226,39 @@ def test_what_is_no_file_of_torch_is_refused_and_never_run(file: Path) -> None:
     assert not (file.parent / "ran").exists()
     file.unlink()
     refused(file, "there is no such file")
+
+
+def test_a_damaged_file_gives_its_values_or_one_clear_line(file: Path) -> None:
+    """Bytes changed at random, most of them in the pickle, where torch's reader fails in a dozen ways."""
+    whole, random = file.read_bytes(), Random(0)
+    refusals = []
+    for _ in range(400):
+        content = bytearray(whole)
+        for _ in range(random.choice([1, 2, 5])):
+            content[random.randrange(random.choice([1400, len(whole)]))] = random.randrange(256)
+        file.write_bytes(content)
+        try:
+            load_loralib_file(TINY["bert"](), file, alpha=4, new=("classifier.weight", "classifier.bias"))
+        except ValueError as error:
+            refusals.append(str(error))
+    assert all(line.startswith(f"{file}: ") and "\n" not in line for line in refusals)
+    assert 200 < len(refusals) < 400, "the control: some are damaged where it matters, some elsewhere"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.ones(16, 16).to_sparse(),
+        torch.ones(16, 16, device="meta"),
+        torch.ones(16, 16).to(torch.float8_e4m3fn),
+        torch.ones(16, 16, dtype=torch.int8),
+        torch.ones(1).expand(10**13),
+    ],
+    ids=["sparse", "meta", "float8", "int8", "of any size"],
+)
+def test_tensors_whose_values_are_not_all_there_are_refused(odd: Tensor, file: Path) -> None:
+    torch.save({**torch.load(file, weights_only=True), "odd": odd}, file)
+    refused(file, "tensor odd must be a plain one of type F16, BF16, F32, F64, all of it in the file")
 
 
 def test_compressed_records_are_refused(file: Path) -> None:

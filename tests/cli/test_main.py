@@ -1,10 +1,14 @@
 """The subcommands."""
 
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from lightning_lora.cli import inspect, main
+from lightning_lora.cli import failure, inspect, main
+from lightning_lora.reporting import RunRecord, write_record
 
 
 def test_without_words_it_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,6 +55,32 @@ def test_the_subcommands_have_their_own_help(capsys: pytest.CaptureFixture[str])
     assert "lightning-lora inspect model=" in capsys.readouterr().out
     main.main(["train", "--help"])
     assert "python train.py lora=qv rank=8" in capsys.readouterr().out
+
+
+def test_inspect_shows_the_model_of_a_run_that_would_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = {"rank": 3, "lora": {"roles": ["up"], "layers": [1]}}
+    write_record(RunRecord(job_id="0", status="interrupted", config=settings, task="t", metric="m"), tmp_path)
+    main.main(["inspect", f"resume={tmp_path}"])
+    adapted = [line for line in capsys.readouterr().out.splitlines() if "rank" in line]
+    assert len(adapted) == 1
+    assert re.search(r"layer\.1\.intermediate\.dense +up .* rank 3 ", adapted[0])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes"], ["recipes", "diff"]], ids=" ".join)
+def test_output_that_nobody_reads_ends_a_command_quietly(words: list[str]) -> None:
+    """As `| head` does, which closes the pipe when it has its lines."""
+    program = f"from lightning_lora.cli.main import main; main({words})"
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert (process.stderr.read(), process.wait()) == (b"", 141)
+    process.stderr.close()
+
+
+def test_a_pipe_to_another_process_that_breaks_keeps_its_traceback() -> None:
+    with pytest.raises(BrokenPipeError), failure.quiet_without_reader():
+        raise BrokenPipeError
 
 
 def test_a_report_as_text() -> None:

@@ -131,6 +131,12 @@ def test_each_job_of_a_grid_is_checked_as_it_will_be_composed(monkeypatch: pytes
         assert (config,) == precheck.check(job).configs
 
 
+def test_a_pattern_chooses_among_the_options_of_a_group() -> None:
+    configs = precheck.check(["-m", "lora=glob(q*)"]).configs
+    chosen = ["+".join(config.lora.roles) for config in configs]
+    assert chosen == ["query", "query+key", "query+key+value+output", "query+value"]
+
+
 def test_overlays_are_found_below_the_current_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     configs = precheck.check(["-m", "+sweeps=rank_alpha"]).configs

@@ -102,6 +102,18 @@ def test_mistakes_are_one_line(
     assert all(part in printed.err for part in shows), printed.err
 
 
+@pytest.mark.parametrize("place", [".", "..", "/", "folder.html"])
+def test_a_page_cannot_take_the_place_of_a_folder(
+    place: str, sweep: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(sweep)
+    Path("folder.html").mkdir()
+    with pytest.raises(SystemExit) as exit_info:
+        main(["report", ".", "--html", place])
+    assert exit_info.value.code == 2
+    assert capsys.readouterr().err == f"error: cannot write {place}: Is a directory; there is a folder of this name\n"
+
+
 def test_help_explains_every_column(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(["report", "--help"])

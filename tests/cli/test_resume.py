@@ -144,6 +144,21 @@ def test_a_run_goes_on_by_its_own_settings(tmp_path: Path) -> None:
     assert (config.data.num_workers, config.merge.save, config.resume, config.resume_anyway) == (3, False, None, True)
 
 
+@pytest.mark.parametrize(
+    "words", [["logger='disabled'"], ['logger="disabled"'], ["logger.wandb='disabled'"], ["logger.wandb=disabled"]]
+)
+def test_a_value_in_quotes_is_the_value(words: list[str], tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", {"logger": {"wandb": "offline", "project": "mine"}})
+    config = config_of(folder, *words)
+    assert (config.logger.wandb, config.logger.project) == ("disabled", "mine")
+
+
+def test_a_section_changes_what_it_names_alone(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run", {"merge": {"at_end": False}})
+    merge = config_of(folder, "merge={save: false}").merge
+    assert (merge.at_end, merge.save) == (False, False)
+
+
 def test_a_run_that_has_no_record_yet_has_the_settings_that_hydra_wrote(tmp_path: Path) -> None:
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra" / "config.yaml").write_text("rank: 16\nlora: {roles: [key]}\n")

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import warnings
@@ -51,6 +52,15 @@ def test_the_second_time_nothing_is_built(tmp_path: Path) -> None:
     assert equal(built, some_tokens())
     with pytest.raises(AssertionError, match="should have been used"):
         load_or_build(tmp_path, "another", 2, never)
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_filling(tmp_path: Path) -> None:
+    leftover = tmp_path / "tokens" / ".key.safetensors.0a1b2c.tmp"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
+    load_or_build(tmp_path, "key", 2, some_tokens)
+    assert [file.name for file in leftover.parent.iterdir()] == ["key.safetensors"]
 
 
 def test_two_processes_fill_it_at_once(tmp_path: Path) -> None:

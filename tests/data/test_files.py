@@ -91,6 +91,16 @@ def test_jsonl_fills_gaps_with_missing_values(tmp_path: Path) -> None:
         ("a.jsonl", b'{"sentence": "a"}\n\n{"sentence": "b"\n', r"a\.jsonl, row 2: not JSON"),
         ("a.jsonl", b'["a", 1]\n', "row 1: each line must be an object"),
         ("a.jsonl", b'{"label": 1}\n{"label": "one"}\n', "column 'label', row 2: 'one' is of another type"),
+        (
+            "a.jsonl",
+            b'{"label": 1}\n{"label": 1' + b"0" * 30 + b"}\n",
+            "column 'label', row 2: 1000+ is beyond 64 bits",
+        ),
+        ("a.jsonl", b'{"label": 0.5}\n{"label": 1' + b"0" * 400 + b"}\n", "'label', row 2: 1000.* is beyond 64 bits"),
+        ("a.jsonl", b'{"label": 1}\n{"label": "\\udc00"}\n', "row 2: .*udc00' is half of a surrogate pair"),
+        ("a.csv", b'label,sentence\n1,a\n0,"open\n1,b\n', "row 2: a quotation mark is opened and never closed"),
+        ("a.csv", b'sentence\na\n"open\nb\n', "row 2: a quotation mark is opened and never closed"),
+        ("a.csv", b'"sentence,label\na,1\n', "header: a quotation mark is opened and never closed"),
         ("a.parquet", b"", r"a\.parquet: cannot be read as parquet"),
         ("a.xlsx", b"", r"\.xlsx is not one of the endings \.parquet, \.csv, \.tsv, \.jsonl"),
     ],
@@ -100,6 +110,18 @@ def test_a_broken_file_is_named_with_its_row(tmp_path: Path, name: str, content:
     with pytest.raises(DataError, match=message) as error:
         read_file(tmp_path / name, WANTED)
     assert "\n" not in str(error.value)
+
+
+def test_an_inch_mark_in_a_text_is_no_quotation_mark(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('sentence,label\na 5" pipe,1\n')
+    assert read_file(tmp_path / "a.csv", WANTED).table["sentence"].to_pylist() == ['a 5" pipe']
+
+
+def test_bytes_in_parquet_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    text = pa.array([b"caf\xe9"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"sentence": text}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: cannot be read as parquet in UTF-8 .*Invalid UTF8"):
+        read_file(tmp_path / "a.parquet", WANTED)
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.9, 0.999])

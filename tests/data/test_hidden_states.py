@@ -1,5 +1,6 @@
 """Hidden states on disk: each row's own, computed once, and again where the file is damaged."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_each_row_has_its_own_and_they_are_computed_once(tmp_path: Path) -> None
     assert len(compute.batches) == 1
     assert data[2]["hidden"].tolist() == [[8, 16]]
     assert "hidden" not in TokenDataset(tokens(), torch.zeros(5), torch.arange(5))[2]
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_filling(tmp_path: Path) -> None:
+    leftover = tmp_path / "hidden_states" / ".key.npy.0a1b2c.tmp"
+    leftover.parent.mkdir()
+    leftover.write_bytes(b"half")
+    os.utime(leftover, (0, 0))
+    load_or_compute(tmp_path, "key", tokens(), 2, Doubling())
+    assert [file.name for file in leftover.parent.iterdir()] == ["key.npy"]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,17 @@ def test_parquet_loses_nothing_behind_the_first_chunk(later: dict[str, object], 
     assert not (tmp_path / "rows.parquet").exists()
 
 
+@pytest.mark.parametrize("rows", [[{"n": 10**29}], [{"n": 1}, {"n": "one"}]])
+def test_what_no_column_of_parquet_can_hold_is_refused(rows: list[dict[str, object]], tmp_path: Path) -> None:
+    def write_all() -> None:
+        with row_writer(str(tmp_path / "rows.parquet")) as write:
+            for row in rows:
+                write(row)
+
+    with pytest.raises(DataError, match=r"a value fits into no column of parquet .*; write \.jsonl"):
+        write_all()
+
+
 def test_dates_become_text_in_json(tmp_path: Path) -> None:
     with row_writer(str(tmp_path / "rows.jsonl")) as write:
         write({"day": datetime.date(2026, 1, 2)})
@@ -90,8 +101,19 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
         next(rows)
 
 
+def standard_input(content: bytes) -> io.TextIOWrapper:
+    """As it is in a locale that is not of UTF-8."""
+    return io.TextIOWrapper(io.BytesIO(content), encoding="latin-1")
+
+
+def test_standard_input_that_is_not_utf8_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", standard_input('{"a": "ä"}\n'.encode("latin-1")))
+    with pytest.raises(DataError, match="standard input: cannot be read as jsonl in UTF-8"):
+        list(stream_rows("-"))
+
+
 def test_standard_input_and_output(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO('{"a": "ä"}\n{"a": 2}\n'))
+    monkeypatch.setattr(sys, "stdin", standard_input('{"a": "ä"}\n{"a": 2}\n'.encode()))
     with row_writer("-") as write:
         for row in stream_rows("-"):
             write(row)
@@ -116,7 +138,11 @@ def test_an_error_leaves_no_file(ending: str, tmp_path: Path) -> None:
         ("rows.txt", "a\n", r"\.txt is not one of the endings"),
         ("rows.csv", "", "the file is empty"),
         ("rows.csv", "a,b\n1,2\n1\n", "row 2: 1 fields where the header has 2"),
-        ("rows.csv", 'a\n"open\n', "cannot be read as csv"),
+        ("rows.csv", 'a\nb\n"open\n', "row 2: a quotation mark is opened and never closed"),
+        ("rows.csv", '"a,b\n1,2\n', "header: a quotation mark is opened and never closed"),
+        ("rows.jsonl", '{"a": "\\ud800"}\n', "row 1: .*ud800' is half of a surrogate pair"),
+        ("rows.jsonl", "[" * 100_000, "row 1: not JSON"),
+        ("rows.jsonl", '{"a": ' + "1" * 5000 + "}", "row 1: not JSON .*4300 digits"),
         ("rows.jsonl", "[1]\n", "row 1: each line must be an object"),
         ("rows.parquet", "PAR1 and no more", "cannot be read as parquet"),
     ],

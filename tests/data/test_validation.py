@@ -66,13 +66,16 @@ def test_regression_labels(labels: Any) -> None:
     [
         (SST2, [0, 1, 2], "train.csv, column 'label', row 3: label 2 is out of range; expected one of 0=negative, 1="),
         (SST2, [0, -2], "row 2: label -2 is out of range"),
+        (SST2, pa.array([0, 2**63 + 5], pa.uint64()), "row 2: label 9223372036854775813 is out of range"),
+        (SST2, [0.0, 1e29], r"row 2: label 1e\+29 is out of range"),
+        (STARS, [1.0, 1e29], r"row 2: label 1e\+29 is out of range"),
         (SST2, [0, -1], "row 2: label -1 marks a row without a label, as in GLUE's test splits"),
         (SST2, ["0", "-1"], "row 2: label '-1' marks a row without a label"),
         (SST2, [1, None], "column 'label', row 2: no label; expected one of"),
         (SST2, [1.0, 0.5], "row 2: label 0.5 is not a whole number"),
         (SST2, [float("nan")], "row 1: label nan is not a whole number"),
         (SST2, [float("inf")], "row 1: label inf is out of range"),
-        (SST2, ["positive", "postive"], "row 2: label 'postive' is unknown, did you mean 'positive'"),
+        (SST2, ["positive", "postive"], "row 2: label 'postive' is unknown; did you mean 'positive'"),
         (SST2, ["positive", "1"], "row 2: label '1' is unknown"),
         (SST2, ["1", "", "0"], "row 2: label '' is unknown"),
         (SST2, ["1", "0.5"], "row 2: label '0.5' is unknown"),
@@ -116,7 +119,7 @@ def test_qqp_may_hold_the_two_empty_questions_it_is_published_with() -> None:
 
 def test_a_missing_column_names_the_nearest() -> None:
     table = pa.table({"sentance": ["a"], "label": [0]})
-    with pytest.raises(DataError, match=r"no column 'sentence', did you mean 'sentance'\?; it has sentance, label"):
+    with pytest.raises(DataError, match=r"no column 'sentence'; did you mean 'sentance'\?; it has sentance, label"):
         validate(RawSplit(table, ("sentance", "label"), "train.csv"), SST2)
     with pytest.raises(DataError, match="no column 'label'"):
         validate(RawSplit(pa.table({"sentence": ["a"]}), ("sentence",), "train.csv"), SST2)
@@ -135,9 +138,10 @@ def test_idx_is_kept_or_made() -> None:
         ([1, None, 2], "column 'idx', row 2: no value"),
         (["1", "b", "2"], "column 'idx', row 2: 'b'; "),
         ([0.5, 1.0, 2.0], "column 'idx': holds double"),
+        (pa.array([1, 2**63 + 5, 2], pa.uint64()), "column 'idx', row 2: 9223372036854775813; .* up to 18 digits"),
     ],
 )
-def test_row_ids_must_be_whole_and_unique(idx: list[Any], message: str) -> None:
+def test_row_ids_must_be_whole_and_unique(idx: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         validate(raw(SST2, [0, 1, 0], idx=idx), SST2)
 

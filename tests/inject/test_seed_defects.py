@@ -56,7 +56,7 @@ def test_e13_a_training_step_leaves_the_base_bit_equal_and_moves_the_rest() -> N
 
 
 def test_e14_no_match_is_an_error_that_lists_what_is_there() -> None:
-    with pytest.raises(ValueError, match=r"no layer is named 'q_projj'; near names: q_proj") as caught:
+    with pytest.raises(ValueError, match=r"no layer is named 'q_projj'; did you mean 'q_proj'") as caught:
         inject_adapter(Demo(), LoraSpec(rank=4), modules=["q_projj"])
     assert "ffn_up  Linear 2048 x 512  (1)" in str(caught.value)
     assert "lora.modules=[name,...]" in str(caught.value)

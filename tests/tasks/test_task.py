@@ -59,7 +59,7 @@ def test_every_metric_fact_has_its_function() -> None:
 
 
 def test_an_unknown_task_names_the_nearest() -> None:
-    with pytest.raises(UnknownTaskError, match=r"no task 'sst_2', did you mean 'sst2'\?; there are cola, "):
+    with pytest.raises(UnknownTaskError, match=r"no task 'sst_2'; did you mean 'sst2'\?; there are cola, "):
         find_task("sst_2")
     assert find_task("rte") is TASKS["rte"]
 
@@ -81,7 +81,7 @@ def test_custom_task_defaults() -> None:
         ({"label_column": "a"}, "other than the text columns"),
         ({"labels": ["only"]}, "at least two classes, or none for regression"),
         ({"labels": ["x", "y", "x"]}, "labels names 'x' twice"),
-        ({"metrics": ["acuracy"]}, "no metric 'acuracy', did you mean 'accuracy'"),
+        ({"metrics": ["acuracy"]}, "no metric 'acuracy'; did you mean 'accuracy'"),
         ({"metrics": ["pearson"]}, "'pearson' does not fit a task with 2 labels; use accuracy or f1 or matthews"),
         ({"metrics": ["f1"], "labels": ["x", "y", "z"]}, "does not fit a task with 3 labels; use accuracy or matthews"),
         ({"metrics": ["f1"], "labels": []}, r"no labels \(regression\); use pearson or spearman"),

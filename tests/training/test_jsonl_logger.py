@@ -78,6 +78,14 @@ def test_a_resumed_run_goes_on_in_the_same_file(tmp_path: Path) -> None:
     assert [row["step"] for row in rows_of(tmp_path / "metrics.jsonl")] == [0, 1, 2]
 
 
+def test_the_settings_stand_at_the_head_of_a_log_alone(tmp_path: Path) -> None:
+    for rank in (8, 4):
+        logger = JsonlLogger(tmp_path / "metrics.jsonl")
+        logger.log_hyperparams({"rank": rank})
+        logger.log_metrics({"x": 1.0}, rank)
+    assert [row.get("hyperparameters") for row in rows_of(logger.path)] == [{"rank": 8}, None, None]
+
+
 def test_rows_behind_a_point_are_forgotten(tmp_path: Path) -> None:
     logger = JsonlLogger(tmp_path / "metrics.jsonl")
     logger.cut(0)

@@ -4,7 +4,6 @@ loralib (github.com/microsoft/LoRA, version 0.1) has A and B as this package has
 (``MergedLinear``). Its file holds neither alpha nor which parts of a fused layer are adapted: the caller says it.
 """
 
-import pickle
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -22,7 +21,7 @@ from lightning_lora.adapters_io.placing import (
     place,
     whole_layers,
 )
-from lightning_lora.adapters_io.safe_files import tensor_name
+from lightning_lora.adapters_io.safe_files import FLOATS, tensor_name
 from lightning_lora.inject import Selected, select
 from lightning_lora.lora import LoraSpec
 from lightning_lora.settings import shown
@@ -92,20 +91,34 @@ def _read(file: Path) -> dict[str, Tensor]:
         raise ValueError("there is no such file")
     try:
         with zipfile.ZipFile(file) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise ValueError("its records are compressed, which torch.save never does")
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except (zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
+        tensors = torch.load(file, map_location="cpu", weights_only=True) if stored else {}
+    except (
+        Exception
+    ) as error:  # torch trusts the opcodes of a pickle, and fails at a damaged one with any type there is
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"not a file of tensors alone, as torch.save writes it: {shown(reason)}") from error
+    if not stored:
+        raise ValueError("its records are compressed, which torch.save never does")
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
     ):
         raise ValueError("must hold a mapping from names to tensors")
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not _is_plain(tensor):
+            raise ValueError(
+                f"tensor {tensor_name(name)} must be a plain one of type {', '.join(FLOATS)}, all of it in the file"
+            )
+        if not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"tensor {tensor_name(name)} holds values that are not finite")
     return tensors
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether the file holds as many numbers as the tensor says: a stride of 0 makes any size of a single one."""
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.device.type != "cpu":
+        return False
+    return tensor.dtype in FLOATS.values() and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def _adapted_layers(tensors: dict[str, Tensor]) -> set[str]:

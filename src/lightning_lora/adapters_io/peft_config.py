@@ -16,7 +16,8 @@ from torch import nn
 from lightning_lora.adapters_io.peft_folder import CONFIG_FILE
 from lightning_lora.adapters_io.safe_files import read_json_object
 from lightning_lora.lora import LoraSpec, routed_modules
-from lightning_lora.settings import did_you_mean, shown
+from lightning_lora.settings import shown
+from lightning_lora.spelling import did_you_mean
 
 LARGEST_RANK = 2**16
 LARGEST_ALPHA = 2.0**20

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.spelling import did_you_mean
 
 LONGEST_ARGUMENT = 4096
 

@@ -1,20 +1,55 @@
 """How a command ends when it cannot go on: one line and status 2 for a mistake of the user's."""
 
 import dis
+import os
+import select
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-MISTAKE = 2
+MISTAKE, UNREAD = 2, 128 + signal.SIGPIPE
 
 
 def refuse(error: Exception) -> NoReturn:
     """Print the error as one line and leave with status 2."""
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(MISTAKE)
+
+
+@contextmanager
+def quiet_without_reader() -> Iterator[None]:
+    """Within the block, output that nobody reads any more (`| head`) ends the command quietly, as SIGPIPE ends others.
+
+    A pipe to another process may break as well (a worker's, W&B's); that keeps its traceback.
+
+    Raises:
+        SystemExit: status 141, which is what a shell shows of SIGPIPE.
+        BrokenPipeError: another one broke.
+    """
+    try:
+        try:
+            yield
+        finally:
+            print(end="", flush=True)  # here, for at the interpreter's end nothing can be caught
+    except BrokenPipeError:
+        if not _has_lost_its_reader(sys.stdout):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be flushed
+        raise SystemExit(UNREAD) from None
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich ends with 1
+            raise SystemExit(UNREAD) from None
+        raise
+
+
+def _has_lost_its_reader(stream: TextIO) -> bool:
+    poll = select.poll()
+    poll.register(stream, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 @contextmanager

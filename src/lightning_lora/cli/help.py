@@ -31,7 +31,7 @@ Secrets belong in the environment (WANDB_API_KEY, HF_TOKEN), never on the comman
 
 Flags: -m sweep; --cfg job shows the config instead of running; --info defaults shows where it comes from;
 --hydra-help lists the rest. Exit status: 0 done, 2 a mistake in the command line or the data, 130 or 143 stopped by
-Ctrl-C or SIGTERM, 1 any other failure."""
+Ctrl-C or SIGTERM, 141 output that nobody reads, 1 any other failure."""
 
 
 def help_text() -> str:

@@ -1,9 +1,10 @@
 """`lightning-lora inspect`: what a training command would adapt and train, without data and without training."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from lightning_lora.cli import arguments, failure, precheck
+from lightning_lora.cli import arguments, failure, precheck, resume
 from lightning_lora.config import RunConfig
 from lightning_lora.settings import ConfigError
 
@@ -12,6 +13,7 @@ Show which layers a training command would adapt, and how many parameters would 
 
   lightning-lora inspect model=roberta_base lora=qkvo rank=8
   lightning-lora inspect model.name=path/to/encoder lora=head
+  lightning-lora inspect resume=runs/2026-11-24/09-30-00-123456       what that run adapts
 
 It takes the groups and keys of `lightning-lora train --help`."""
 
@@ -28,27 +30,20 @@ def main(words: Sequence[str]) -> None:
     if arguments.wants_help(words):
         print(_HELP)
         return
-    try:
+    with failure.one_line_for_mistakes():
         config = _one_config(words)
-    except ConfigError as error:
-        failure.refuse(error)
-    # Torch and what stands on it take seconds to import: the help and a refusal do not wait for them.
-    from lightning_lora import build
+        # Torch and what stands on it take seconds to import: the help and a refusal do not wait for them.
+        from lightning_lora import build
 
-    try:
-        report = build.inspect(config)
-    except Exception as error:
-        if failure.is_users_mistake(error):
-            failure.refuse(error)
-        raise
-    print(described(report.as_dict()))
+        print(described(build.inspect(config).as_dict()))
 
 
 def _one_config(words: Sequence[str]) -> RunConfig:
     checked = precheck.check(words)
     if checked.line.flags:
         raise ConfigError(f"inspect takes no {next(iter(checked.line.flags))}: it shows one model, and trains none")
-    return checked.configs[0]
+    config = checked.configs[0]
+    return config if config.resume is None else resume.config_of(checked, Path(config.resume).expanduser())
 
 
 def described(report: dict[str, Any]) -> str:

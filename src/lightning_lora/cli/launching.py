@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.sweeping.search_settings import SearchSettings, is_interval, is_logarithmic
 
 EXTRAS = {

@@ -16,7 +16,8 @@ from lightning_lora.cli import (
     spectrum,
     train,
 )
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.spelling import did_you_mean
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "train": (train.main, "train one run or a sweep, then merge, measure and record it"),
@@ -47,6 +48,7 @@ Train LoRA adapters on transformers, and find out which layers, rank and alpha t
 From a clone, `python train.py` is the same as `lightning-lora train`."""
 
 
+@failure.quiet_without_reader()
 def main(words: Sequence[str] | None = None) -> None:
     """Run a subcommand.
 
@@ -54,7 +56,7 @@ def main(words: Sequence[str] | None = None) -> None:
         words: What stands after the command's name; None reads it from ``sys.argv``.
 
     Raises:
-        SystemExit: the subcommand's status; 2 where there is no such subcommand.
+        SystemExit: the subcommand's status; 2 where there is no such subcommand; 141 where nobody reads the output.
     """
     given = list(sys.argv[1:] if words is None else words)
     name = next(iter(given), "--help")

@@ -14,7 +14,8 @@ from hydra.errors import HydraException
 from lightning_lora.cli.launching import check_extra
 from lightning_lora.cli.options import NOT_OPTIONS, OVERLAYS, groups
 from lightning_lora.config import schema_settings
-from lightning_lora.settings import ConfigError, did_you_mean, shown
+from lightning_lora.settings import ConfigError, shown
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.sweeping.search_settings import ends, is_interval
 
 MOST_VALUES = 1000
@@ -30,7 +31,7 @@ def read(words: Iterable[str], loader: ConfigLoader) -> list[Override]:
     overrides = []
     for word in words:
         try:
-            override = parser.parse_override(word)
+            (override,) = parser.parse_overrides([word])
         except HydraException as error:
             setting = schema_settings().get(word.partition("=")[0])
             hint = (
@@ -63,7 +64,10 @@ def values_of(override: Override) -> list[Any]:
         return _ends(override)
     if is_glob and not is_group(override):
         raise ConfigError(f"'{word}' is not supported: list the values to try, key=1,2,3 or key=range(1,4)")
-    values = list(itertools.islice(override.sweep_iterator(), MOST_VALUES + 1))
+    try:
+        values = list(itertools.islice(override.sweep_iterator(), MOST_VALUES + 1))
+    except (HydraException, ValueError, ArithmeticError) as error:  # of a step of 0, and of a bound that is no number
+        raise ConfigError(f"'{word}' is not allowed: a range needs numbers, and a step other than 0") from error
     if not 0 < len(values) <= MOST_VALUES:
         raise ConfigError(f"'{word}' must give from 1 to {MOST_VALUES} values")
     return values
@@ -97,6 +101,8 @@ def _check_key(override: Override) -> None:
     if key in OVERLAYS:
         if not plus:
             raise ConfigError(f"'{word}' needs a plus, because it is no part of the defaults: write +{word}")
+        if key == "sweeps" and override.is_sweep_override():
+            raise ConfigError(f"'{word}' is not supported: an overlay is a sweep of its own; start one for each")
         return
     sections = {name.partition(".")[0] for name in schema_settings() if "." in name}
     if key not in schema_settings() and key not in groups() and key not in sections:

@@ -46,12 +46,14 @@ class Checked:
         warning: One line about values outside the usual ranges, or "".
         sweep_words: How a sweep is carried out, where the command line does not say: by our grid, in a folder that is
             named after what varies.
+        given: The overrides as Hydra's grammar reads them.
     """
 
     line: CommandLine
     configs: tuple[RunConfig, ...]
     warning: str
     sweep_words: tuple[str, ...] = ()
+    given: tuple[Override, ...] = ()
 
 
 def check(words: Sequence[str]) -> Checked:
@@ -84,7 +86,8 @@ def check(words: Sequence[str]) -> Checked:
     _check_effect([*given, *axes.values()], configs)
     phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
     warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
-    return Checked(line, configs, warning, _sweep_words(given, base, axes) if _is_sweep(base, line) else ())
+    sweep_words = _sweep_words(given, base, axes) if _is_sweep(base, line) else ()
+    return Checked(line, configs, warning, sweep_words, tuple(given))
 
 
 def _is_sweep(base: DictConfig, line: CommandLine) -> bool:

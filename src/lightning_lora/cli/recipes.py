@@ -12,7 +12,8 @@ from rich.table import Table
 from lightning_lora.cli import failure
 from lightning_lora.cli.options import described
 from lightning_lora.cli.parser import CommandParser
-from lightning_lora.settings import ConfigError, did_you_mean, flat, shown
+from lightning_lora.settings import ConfigError, flat, shown
+from lightning_lora.spelling import did_you_mean
 
 PAPER, SCRIPTS = "lora_paper", "lora_scripts"
 _BATCH, _ACCUMULATED = "batch_size", "trainer.accumulate_grad_batches"

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 from yaml import YAMLError
 
@@ -12,7 +13,7 @@ from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
 from lightning_lora.config import RunConfig, run_config_of
 from lightning_lora.recorded_paths import found_from
-from lightning_lora.settings import ConfigError, shown
+from lightning_lora.settings import ConfigError, flat, shown
 from lightning_lora.sweeping import determines_result
 
 if TYPE_CHECKING:
@@ -33,13 +34,15 @@ def config_of(checked: Checked, folder: Path) -> RunConfig:
     """
     if checked.line.multirun or len(checked.configs) > 1:
         raise ConfigError("resume takes one run and no -m: it goes on with the job of a sweep like with any other run")
-    words = [word for word in checked.line.overrides if not word.startswith("resume=")]
-    for word in words:
-        if determines_result(word.lstrip("+").partition("=")[0]):
-            raise ConfigError(f"'{shown(word)}' is not allowed with resume: a run goes on by its own settings")
+    overrides = [override for override in checked.given if override.key_or_group != "resume"]
+    for override in overrides:
+        if determines_result(override.key_or_group):
+            word = shown(override.input_line)
+            raise ConfigError(f"'{word}' is not allowed with resume: a run goes on by its own settings")
     config = stored_config(folder)
     (given,) = checked.configs
-    for section, name in _changed(words):
+    for key in _changed(overrides):
+        section, _, name = key.rpartition(".")
         target = getattr(config, section) if section else config
         setattr(target, name, getattr(getattr(given, section) if section else given, name))
     return config
@@ -78,15 +81,13 @@ def _record(folder: Path) -> "RunRecord | None":
     return read_record(folder) if (folder / FILE_NAME).is_file() else None
 
 
-def _changed(words: Sequence[str]) -> list[tuple[str, str]]:
-    """(section, name) of every key that overrides set; an option of a group sets what its file says."""
-    found = []
-    for word in words:
-        key, _, value = word.partition("=")
+def _changed(overrides: Sequence[Override]) -> list[str]:
+    """The full name of every key that overrides set; an option of a group sets what its file says."""
+    found: list[str] = []
+    for override in overrides:
+        key = override.key_or_group
+        value: Any = override.value()
         if key in groups():
-            option = OmegaConf.load(str(files("lightning_lora.conf") / key / f"{value}.yaml"))
-            found += [(key, str(name)) for name in option]
-        else:
-            section, _, name = key.rpartition(".")
-            found.append((section, name))
+            value = OmegaConf.to_container(OmegaConf.load(str(files("lightning_lora.conf") / key / f"{value}.yaml")))
+        found += flat({key: value})
     return found

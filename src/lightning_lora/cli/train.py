@@ -16,13 +16,13 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lora.cli import arguments, failure, precheck, resume
 from lightning_lora.cli.help import help_text
 from lightning_lora.config import RunConfig, to_run_config
-from lightning_lora.settings import ConfigError
 
 
 class JobFailed(CompactHydraException):
     """A job of a sweep failed; Hydra runs the others and ends with status 1."""
 
 
+@failure.quiet_without_reader()
 def main(words: Sequence[str] | None = None) -> None:
     """Train.
 
@@ -37,10 +37,8 @@ def main(words: Sequence[str] | None = None) -> None:
     if arguments.wants_help(given):
         print(help_text())
         return
-    try:
+    with failure.one_line_for_mistakes():
         checked = precheck.check(given)
-    except ConfigError as error:
-        failure.refuse(error)
     # Lightning starts one process for each further device with this very command line; one warning is enough.
     if checked.line.runs and checked.warning and os.environ.get("LOCAL_RANK", "0") == "0":
         print(checked.warning, file=sys.stderr)
@@ -56,16 +54,12 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def _go_on(checked: precheck.Checked, folder: Path) -> None:
-    try:
+    with failure.one_line_for_mistakes():
         config = resume.config_of(checked, folder)
         if resume.is_finished(folder):
             print(f"{folder}: the run is finished; nothing is left to do")
             return
         _run(config, folder, resumed=True)
-    except Exception as error:
-        if failure.is_users_mistake(error):
-            failure.refuse(error)
-        raise
 
 
 def job(config: DictConfig) -> float | None:
@@ -81,12 +75,8 @@ def job(config: DictConfig) -> float | None:
     folder = Path(hydra_config.runtime.output_dir)
     if hydra_config.mode == RunMode.MULTIRUN:
         return _job_of_sweep(config, folder)
-    try:
+    with failure.one_line_for_mistakes():
         return _run(to_run_config(config), folder)
-    except Exception as error:
-        if failure.is_users_mistake(error):
-            failure.refuse(error)
-        raise
 
 
 def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:

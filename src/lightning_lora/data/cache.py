@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from lightning_lora.atomic import CannotWriteError, atomic_file
+from lightning_lora.atomic import CannotWriteError, atomic_file, clear_abandoned
 from lightning_lora.data.tokens import Tokens
 
 CACHE_VARIABLE = "LIGHTNING_LORA_CACHE"
@@ -71,6 +71,7 @@ def _warn_damaged(file: Path, reason: str) -> None:
 
 def _write(file: Path, tokens: Tokens) -> None:
     tensors = {**tokens.columns, OFFSETS: tokens.offsets}
+    clear_abandoned(file.parent)
     with atomic_file(file) as temporary:
         temporary.write_bytes(save(tensors, metadata={"sha256": _digest(tensors)}))
 

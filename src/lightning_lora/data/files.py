@@ -6,7 +6,7 @@ GLUE's own files, where a lone quotation mark is part of a sentence.
 
 import csv
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+
+from lightning_lora.settings import shown
 
 
 class DataError(ValueError):
@@ -43,15 +45,21 @@ def read_file(file: Path, wanted: Iterable[str]) -> RawSplit:
     Raises:
         DataError: the file is broken, not UTF-8, of an unknown format, or has a malformed row.
     """
-    reader = READERS.get(file.suffix)
-    if reader is None:
-        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    check_kind(file)
     try:
-        table, columns = reader(file, frozenset(wanted))
+        table, columns = READERS[file.suffix](file, frozenset(wanted))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({reason})") from error
     return RawSplit(table, columns, str(file))
+
+
+def check_kind(file: Path) -> None:
+    """Raise DataError where a file to read or to write is a folder, or not of a known format by its ending."""
+    if file.is_dir():
+        raise DataError(f"{file} is a folder; give a file with one of the endings {', '.join(READERS)}")
+    if file.suffix not in READERS:
+        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
 
 
 def _read_parquet(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[str, ...]]:
@@ -59,7 +67,9 @@ def _read_parquet(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[s
     with pq.ParquetFile(file) as parquet:
         columns = tuple(parquet.schema_arrow.names)
         refuse_repeated_columns(columns, file)
-        return parquet.read(columns=[name for name in columns if name in wanted]), columns
+        table = parquet.read(columns=[name for name in columns if name in wanted])
+    table.validate(full=True)
+    return table, columns
 
 
 def _read_csv(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[str, ...]]:
@@ -73,7 +83,9 @@ def _read_tsv(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[str, 
 def _read_delimited(
     file: Path, wanted: frozenset[str], delimiter: str, quote: str | None
 ) -> tuple[pa.Table, tuple[str, ...]]:
-    columns = _header(file, delimiter, quote)
+    columns = _header(file)
+    if quote is not None:
+        _refuse_unpaired_quotes(file)
     used = [name for name in columns if name in wanted]
     if not used:
         return pa.table({}), columns
@@ -112,10 +124,37 @@ def _read_delimited(
     return table.select(used), columns
 
 
-def _header(file: Path, delimiter: str, quote: str | None) -> tuple[str, ...]:
-    quoting: Any = csv.QUOTE_NONE if quote is None else csv.QUOTE_MINIMAL
+def delimited_rows(lines: Iterable[str], file: Path) -> Iterator[list[str]]:
+    """The header, then the rows, of csv with standard quoting or tsv with none.
+
+    Raises:
+        DataError: a row's quotation marks do not pair up; with its number.
+    """
+    tabs = file.suffix == ".tsv"
+    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
+    rows = csv.reader(lines, delimiter="\t" if tabs else ",", quoting=quoting, strict=not tabs)
+    number = 0
+    try:
+        for row in filter(None, rows):
+            yield row
+            number += 1
+    except csv.Error as error:
+        at_the_end = str(error) == "unexpected end of data"
+        reason = "a quotation mark is opened and never closed" if at_the_end else error
+        raise DataError(f"{file}, {f'row {number}' if number else 'header'}: {reason}") from error
+
+
+def _refuse_unpaired_quotes(file: Path) -> None:
+    """pyarrow takes all behind a mark that is never closed for one text, and the rows in it would be lost."""
+    if file.read_bytes().count(b'"') % 2:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            for _ in delimited_rows(lines, file):
+                pass
+
+
+def _header(file: Path) -> tuple[str, ...]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        columns = tuple(next(csv.reader(lines, delimiter=delimiter, quoting=quoting), ()))
+        columns = tuple(next(delimited_rows(lines, file), ()))
     if not columns:
         raise DataError(f"{file}: the file is empty")
     refuse_repeated_columns(columns, file)
@@ -131,7 +170,7 @@ def _read_jsonl(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[str
         for line in lines:
             if not line.strip():
                 continue
-            for name, value in _parse_line(line, file, rows + 1).items():
+            for name, value in parse_line(line, str(file), rows + 1).items():
                 values.setdefault(name, [None] * rows).append(value)
             rows += 1
             for column in values.values():
@@ -143,13 +182,23 @@ def _read_jsonl(file: Path, wanted: frozenset[str]) -> tuple[pa.Table, tuple[str
     return pa.table(used), tuple(values)
 
 
-def _parse_line(line: str, file: Path, row: int) -> dict[str, Any]:
+def parse_line(line: str, origin: str, row: int) -> dict[str, Any]:
+    """One row of JSON lines.
+
+    Raises:
+        DataError: it is no JSON object, or holds half a character, which no file in UTF-8 can.
+    """
     try:
         record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{file}, row {row}: not JSON ({error})") from error
+        if "\\u" in line:
+            json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise DataError(f"{origin}, row {row}: {half} is half of a surrogate pair, which is no character") from error
+    except (ValueError, RecursionError) as error:  # numbers of more digits, and lists deeper, than Python reads
+        raise DataError(f"{origin}, row {row}: not JSON ({error})") from error
     if not isinstance(record, dict):
-        raise DataError(f'{file}, row {row}: each line must be an object such as {{"sentence": "...", "label": 0}}')
+        raise DataError(f'{origin}, row {row}: each line must be an object such as {{"sentence": "...", "label": 0}}')
     return record
 
 
@@ -161,9 +210,21 @@ def _json_column(values: list[Any], name: str, file: Path) -> pa.Array:
         raise DataError(
             f"{file}, column {name!r}, row {row}: {values[row - 1]!r} is of another type than the rows before"
         )
-    if kinds == {int, float}:
-        values = [None if value is None else float(value) for value in values]
-    return pa.array(values)
+    try:
+        if kinds == {int, float}:
+            values = [None if value is None else float(value) for value in values]
+        return pa.array(values)
+    except OverflowError as error:
+        row = next(row for row, value in enumerate(values, 1) if _is_too_large(value))
+        raise DataError(f"{file}, column {name!r}, row {row}: {shown(values[row - 1])} is beyond 64 bits") from error
+
+
+def _is_too_large(value: Any) -> bool:
+    try:
+        pa.scalar(value)
+    except OverflowError:
+        return True
+    return False
 
 
 def refuse_repeated_columns(columns: tuple[str, ...], file: Path) -> None:

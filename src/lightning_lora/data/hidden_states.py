@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32
 from rich.progress import Progress
 from torch import Tensor
 
-from lightning_lora.atomic import atomic_file
+from lightning_lora.atomic import atomic_file, clear_abandoned
 from lightning_lora.data.collation import in_one_row
 from lightning_lora.data.tokens import Tokens
 
@@ -64,6 +64,7 @@ def load_or_compute(
     shape = (int(tokens.offsets[-1]), width)
     if (kept := _mapped(file, shape)) is not None:
         return kept
+    clear_abandoned(file.parent)
     with atomic_file(file) as temporary:
         values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
         if hasattr(os, "posix_fallocate"):  # not on macOS

@@ -1,6 +1,7 @@
 """Rows of a file one after another, and rows to a file as they come: for data that need not fit into memory."""
 
 import csv
+import io
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lightning_lora.atomic import atomic_file
-from lightning_lora.data.files import READERS, DataError, refuse_repeated_columns
+from lightning_lora.data.files import DataError, check_kind, delimited_rows, parse_line, refuse_repeated_columns
 
 STANDARD = "-"
 """Stands for standard input or output, as lines of JSON."""
@@ -26,17 +27,20 @@ def stream_rows(source: str) -> Iterator[AnyRow]:
     """The rows of a csv, tsv, jsonl or parquet file, or of standard input; only a part of it is in memory at a time.
 
     Args:
-        source: A path, or "-" for JSON lines on standard input.
+        source: A path, or "-" for JSON lines on standard input, in UTF-8 whatever the locale.
 
     Raises:
         DataError: there is no such file, it is of another kind, or a row is malformed; with the row's number from 1.
     """
     if source == STANDARD:
-        yield from _json_rows(sys.stdin, "standard input")
+        try:
+            # Not as the locale says: files are read in UTF-8 everywhere.
+            yield from _json_rows(io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig"), "standard input")
+        except UnicodeDecodeError as error:
+            raise DataError(f"standard input: cannot be read as jsonl in UTF-8 ({error})") from error
         return
     file = Path(source).expanduser()
-    if file.suffix not in READERS:
-        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    check_kind(file)
     if not file.is_file():
         raise DataError(f"{file}: no such file")
     try:
@@ -47,32 +51,23 @@ def stream_rows(source: str) -> Iterator[AnyRow]:
             return
         with file.open(encoding="utf-8-sig", newline="") as lines:
             yield from _json_rows(lines, str(file)) if file.suffix == ".jsonl" else _delimited_rows(lines, file)
-    except (pa.ArrowException, OSError, UnicodeDecodeError, csv.Error) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({reason})") from error
 
 
 def _json_rows(lines: Iterable[str], origin: str) -> Iterator[AnyRow]:
     for number, line in enumerate(filter(str.strip, lines), start=1):
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{origin}, row {number}: not JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise DataError(f'{origin}, row {number}: each line must be an object such as {{"sentence": "..."}}')
-        yield row
+        yield parse_line(line, origin, number)
 
 
 def _delimited_rows(lines: Iterable[str], file: Path) -> Iterator[AnyRow]:
-    """csv with standard quoting; tsv with none, as GLUE's own files are."""
-    tabs = file.suffix == ".tsv"
-    quoting: Any = csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL
-    rows = csv.reader(lines, delimiter="\t" if tabs else ",", quoting=quoting, strict=not tabs)
+    rows = delimited_rows(lines, file)
     header = next(rows, None)
     if not header:
         raise DataError(f"{file}: the file is empty")
     refuse_repeated_columns(tuple(header), file)
-    for number, values in enumerate(filter(None, rows), start=1):
+    for number, values in enumerate(rows, start=1):
         if len(values) != len(header):
             raise DataError(f"{file}, row {number}: {len(values)} fields where the header has {len(header)}")
         yield dict(zip(header, values, strict=True))
@@ -92,8 +87,7 @@ def row_writer(target: str) -> Iterator[Writer]:
         yield lambda row: print(_as_json(row), flush=True)
         return
     file = Path(target).expanduser()
-    if file.suffix not in READERS:
-        raise DataError(f"{file}: {file.suffix or 'no ending'} is not one of the endings {', '.join(READERS)}")
+    check_kind(file)
     with atomic_file(file) as temporary:
         if file.suffix == ".parquet":
             with _parquet_writer(temporary) as write:
@@ -113,7 +107,7 @@ def _as_json(row: AnyRow) -> str:
 
 
 def _delimited_writer(stream: IO[str], file: Path) -> Writer:
-    """What `_delimited_rows` reads: csv with standard quoting, tsv with none."""
+    """What `stream_rows` reads: csv with standard quoting, tsv with none."""
     header: list[str] = []
     tabs = file.suffix == ".tsv"
     kept: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None} if tabs else {}
@@ -140,7 +134,10 @@ def _parquet_writer(file: Path) -> Iterator[Writer]:
 
     def flush() -> None:
         if waiting:
-            table = pa.Table.from_pylist(waiting)
+            try:
+                table = pa.Table.from_pylist(waiting)
+            except (pa.ArrowException, OverflowError) as error:
+                raise DataError(f"{file}: a value fits into no column of parquet ({error}); write .jsonl") from error
             if not opened:
                 opened.append(pq.ParquetWriter(file, table.schema))
             opened[0].write_table(_of_schema(table, opened[0].schema, file))

@@ -14,7 +14,8 @@ from jaxtyping import Int64, Num
 from torch import Tensor
 
 from lightning_lora.data.files import DataError, RawSplit
-from lightning_lora.tasks import Task, did_you_mean
+from lightning_lora.spelling import did_you_mean
+from lightning_lora.tasks import Task
 
 IDX = "idx"
 UNLABELLED = "label {} marks a row without a label, as in GLUE's test splits; use a labelled split"
@@ -139,6 +140,8 @@ def _classes(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
             pc.invert(pc.equal(column.values, pc.trunc(column.values))),
             f"label {{}} is not a whole number; expected one of {_label_list(task)}",
         )
+        out_of_range = f"label {{}} is out of range; expected one of {_label_list(task)}"
+        column.refuse(pc.greater_equal(pc.abs(column.values), 2.0**63), out_of_range)
         return _numbered(column, column.values.cast(pa.int64(), safe=False), task)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return _named(column, task)
@@ -149,7 +152,7 @@ def _numbered(column: _Column, numbers: pa.Array, task: Task) -> Int64[Tensor, "
     """Whole numbers as labels: names where all labels are whole numbers, else positions."""
     if _named_by_numbers(task):
         return _named(_Column(numbers.cast(pa.string()), column.name, column.origin), task)
-    return _in_range(column, numbers.cast(pa.int64()), task)
+    return _in_range(column, numbers.cast(pa.int64(), safe=False), task)  # beyond 63 bits negative, and out of range
 
 
 def _named(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
@@ -202,13 +205,16 @@ def _row_ids(raw: RawSplit) -> Int64[Tensor, " rows"]:
     if IDX not in raw.columns:
         return torch.arange(raw.table.num_rows)
     column = _Column.of(raw, IDX)
-    wanted = f"the column {IDX!r} names each row in the predictions and must hold whole numbers, each once"
+    wanted = f"the column {IDX!r} names each row in the predictions: whole numbers of up to 18 digits, each once"
     column.refuse(column.values.is_null(), f"no value; {wanted}")
     if pa.types.is_string(column.values.type):
         column.refuse(pc.invert(pc.match_substring_regex(column.values, r"^-?[0-9]{1,18}$")), f"{{}}; {wanted}")
     elif not pa.types.is_integer(column.values.type):
         raise DataError(f"{raw.origin}, column {IDX!r}: holds {column.values.type}; {wanted}")
-    ids = column.values.cast(pa.int64()).to_numpy(zero_copy_only=False).copy()
+    numbers = column.values.cast(pa.int64(), safe=False)
+    if pa.types.is_uint64(column.values.type):
+        column.refuse(pc.less(numbers, 0), f"{{}}; {wanted}")
+    ids = numbers.to_numpy(zero_copy_only=False).copy()
     _, first = np.unique(ids, return_index=True)
     repeated = np.ones(len(ids), dtype=bool)
     repeated[first] = False

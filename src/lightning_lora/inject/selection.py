@@ -1,6 +1,5 @@
 """Which layers of a model are adapted: by role, or by name where the user names them."""
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from torch import nn
 
 from lightning_lora.lora import OutputLayout, lora_class_for, routed_modules
 from lightning_lora.lora.functional import WHOLE
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.targets import Role, UnknownArchitecture, match, projections_for
 
 
@@ -118,11 +118,9 @@ def _by_name(candidates: dict[str, nn.Module], modules: Sequence[str]) -> list[S
     for wanted in modules:
         if not any(_ends_in(name, wanted) for name in adaptable):
             ends = sorted({name.rpartition(".")[2] for name in adaptable} | set(adaptable))
-            near = difflib.get_close_matches(wanted, ends, n=3)
-            hint = f"; near names: {', '.join(near)}" if near else ""
             others = [module for name, module in candidates.items() if _ends_in(name, wanted)]
             what = f"a {type(others[0]).__name__}, which cannot be adapted, is" if others else "no layer is"
-            raise ValueError(f"{what} named {wanted!r}{hint}\n{_listing(candidates)}")
+            raise ValueError(f"{what} named {wanted!r}{did_you_mean(wanted, ends)}\n{_listing(candidates)}")
     return [
         Selected(name, module, ("named",), _block_in(name))
         for name, module in adaptable.items()

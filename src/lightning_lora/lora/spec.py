@@ -1,6 +1,5 @@
 """What one adapter is: rank, alpha, scaling rule, dropout and initialisation, checked once and then immutable."""
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import torch
 
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS
+from lightning_lora.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,5 @@ def _is_number(value: Any) -> bool:
 def _check_name(field: str, value: str, known: Iterable[str]) -> None:
     names = list(known)
     if value not in names:
-        near = difflib.get_close_matches(str(value), names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(value), names)
         raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(names)}{hint}")

@@ -25,7 +25,8 @@ from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import Floats, example_covariance
 from lightning_lora.reporting.scored import Scored, dev_split_of, most_common_examples, read_curve, read_scored
-from lightning_lora.settings import ConfigError, did_you_mean
+from lightning_lora.settings import ConfigError
+from lightning_lora.spelling import did_you_mean
 
 SEED = 0
 """Of the bootstrap, so that the same records give the same report."""

@@ -4,8 +4,7 @@ Facts only, from names to roles: nothing here imports torch or sees a model. An 
 in `ARCHITECTURES`.
 """
 
-import difflib
-
+from lightning_lora.spelling import did_you_mean, nearest
 from lightning_lora.targets.albert import ALBERT
 from lightning_lora.targets.bert import BERT
 from lightning_lora.targets.deberta import DEBERTA, DEBERTA_V2
@@ -70,12 +69,11 @@ class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the cont
         super().__init__(model_type)
         self.model_type = model_type
         self.known = tuple(sorted(ARCHITECTURES))
-        self.nearest = tuple(difflib.get_close_matches(model_type.lower(), self.known, n=3))
+        self.nearest = tuple(nearest(model_type, self.known))
 
     def __str__(self) -> str:
-        nearest = f"did you mean {' or '.join(map(repr, self.nearest))}? " if self.nearest else ""
         return (
-            f"no roles are known for the architecture {self.model_type!r}; {nearest}"
+            f"no roles are known for the architecture {self.model_type!r}{did_you_mean(self.model_type, self.known)}; "
             f"known: {', '.join(self.known)}; for any other, name the modules to adapt instead of roles"
         )
 

@@ -7,7 +7,7 @@ The tables need the standard library only, so that a command line can be checked
 from typing import TYPE_CHECKING, Any
 
 from lightning_lora.tasks.table import TASKS, TOY_TASKS, UnknownTaskError, find_task
-from lightning_lora.tasks.task import HELD_OUT, METRIC_FACTS, MetricFact, Task, custom_task, did_you_mean, metrics_for
+from lightning_lora.tasks.task import HELD_OUT, METRIC_FACTS, MetricFact, Task, custom_task, metrics_for
 
 if TYPE_CHECKING:
     from lightning_lora.tasks.metrics import METRICS, MetricFunction, score
@@ -23,7 +23,6 @@ __all__ = [
     "Task",
     "UnknownTaskError",
     "custom_task",
-    "did_you_mean",
     "find_task",
     "metrics_for",
     "score",

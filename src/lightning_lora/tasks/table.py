@@ -4,7 +4,8 @@ Columns, label order and splits are those of the `nyu-mll/glue` card on the hub;
 (Wang et al. 2018, arXiv:1804.07461, table 1).
 """
 
-from lightning_lora.tasks.task import Task, did_you_mean
+from lightning_lora.spelling import did_you_mean
+from lightning_lora.tasks.task import Task
 
 GLUE = "nyu-mll/glue"
 ENTAILMENT = ("entailment", "not_entailment")

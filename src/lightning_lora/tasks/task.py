@@ -1,9 +1,10 @@
 """What a task is: the columns to read, the labels to predict, the splits and the metrics. Standard library only."""
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from lightning_lora.spelling import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -190,12 +191,6 @@ def metrics_for(labels: int) -> tuple[str, ...]:
         for name, fact in METRIC_FACTS.items()
         if fact.regression == (labels == 0) and (labels == 2 or not fact.binary_only)
     )
-
-
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The tail of an error line: ", did you mean 'x'?" for the nearest of `names`, or nothing."""
-    near = difflib.get_close_matches(name, list(names), n=1)
-    return f", did you mean {near[0]!r}?" if near else ""
 
 
 def _refuse_repeats(task: str, field: str, values: Sequence[str]) -> None:

@@ -82,13 +82,13 @@ class JsonlLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Append the hyper-parameters as one row.
+        """Write the hyper-parameters as the first row; a log that goes on has them.
 
         Raises:
             CannotWriteError: as `log_metrics`.
         """
         values = vars(params) if isinstance(params, Namespace) else dict(params)
-        if values:
+        if values and self.size == 0:
             self._append({"hyperparameters": values})
 
     def _append(self, row: Mapping[str, Any]) -> None:

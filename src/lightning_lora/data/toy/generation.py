@@ -1,6 +1,5 @@
 """Rows of the four tasks, and text without labels to pretrain on."""
 
-import difflib
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from lightning_lora.data.toy import acceptability, entailment, sentiment, similarity
 from lightning_lora.data.toy.events import draw_event, sentence, with_article
 from lightning_lora.data.toy.lexicon import NOUNS, VERBS, below
+from lightning_lora.spelling import did_you_mean
 
 TRAIN_ROWS = 5000
 VALIDATION_ROWS = 1000
@@ -95,9 +95,7 @@ def _fresh(random: Random, language: _Language, label: int, split: str, seen: se
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> str:
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no {what} {name!r}{hint} (there are {', '.join(names)})")
+        raise ValueError(f"no {what} {name!r}{did_you_mean(name, names)} (there are {', '.join(names)})")
     return name
 
 
