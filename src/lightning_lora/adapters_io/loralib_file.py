@@ -93,9 +93,8 @@ def _read(file: Path) -> dict[str, Tensor]:
         with zipfile.ZipFile(file) as archive:
             stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in archive.infolist())
         tensors = torch.load(file, map_location="cpu", weights_only=True) if stored else {}
-    except (
-        Exception
-    ) as error:  # torch trusts the opcodes of a pickle, and fails at a damaged one with any type there is
+    # torch trusts the opcodes of a pickle, and fails at a damaged one with any type there is.
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"not a file of tensors alone, as torch.save writes it: {shown(reason)}") from error
     if not stored:
