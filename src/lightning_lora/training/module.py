@@ -103,12 +103,12 @@ class LoRAClassifier(LightningModule):
                 raise NonFiniteError(f"logits on {split} are not finite at step {self.trainer.global_step}")
             loss = float(self.loss(found.logits, found.labels))
             self.dev_metrics[split] = {**score(self.task, found.logits, found.labels), "loss": loss}
-            self.log_dict({f"{split}/{name}": value for name, value in self.dev_metrics[split].items()})
+            self.log_dict({f"{split}/{name}": _fp64(value) for name, value in self.dev_metrics[split].items()})
         self._collected = {}
         self.dev_pass_step = self.trainer.global_step
         headline = self.dev_metrics[self.task.dev_splits[0]][self.task.headline]
         self.best_score = headline if self.best_score is None else max(self.best_score, headline)
-        self.log("dev/score", headline, prog_bar=True)
+        self.log("dev/score", _fp64(headline), prog_bar=True)
         # Of the last training batch: Lightning counts an epoch that max_steps broke off as done, but not on resuming.
         self.log("epoch", float(self.latest.get("epoch", self.current_epoch)))
 
@@ -172,3 +172,8 @@ def each_row_once(
     first[1:] = ordered[1:] != ordered[:-1]
     kept = order[first]
     return Predictions(idx[kept].cpu(), labels[kept].cpu(), logits[kept].float().cpu())
+
+
+def _fp64(value: float) -> Tensor:
+    """Lightning would make fp32 of a number, and the log would differ from the record."""
+    return torch.tensor(value, dtype=torch.float64)
