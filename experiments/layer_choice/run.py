@@ -31,8 +31,8 @@ ROLES = ("q", "k", "v", "o", "bitfit")
 FIVE_SEEDS, THREE_SEEDS = "seed=0,1,2,3,4", "seed=0,1,2"
 RANK, BUDGET = ["rank=8"], ["rank=20", "lora.same_parameters_as=all"]
 OF_LORA = "3e-4,5e-4,1e-3,3e-3"
-OF_OTHERS = {"head": "1e-3,3e-3,1e-2,3e-2,1e-1", "bitfit": OF_LORA, "full": "3e-5,1e-4,3e-4"}
-"""The grids of what has no rank. Full fine-tuning wants smaller rates than LoRA, a head alone larger ones."""
+OF_OTHERS = {"head": "1e-3,3e-3,1e-2,3e-2,1e-1", "bitfit": f"{OF_LORA},1e-2", "full": "3e-5,1e-4,3e-4"}
+"""The grids of what has no rank. Full fine-tuning wants smaller rates than LoRA, a head or biases alone larger ones."""
 
 
 def best_rates() -> dict[tuple[str, str], float]:
