@@ -40,5 +40,5 @@ def test_what_is_no_record_is_refused(text: str, said: str, tmp_path: Path) -> N
 
 
 def test_a_folder_without_a_record_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not a run's record"):
+    with pytest.raises(ValueError, match=r"no run's folder, it holds no result\.json"):
         read_record(tmp_path)

@@ -84,6 +84,8 @@ def read_record(path: Path) -> RunRecord:
     path = path / FILE_NAME if path.is_dir() else path
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path.parent}: no run's folder, it holds no {FILE_NAME}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a run's record: {error}") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
