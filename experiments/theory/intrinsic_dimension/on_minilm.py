@@ -1,6 +1,8 @@
 """The search of run.py on a real encoder and a real task, SST-2; the facts go to minilm_sst2.json beside this file.
 
 python -m experiments.theory.intrinsic_dimension.on_minilm --model MINILM --glue GLUE
+
+Given with some of the methods, it adds them to those that are there.
 """
 
 import argparse
@@ -47,12 +49,15 @@ def main() -> None:
 
     grids = {method: GRIDS[method] for method in given.methods}
     data = json.loads(json.dumps(search(recipe_for(given.model, given.glue), grids, given.seeds)))
+    target = Path(__file__).parent / "minilm_sst2.json"
+    earlier = json.loads(target.read_text())["data"] if target.exists() else None
+    if earlier is not None and all(earlier[name] == data[name] for name in data if name != "methods"):
+        data["methods"] = earlier["methods"] | data["methods"]
     facts = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "versions": {"torch": str(torch.__version__)},
         "data": data,
     }
-    target = Path(__file__).parent / "minilm_sst2.json"
     target.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     print(of_the_dimension(data).measured)
 
