@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from experiments.theory.intrinsic_dimension.run import of_the_dimension
+from experiments.theory.intrinsic_dimension.run import MINILM, told
 from experiments.theory.intrinsic_dimension.trials import Method, Recipe, search
 
 GRIDS: dict[Method, list[int]] = {
@@ -49,8 +49,7 @@ def main() -> None:
 
     grids = {method: GRIDS[method] for method in given.methods}
     data = json.loads(json.dumps(search(recipe_for(given.model, given.glue), grids, given.seeds)))
-    target = Path(__file__).parent / "minilm_sst2.json"
-    earlier = json.loads(target.read_text())["data"] if target.exists() else None
+    earlier = json.loads(MINILM.read_text())["data"] if MINILM.exists() else None
     if earlier is not None and all(earlier[name] == data[name] for name in data if name != "methods"):
         data["methods"] = earlier["methods"] | data["methods"]
     facts = {
@@ -58,8 +57,8 @@ def main() -> None:
         "versions": {"torch": str(torch.__version__)},
         "data": data,
     }
-    target.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    print(of_the_dimension(data).measured)
+    MINILM.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+    print(told(data))
 
 
 if __name__ == "__main__":
