@@ -9,7 +9,7 @@ command line must be refused before torch is loaded; tests/test_config.py compar
 import copy
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -235,6 +235,20 @@ def run_config_of(values: Mapping[str, Any]) -> RunConfig:
         raise ConfigError(f"the run's settings are not of this version: {str(error).splitlines()[0]}") from error
     assert isinstance(run, RunConfig), "merged into the schema"
     return run
+
+
+def with_settings(config: RunConfig, changed: Mapping[str, Any]) -> RunConfig:
+    """A checked configuration with some settings, by their full names, changed.
+
+    Raises:
+        ConfigError: a value is not allowed, or does not go with the others.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in changed.items():
+        section, _, name = key.rpartition(".")
+        sections.setdefault(section, {})[name] = value
+    top = sections.pop("", {})
+    return replace(config, **top, **{name: replace(getattr(config, name), **inner) for name, inner in sections.items()})
 
 
 @cache

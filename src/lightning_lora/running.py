@@ -19,12 +19,13 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
 from lightning_lora.atomic import clear_leftovers, explained
 from lightning_lora.backbone import quiet_transformers
-from lightning_lora.build import LOG, Run, assemble
+from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
 from lightning_lora.fingerprints import Fingerprints, fingerprints
 from lightning_lora.inject import merged
 from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
+from lightning_lora.reporting.log import LOG
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
 from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
@@ -83,14 +84,14 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
     with _claimed(output_dir, wait=True):
         identity = _identity(config, fingerprints(config))
         earlier = earlier_record(output_dir)
-        if earlier is not None and earlier.job_id == identity and earlier.status == "finished":
+        done = earlier if earlier and earlier.job_id == identity and earlier.status == "finished" else None
+        if done is None:
+            if earlier is not None and earlier.job_id and earlier.job_id != identity:
+                set_aside(output_dir, earlier)
+            done = take_over(output_dir, identity)
+        if done is not None:
             _merge_if_asked(config, output_dir)
-            return earlier, True
-        if earlier is not None and earlier.job_id and earlier.job_id != identity:
-            set_aside(output_dir, earlier)
-        if (copied := take_over(output_dir, identity)) is not None:
-            _merge_if_asked(config, output_dir)
-            return copied, True
+            return done, True
         return _carry_out(config, output_dir, resume=may_go_on(earlier, identity)), False
 
 

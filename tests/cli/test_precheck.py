@@ -119,8 +119,8 @@ def test_each_job_of_a_grid_is_checked_as_it_will_be_composed(monkeypatch: pytes
     axes = {"lora": ["qv", "all"], "rank": ["4", "8"], "data": ["rte", "mrpc"], "lora.layers": ["null", "[0,1]", "4-5"]}
     axes |= {"optim": ["adamw", "cosine"], "data.ragged": ["true", "false"], "trainer": ["default", "gpu"]}
     checked: list[RunConfig] = []
-    with_changes = precheck._with
-    monkeypatch.setattr(precheck, "_with", lambda *given: checked.append(with_changes(*given)) or checked[-1])
+    with_changes = precheck.with_settings
+    monkeypatch.setattr(precheck, "with_settings", lambda *given: checked.append(with_changes(*given)) or checked[-1])
     precheck.check(["-m", *(f"{key}={','.join(values)}" for key, values in axes.items())])
     monkeypatch.undo()
     jobs = [

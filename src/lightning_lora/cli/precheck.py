@@ -9,7 +9,7 @@ is imported.
 import itertools
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -27,7 +27,7 @@ from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
 from lightning_lora.cli.launching import check_launching
-from lightning_lora.config import RunConfig, schema_settings
+from lightning_lora.config import RunConfig, schema_settings, with_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, flat, shown
 from lightning_lora.sweeping import sweep_name
 from lightning_lora.sweeping.search_settings import is_interval
@@ -151,7 +151,7 @@ def _check_jobs(start: RunConfig, further: list[list[tuple[str, RunConfig]]]) ->
     for job in itertools.product(*([None, *axis] for axis in changes)):
         values = [value for value in job if value is not None]
         try:
-            _with(start, {key: value for _, changed in values for key, value in changed.items()})
+            with_settings(start, {key: value for _, changed in values for key, value in changed.items()})
         except ConfigError as error:
             words = " ".join(word for word, _ in values)
             raise ConfigError(
@@ -163,16 +163,6 @@ def _changed(start: RunConfig, config: RunConfig) -> dict[str, Any]:
     """The settings that are not those of the start, by their full names."""
     before = flat(asdict(start))
     return {key: value for key, value in flat(asdict(config)).items() if value != before[key]}
-
-
-def _with(start: RunConfig, changed: dict[str, Any]) -> RunConfig:
-    """A checked config with some settings changed."""
-    sections: dict[str, dict[str, Any]] = {}
-    for key, value in changed.items():
-        section, _, name = key.rpartition(".")
-        sections.setdefault(section, {})[name] = value
-    top = sections.pop("", {})
-    return replace(start, **top, **{name: replace(getattr(start, name), **inner) for name, inner in sections.items()})
 
 
 def _axes_of_overlay(base: DictConfig, given: list[Override], loader: ConfigLoader) -> dict[str, Override]:

@@ -1,6 +1,7 @@
 """`resume=RUN`: go on with a run from its folder, by its own settings."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from yaml import YAMLError
 
 from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
-from lightning_lora.config import RunConfig, run_config_of
+from lightning_lora.config import RunConfig, run_config_of, with_settings
 from lightning_lora.recorded_paths import found_from
 from lightning_lora.settings import ConfigError, flat, shown
 from lightning_lora.sweeping import determines_result
@@ -39,13 +40,9 @@ def config_of(checked: Checked, folder: Path) -> RunConfig:
         if determines_result(override.key_or_group):
             word = shown(override.input_line)
             raise ConfigError(f"'{word}' is not allowed with resume: a run goes on by its own settings")
-    config = stored_config(folder)
-    (given,) = checked.configs
-    for key in _changed(overrides):
-        section, _, name = key.rpartition(".")
-        target = getattr(config, section) if section else config
-        setattr(target, name, getattr(getattr(given, section) if section else given, name))
-    return config
+    (config,) = checked.configs
+    given = flat(asdict(config))
+    return with_settings(stored_config(folder), {key: given[key] for key in _changed(overrides)})
 
 
 def stored_config(folder: Path) -> RunConfig:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+LOG = "metrics.jsonl"
+"""File in a run's folder, a row of JSON a line."""
 SPECTRA = "spectra"
 """Key of the rows that hold the adapters' singular values, a table with an entry for each layer and role."""
 
@@ -20,7 +22,7 @@ def log_rows(folder: Path, key: str, *, last_first: bool = False) -> Iterator[di
         last_first: Whether to begin at the end.
     """
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in reversed(lines) if last_first else lines:

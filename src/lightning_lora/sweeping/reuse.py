@@ -8,11 +8,12 @@ from typing import Any
 
 from lightning_lora.atomic import atomic_file, atomic_folder, explained
 from lightning_lora.reporting import RunRecord, read_record, write_record
+from lightning_lora.reporting.log import LOG
 from lightning_lora.reporting.record import FILE_NAME
 
 OUTDATED = ".outdated"
 """Folder of a sweep, which no report looks into, for jobs whose data, base model or code is no longer what it was."""
-_COPIED = ("adapter", "merged", "metrics.jsonl", FILE_NAME)
+_COPIED = ("adapter", "merged", LOG, FILE_NAME)
 _OF_THIS_START = (".lock", ".hydra", "job.log")
 
 
