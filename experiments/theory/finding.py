@@ -69,10 +69,7 @@ def carry_out(
     data = json.loads(json.dumps(measure(quick)))
     said = findings(data)
     facts = {
-        "command": f"python -m experiments.theory.{folder.name}.run{' --quick' if quick else ''}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
-        "commit": _commit(),
+        **provenance(f"python -m experiments.theory.{folder.name}.run{' --quick' if quick else ''}"),
         "seconds": round(time.perf_counter() - started, 1),
         "findings": [asdict(finding) for finding in said],
         "data": data,
@@ -82,6 +79,16 @@ def carry_out(
         (folder / PLOT).write_bytes(rendered(plot(data), "png"))
     for finding in said:
         print(f"{finding.section} {finding.title}: {finding.verdict}\n{finding.measured}\n")
+
+
+def provenance(command: str) -> dict[str, Any]:
+    """What was run, where, and with what: the beginning of every record."""
+    return {
+        "command": command,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+        "commit": _commit(),
+    }
 
 
 def _commit() -> str:

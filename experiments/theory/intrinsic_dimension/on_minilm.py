@@ -7,12 +7,9 @@ Given with some of the methods, it adds them to those that are there.
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 
-import torch
-
+from experiments.theory.finding import provenance
 from experiments.theory.intrinsic_dimension.run import MINILM, told
 from experiments.theory.intrinsic_dimension.trials import Method, Recipe, search
 
@@ -52,11 +49,7 @@ def main() -> None:
     earlier = json.loads(MINILM.read_text())["data"] if MINILM.exists() else None
     if earlier is not None and all(earlier[name] == data[name] for name in data if name != "methods"):
         data["methods"] = earlier["methods"] | data["methods"]
-    facts = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "versions": {"torch": str(torch.__version__)},
-        "data": data,
-    }
+    facts = {**provenance("python -m experiments.theory.intrinsic_dimension.on_minilm"), "data": data}
     MINILM.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     print(told(data))
 
