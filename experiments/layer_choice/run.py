@@ -48,8 +48,8 @@ def of_option(option: str, size: list[str]) -> list[str]:
     """What an option needs besides its name: the size of its adapters, or what it is trained in without them."""
     if option not in OF_OTHERS:
         return size
-    # A base that is trained cannot be frozen in bf16: autocast is what is customary.
-    return ["trainer.precision=bf16-mixed"] if option == "full" else []
+    # A base of which some is trained cannot be frozen in bf16: autocast is what is customary.
+    return ["trainer.precision=bf16-mixed"] if option in ("bitfit", "full") else []
 
 
 def rates_sweeps(options: tuple[str, ...]) -> Sweeps:
