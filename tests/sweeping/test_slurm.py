@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from lightning_lora.reporting import read_record, records_below
 
 COMMANDS = ROOT / "tests" / "fakes" / "slurm"
 SWEEP = ["-m", "hydra/launcher=slurm", "hydra.sweep.dir=sweep"]
+LONG = [word for word in WORDS if not word.startswith("data.train_rows")] + ["data.train_rows=1024"]
+"""256 steps, each with its checkpoint: seconds in which a job can be caught, where three share two busy cores."""
 
 
 def with_slurm(place: Path) -> dict[str, str]:
@@ -37,10 +40,15 @@ def folder_of(lr: float, sweep: Path) -> Path | None:
     return next((folder for folder, record in records_below(sweep).items() if record.config["lr"] == lr), None)
 
 
-def in_training(lr: float, sweep: Path, process: subprocess.Popen[str]) -> None:
-    """Wait for the first steps of a job."""
-    while (folder := folder_of(lr, sweep)) is None or not (folder / "checkpoints" / "last.ckpt").exists():
+def when_training(cancelled: dict[float, Callable[[], None]], sweep: Path, process: subprocess.Popen[str]) -> None:
+    """Do to each job what is to be done to it after its first steps, in whichever order Slurm starts them."""
+    waiting = dict(cancelled)
+    while waiting:
         assert process.poll() is None, process.communicate()
+        for lr in list(waiting):
+            folder = folder_of(lr, sweep)
+            if folder is not None and (folder / "checkpoints" / "last.ckpt").exists():
+                waiting.pop(lr)()
         time.sleep(0.005)
 
 
@@ -55,16 +63,18 @@ def results(folder: Path) -> dict[str, object]:
 
 @pytest.mark.slow
 def test_an_array_with_a_job_that_is_preempted_one_that_is_killed_and_one_that_diverges(tmp_path: Path) -> None:
-    whole = start(*WORDS, "hydra.run.dir=whole", cwd=tmp_path)
+    whole = start(*LONG, "hydra.run.dir=whole", cwd=tmp_path)
     assert (whole.communicate()[1], whole.returncode) == ("", 0)
 
     sweep = tmp_path / "sweep"
-    process = start(*SWEEP, "lr=1e-3,2e-3,1e30", *WORDS, cwd=tmp_path, environment=with_slurm(tmp_path))
-    in_training(1e-3, sweep, process)
-    cancel("1000_0", signal.SIGTERM, tmp_path)  # Slurm's order when it preempts
-    cancel("1000_0", signal.SIGUSR2, tmp_path)
-    in_training(2e-3, sweep, process)
-    cancel("1000_1", signal.SIGKILL, tmp_path)
+    process = start(*SWEEP, "lr=1e-3,2e-3,1e30", *LONG, cwd=tmp_path, environment=with_slurm(tmp_path))
+
+    def preempt() -> None:
+        cancel("1000_0", signal.SIGTERM, tmp_path)  # in Slurm's order
+        cancel("1000_0", signal.SIGUSR2, tmp_path)
+
+    cancelled = {1e-3: preempt, 2e-3: lambda: cancel("1000_1", signal.SIGKILL, tmp_path)}
+    when_training(cancelled, sweep, process)
     _, errors = process.communicate()
 
     assert process.returncode == 1, errors
@@ -103,9 +113,9 @@ def test_a_search_in_slurm(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_job_of_a_search_that_is_killed_is_recorded_as_failed(tmp_path: Path) -> None:
     search = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "lr=choice(2e-3)"]
-    process = start(*SWEEP, *search, *WORDS, cwd=tmp_path, environment=with_slurm(tmp_path))
-    in_training(2e-3, tmp_path / "sweep", process)
-    cancel("1000", signal.SIGKILL, tmp_path)
+    process = start(*SWEEP, *search, *LONG, cwd=tmp_path, environment=with_slurm(tmp_path))
+    killed = {2e-3: lambda: cancel("1000", signal.SIGKILL, tmp_path)}
+    when_training(killed, tmp_path / "sweep", process)
     output, errors = process.communicate()
     assert process.returncode == 1, errors
     assert "1 of 1 trials ended, 0 with a result, 1 failed" in output
