@@ -1,5 +1,7 @@
 """The subcommands."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -79,8 +81,25 @@ def test_output_that_nobody_reads_ends_a_command_quietly(words: list[str]) -> No
 
 
 def test_a_pipe_to_another_process_that_breaks_keeps_its_traceback() -> None:
-    with pytest.raises(BrokenPipeError), failure.quiet_without_reader():
+    with pytest.raises(BrokenPipeError), failure.answering_for_output():
         raise BrokenPipeError
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["recipes", "diff"]], ids=" ".join)
+def test_output_on_a_full_disk_is_one_line_with_the_reason(words: list[str]) -> None:
+    program = f"from lightning_lora.cli.main import main; main({words})"
+    with Path("/dev/full").open("wb") as full:
+        ended = subprocess.run([sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False)
+    reason = b"error: cannot write standard output: No space left on device; free some space"
+    assert ended.stderr.startswith(reason), ended.stderr.decode()
+    assert (ended.stderr.count(b"\n"), ended.returncode) == (1, 2)
+
+
+def test_a_full_disk_elsewhere_keeps_its_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+    """What is written to standard output arrives."""
+    with pytest.raises(OSError, match="No space"), failure.answering_for_output():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert capfd.readouterr().out.strip() == ""
 
 
 def test_a_report_as_text() -> None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn, TextIO
 
+from lightning_lora.atomic import ADVICE, CannotWriteError
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 MISTAKE, UNREAD = 2, 128 + signal.SIGPIPE
 
@@ -21,14 +23,16 @@ def refuse(error: Exception) -> NoReturn:
 
 
 @contextmanager
-def quiet_without_reader() -> Iterator[None]:
-    """Within the block, output that nobody reads any more (`| head`) ends the command quietly, as SIGPIPE ends others.
+def answering_for_output() -> Iterator[None]:
+    """Within the block, output that cannot be written any more ends the command without a traceback.
 
-    A pipe to another process may break as well (a worker's, W&B's); that keeps its traceback.
+    What nobody reads (`| head`) ends it quietly, as SIGPIPE ends others; a full disk below `> file` with the reason.
+    A pipe to another process may break as well (a worker's, W&B's), and so may a write elsewhere; that keeps its
+    traceback.
 
     Raises:
-        SystemExit: status 141, which is what a shell shows of SIGPIPE.
-        BrokenPipeError: another one broke.
+        SystemExit: status 141 without a reader, which is what a shell shows of SIGPIPE; 2 where a write was refused.
+        OSError: it was not the output.
     """
     try:
         try:
@@ -38,8 +42,13 @@ def quiet_without_reader() -> Iterator[None]:
     except BrokenPipeError:
         if not _has_lost_its_reader(sys.stdout):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be flushed
+        _drop_output()
         raise SystemExit(UNREAD) from None
+    except OSError as error:
+        if error.errno not in ADVICE or not _is_refused(sys.stdout):
+            raise
+        _drop_output()
+        refuse(CannotWriteError(Path("standard output"), error.errno))
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich ends with 1
             raise SystemExit(UNREAD) from None
@@ -50,6 +59,20 @@ def _has_lost_its_reader(stream: TextIO) -> bool:
     poll = select.poll()
     poll.register(stream, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _is_refused(stream: TextIO) -> bool:
+    """Whether the stream takes nothing more: an empty line tells, for what it holds may be lost by now."""
+    try:
+        os.write(stream.fileno(), b"\n")
+    except OSError:
+        return True
+    return False
+
+
+def _drop_output() -> None:
+    """Send what is still to be flushed nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

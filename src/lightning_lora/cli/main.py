@@ -48,7 +48,7 @@ Train LoRA adapters on transformers, and find out which layers, rank and alpha t
 From a clone, `python train.py` is the same as `lightning-lora train`."""
 
 
-@failure.quiet_without_reader()
+@failure.answering_for_output()
 def main(words: Sequence[str] | None = None) -> None:
     """Run a subcommand.
 

@@ -22,7 +22,7 @@ class JobFailed(CompactHydraException):
     """A job of a sweep failed; Hydra runs the others and ends with status 1."""
 
 
-@failure.quiet_without_reader()
+@failure.answering_for_output()
 def main(words: Sequence[str] | None = None) -> None:
     """Train.
 
