@@ -16,6 +16,15 @@ from lightning_lora.ragged import Layout, attention, layout, ragged_logits, runs
 from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN
 
 RAGGED = sorted(FIRST_TOKEN | LAST_TOKEN)
+EXACT = {"atol": 1e-12, "rtol": 1e-9}
+"""Of float64 throughout."""
+SOFTMAX_IN_FP32 = {"atol": 1e-6, "rtol": 1e-5}
+"""Of the plain formula, whose softmax is in fp32 whatever the model's type: it sums the padded row in another order than
+the shorter one, by a few times 2**-24 of each weight. On a CPU with AVX-512 the orders happen to be the same."""
+
+
+def tolerance(architecture: str) -> dict[str, float]:
+    return SOFTMAX_IN_FP32 if architecture == "gemma2" else EXACT  # whose scores are capped, by the plain formula
 
 
 def both(model: Any, lengths: list[int], pairs: bool) -> tuple[Tensor, Tensor]:
@@ -33,7 +42,7 @@ def test_logits_are_those_of_the_padded_model(architecture: str, lengths: list[i
     before = model.config._attn_implementation
     with torch.no_grad():
         expected, found = both(model, lengths, pairs=model.config.model_type in {"albert", "bert", "electra"})
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(found, expected, **tolerance(architecture))
     assert model.config._attn_implementation == before
     assert len(lengths) == 1 or expected.std(0).min() > 1e-4, "the texts give different logits, or nothing is tested"
 
@@ -53,7 +62,7 @@ def test_gradients_are_those_of_the_padded_model(architecture: str) -> None:
     for name, parameter in adapter_parameters(model):
         assert parameter.grad is not None
         assert parameter.grad.abs().max() > 0, name
-        torch.testing.assert_close(gradients[name].grad, parameter.grad, atol=1e-12, rtol=1e-8)
+        torch.testing.assert_close(gradients[name].grad, parameter.grad, **tolerance(architecture))
 
 
 @pytest.mark.parametrize("groups", [[4], [1, 1, 1, 1]], ids=["together", "apart"])
@@ -71,7 +80,7 @@ def test_as_on_a_gpu_too(architecture: str, groups: list[int], monkeypatch: pyte
     monkeypatch.setattr(layout, "ATTENTION", PaddingCost(group=1000.0 if groups == [4] else 1.0, token=0.0))
     model = adapted(architecture)
     expected, found = both(model, LENGTHS["mixed"], pairs=False)
-    torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+    torch.testing.assert_close(found, expected, **tolerance(architecture))
     capped = getattr(model.config, "attn_logit_softcapping", None) is not None
     assert calls == ([] if capped else groups * (len(calls) // len(groups)))
     assert bool(calls) is not capped
@@ -81,7 +90,7 @@ def test_as_on_a_gpu_too(architecture: str, groups: list[int], monkeypatch: pyte
         torch.autograd.grad(expected.square().sum(), factors),
         strict=True,
     ):
-        torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-8)
+        torch.testing.assert_close(one, two, **tolerance(architecture))
 
 
 # GPT-2's own forward looks for padding among its tokens.
@@ -101,10 +110,9 @@ def test_no_device_is_waited_for(architecture: str, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2", "llama", "modernbert"])
 def test_also_where_the_padded_model_computes_attention_by_the_plain_formula(architecture: str) -> None:
-    """Whose softmax is in fp32 on some architectures, whatever the model's type."""
     with torch.no_grad():
         expected, found = both(adapted(architecture, "eager"), LENGTHS["mixed"], pairs=False)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found, expected, **SOFTMAX_IN_FP32)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "llama"])

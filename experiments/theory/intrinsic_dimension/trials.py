@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -120,13 +120,22 @@ def trial(recipe: Recipe, method: Method, size: int, seeds: int) -> Trial:
     return found
 
 
-def search(recipe: Recipe, grids: dict[Method, Sequence[int]], seeds: int) -> dict[str, Any]:
+def best_step(recipe: Recipe, method: Method, size: int, seed: int, steps: Sequence[float]) -> float:
+    """The step that scores highest with one seed; of equal ones the first."""
+    return max(steps, key=lambda step: trained(replace(recipe, step=step), method, size, seed)["score"])
+
+
+def search(
+    recipe: Recipe, grids: dict[Method, Sequence[int]], seeds: int, steps: Sequence[float] = ()
+) -> dict[str, Any]:
     """Find by bisection the smallest size of each method that reaches `SHARE` of full fine-tuning.
 
     Args:
         recipe: Of all trainings.
         grids: Sizes of each method, ascending.
         seeds: Trainings of each size.
+        steps: What the step of each size of a subspace is chosen from, with one more seed that is not counted; with
+            none it is the recipe's.
 
     Returns:
         The thresholds ("metric": that share of the score; "gain": the head's score and that share of the gain over
@@ -140,9 +149,12 @@ def search(recipe: Recipe, grids: dict[Method, Sequence[int]], seeds: int) -> di
         tried: dict[int, dict[str, Any]] = {}
 
         def scores(size: int, method: Method = method, tried: dict[int, dict[str, Any]] = tried) -> Sequence[float]:
-            one = trial(recipe, method, size, seeds)
-            facts = {"mean": one.mean, "scores": one.scores, "trains": trained(recipe, method, size, 0)["trains"]}
-            tried[size] = {"size": size, **facts}
+            chosen = recipe
+            if steps and method != "lora":
+                chosen = replace(recipe, step=best_step(recipe, method, size, seeds, steps))
+            one = trial(chosen, method, size, seeds)
+            facts = {"mean": one.mean, "scores": one.scores, "trains": trained(chosen, method, size, 0)["trains"]}
+            tried[size] = {"size": size, **facts} | ({} if method == "lora" else {"step": chosen.step})
             return one.scores
 
         reached = {name: vars(smallest_reaching(scores, value, grid)) for name, value in thresholds.items()}
