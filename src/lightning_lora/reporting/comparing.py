@@ -221,7 +221,7 @@ def _contrasts(
             p_bootstrap=p_value,
             p_mcnemar=None if regression else _mcnemar(options[other], options[one]),
             p_holm=float(p_corrected),
-            detectable=estimate.detectable(),
+            detectable=estimate.detectable(len(pairs)),
         )
         for (one, other), estimate, p_value, p_corrected in zip(pairs, estimates, p_values, corrected, strict=True)
         if one == 0

@@ -77,11 +77,15 @@ def _values_of_options(values: Mapping[str, Value]) -> str:
 def _on_seeds(options: Sequence[OptionSummary]) -> list[str]:
     counts = sorted({len(option.seeds) for option in options})
     notes = []
-    if counts and counts[0] == 1:
-        whose = "One seed an option" if counts == [1] else "Options with one seed"
+    if counts == [1]:
         notes.append(
-            f"{whose}: intervals and tests are over dev examples alone, as if every seed gave the same; "
+            "One seed an option: intervals and tests are over dev examples alone, as if every seed gave the same; "
             "how much seeds differ is not known."
+        )
+    elif counts and counts[0] == 1:
+        notes.append(
+            "Options with one seed: against one with several, seeds are taken to differ as that one's do; against each "
+            "other tests are over dev examples alone, as if every seed gave the same."
         )
     for count in (n for n in counts if 1 < n < ENOUGH_SEEDS):
         errors = special.stdtrit(count - 1, 1 - LEVEL / 2)
@@ -92,8 +96,8 @@ def _on_seeds(options: Sequence[OptionSummary]) -> list[str]:
         )
     if len({option.seeds for option in options}) > 1:
         notes.append(
-            "Not all options ran with the same seeds: two of them are compared on the seeds that both have, if at "
-            "least two."
+            "Not all options ran with the same seeds: two that did are paired by them, two others are compared as "
+            "drawn apart."
         )
     return notes
 
