@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lightning_lora.backbone import EMBEDDED, EMBEDDED_FOLDER, load_backbone
+from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
 from lightning_lora.cli import resume
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
 from lightning_lora.merging import merge_run
+from lightning_lora.model_names import EMBEDDED, EMBEDDED_FOLDER
 from lightning_lora.predicting import evaluate, logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
 from lightning_lora.restoring import restore, restore_adapter
@@ -232,6 +233,7 @@ def reviews(folder: Path, holdout: float | None, model: str = EMBEDDED) -> Path:
 @pytest.mark.parametrize("holdout", [None, 0.25])
 def test_without_other_data_a_run_is_scored_on_what_it_was_scored_on(holdout: float | None, tmp_path: Path) -> None:
     folder = reviews(tmp_path, holdout)
+    (tmp_path / EMBEDDED).mkdir()  # called like the model, and none
     record = read_record(folder)
     found = evaluate(restore(folder))
     assert {name: split.rows for name, split in found.items()} == {"validation" if holdout is None else "held_out": 10}

@@ -11,9 +11,9 @@ from short_runs import short_configuration
 
 from lightning_lora import running
 from lightning_lora.atomic import CannotWriteError
-from lightning_lora.backbone import EMBEDDED_FOLDER
 from lightning_lora.build import Run
 from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig
+from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.restoring import restore
 from lightning_lora.running import run, run_once
