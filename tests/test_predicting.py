@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
@@ -118,6 +119,16 @@ def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
 def test_a_row_that_cannot_be_predicted(row: dict[str, object], said: str, entailment: Path) -> None:
     with pytest.raises(DataError, match=said.replace("(", r"\(")):
         list(predict_rows(restore(entailment), [row]))
+
+
+def test_a_row_of_which_the_tokenizer_makes_nothing_has_no_prediction(entailment: Path) -> None:
+    """As GPT-2's, which adds no special tokens, makes of an empty text."""
+    back = restore(entailment)
+    back.backbone.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+    rows = [{"premise": "", "hypothesis": "b"}] * 33 + [{"premise": "", "hypothesis": ""}]
+    said = "row 34: this model's tokenizer makes no token of '' and ''; remove the row or give it a text"
+    with pytest.raises(DataError, match=f"^{said}$"):
+        list(predict_rows(back, rows, batch_size=1))
 
 
 def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
