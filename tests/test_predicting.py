@@ -141,6 +141,24 @@ def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pyt
     assert "10 rows predicted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("out", ["rows.jsonl", "./here/../rows.jsonl"])
+def test_predictions_do_not_replace_the_rows_they_are_of(
+    out: str, entailment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(json.dumps(row) + "\n" for row in ROWS[:2])
+    (tmp_path / "here").mkdir()
+    (tmp_path / "rows.jsonl").write_text(rows)
+    with pytest.raises(SystemExit) as caught:
+        command.main(["predict", str(entailment), str(tmp_path / "rows.jsonl"), "--out", out])
+    assert caught.value.code == 2
+    assert f"--out {out} is the input itself" in capsys.readouterr().err
+    assert (tmp_path / "rows.jsonl").read_text() == rows
+    (tmp_path / "told.jsonl").write_text("of an earlier model")
+    command.main(["predict", str(entailment), "rows.jsonl", "--out", "told.jsonl"])
+    assert len((tmp_path / "told.jsonl").read_text().splitlines()) == 2
+
+
 def test_predict_ends_quietly_when_its_reader_has_enough(entailment: Path) -> None:
     program = f"from lightning_lora.cli.main import main; main(['predict', {str(entailment)!r}, '-'])"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
