@@ -60,8 +60,8 @@ def _trained_below(model: PreTrainedModel) -> str | None:
     if not given.requires_grad:
         return None
     gradients = torch.autograd.grad(given.sum(), list(trained.values()), allow_unused=True)
-    reached = (name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
-    return next(reached).partition(".adapters.")[0]
+    reached: str = next(name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
+    return reached.partition(".adapters.")[0]
 
 
 @torch.no_grad()
