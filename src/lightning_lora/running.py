@@ -148,10 +148,10 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         if assembled.checkpoint is None:
             _clear_results(output_dir)
         write_record(record, output_dir)
-    for logger in assembled.trainer.loggers:
-        logger.log_hyperparams(asdict(config))
     try:
         with assembled.stop:
+            for logger in assembled.trainer.loggers:
+                logger.log_hyperparams(asdict(config))
             fit_started = time.perf_counter()
             fit(assembled)
             seconds = {"start_up": fit_started - started, "fit": time.perf_counter() - fit_started}

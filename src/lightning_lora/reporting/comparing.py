@@ -106,13 +106,15 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     summaries = tuple(_summary(option, reference, covariance, left_out.count(option.label)) for option in options)
     checks = [run.record.merge_check for run in once if run.record.merge_check]
     merged, changed = (sum(check[count] for check in checks) for count in ("rows", "changed_predictions"))
-    counted = Counted(len(runs) - len(once), repeated, merged, changed)
+    split_rows = dev_split_of(first)[1]
+    rows = len(options[0].scored[0].labels) if options else split_rows
+    counted = Counted(len(runs) - len(once), repeated, merged, changed, rows, split_rows)
     return TaskComparison(
         task=first.task,
         metric=first.metric,
         base=base_label(str(first.base["name"])),
         base_fingerprint=str(first.base["fingerprint"]),
-        dev_rows=dev_split_of(first)[1],
+        dev_rows=rows,
         axes=axes,
         options=summaries,
         contrasts=contrasts,

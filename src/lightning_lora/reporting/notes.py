@@ -26,12 +26,16 @@ class Counted:
             nothing that is told apart.
         merged: Predictions of adapted models that were compared with those of the merged ones.
         changed_by_merging: Those of them that were others.
+        scored_rows: Dev rows that the runs were scored on, all of them on the same.
+        split_rows: Rows of the dev split.
     """
 
     repeated_jobs: int
     repeated_seeds: int
     merged: int
     changed_by_merging: int
+    scored_rows: int
+    split_rows: int
 
 
 def notes_on(
@@ -58,6 +62,8 @@ def notes_on(
         notes.append(f"Each option had its own {axis}: {_values_of_options(values)}.")
     if "lr" not in following and each_at_its_own("lr", runs, axes):
         notes.append("The learning rates differ: each option ran at its own, which its label tells.")
+    if counted.scored_rows < counted.split_rows:
+        notes.append(f"Scored on {counted.scored_rows:,} of {counted.split_rows:,} dev rows.")
     if counted.repeated_jobs:
         notes.append(f"Jobs that were there more than once count once: {counted.repeated_jobs} left out.")
     if counted.repeated_seeds:
