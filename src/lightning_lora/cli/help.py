@@ -1,13 +1,15 @@
 """What `--help` prints, made from conf/ and from the schema, so that it says what there is."""
 
+import textwrap
 from dataclasses import Field, fields
 from typing import Any
 
 from lightning_lora.cli.guidelines import USUAL_RANGES
 from lightning_lora.cli.options import default_options, groups, shipped_sweeps
 from lightning_lora.config import RunConfig
-from lightning_lora.settings import shown
+from lightning_lora.settings import Setting, shown
 
+_WIDTH = 120
 _START = """\
 Train LoRA adapters on a transformer, or a baseline to compare them with.
 
@@ -67,4 +69,13 @@ def _line(prefix: str, defaults: object, entry: Field[Any]) -> str:
         value = f"[{','.join(map(str, default))}]"
     else:  # 1.0 is all batches, 1 is one: a float keeps its point
         value = str(default) if isinstance(default, float) else shown(default)
-    return f"  {f'{prefix}{entry.name}={value}':<44} {entry.metadata['setting'].doc}"
+    start = f"  {f'{prefix}{entry.name}={value}':<44} "
+    return textwrap.fill(
+        _meaning(entry.metadata["setting"]), _WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
+    )
+
+
+def _meaning(setting: Setting) -> str:
+    """What a key does, what null means and which names it takes."""
+    null = f"null is {setting.otherwise}" if setting.otherwise else ""
+    return "; ".join(filter(None, (setting.doc, null, setting.allowed if setting.names else "")))
