@@ -27,6 +27,7 @@ install: $(VENV)/.installed  ## Create .venv and install the package with pinned
 
 demo: install  ## Train, merge and report one LoRA run, offline, in about a minute
 	$(BIN)/python train.py lora=qv rank=8
+	@echo "For every further command: . $(BIN)/activate"
 
 test: $(VENV)/.tested  ## Run the default tests
 	$(BIN)/python -m pytest -n 2 -m 'not slow' --durations=25

@@ -15,7 +15,15 @@ from tokenizers.processors import TemplateProcessing
 from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
 from lightning_lora.cli import resume
-from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, RunConfig, TrainerConfig
+from lightning_lora.config import (
+    DataConfig,
+    LoggerConfig,
+    LoraConfig,
+    MergeConfig,
+    ModelConfig,
+    RunConfig,
+    TrainerConfig,
+)
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
 from lightning_lora.merging import merge_run
@@ -232,6 +240,17 @@ def test_mistakes_are_one_line_and_status_2(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert said in line
+
+
+def test_a_run_that_kept_no_model_says_what_to_do(entailment: Path, tmp_path: Path) -> None:
+    method, merge = LoraConfig(method="head"), MergeConfig(save=False)
+    with pytest.raises(ValueError, match=r"kept no merged model; train it again with merge\.save=true$"):
+        restore(trained(tmp_path, "toy_sentiment", lora=method, merge=merge))
+    adapted = tmp_path / "adapted"
+    shutil.copytree(entailment, adapted, ignore=shutil.ignore_patterns("merged"))
+    with pytest.raises(ValueError, match=rf"kept no merged model; write it with lightning-lora merge {adapted}$"):
+        restore(adapted / "merged")
+    assert restore(adapted).folder == adapted  # the control
 
 
 def _column(name: str) -> pa.Array:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lora import TASKS, RunConfig, run
+from lightning_lora import TASKS, RunConfig, inspect, load_backbone, run
+from lightning_lora.build import data_module
 from lightning_lora.cli import precheck
 from lightning_lora.config import DataConfig, LoggerConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[1]
+TINY = str(ROOT / "src" / "lightning_lora" / "tiny_encoder")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # The README's own file and folder names stand for the reader's.
 HERE = {
@@ -47,19 +49,46 @@ def test_the_python_examples_run(
     assert (tmp_path / "for_serving" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("line", [*commands("python train.py "), *commands("lightning-lora inspect ")])
-def test_every_training_command_passes_the_check(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def checked(line: str) -> int:
+    """Check a command as it is typed; count its configurations whose model is at hand, each of which is put on it."""
     for name, here in HERE.items():
         line = line.replace(name, here)
-    line = line.replace("ENCODER", str(ROOT / "src" / "lightning_lora" / "tiny_encoder"))
+    configs = precheck.check(shlex.split(line.replace("ENCODER", TINY))).configs
+    assert configs
+    here = [config for config in configs if config.model.name in ("tiny", TINY) and config.resume is None]
+    for config in here:
+        inspect(config)
+    return len(here)
+
+
+INLINE = re.findall(r"`(lora\.layers=[^`]+)`", README)
+
+
+@pytest.mark.parametrize("line", [*commands("python train.py "), *commands("lightning-lora inspect "), *INLINE])
+def test_every_training_command_passes_the_check(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     if line != "--help":
-        assert precheck.check(shlex.split(line)).configs
+        checked(line)
 
 
-def test_there_are_commands_to_check() -> None:
-    assert "lora=qv rank=8" in commands("python train.py ")
+def test_there_are_commands_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     assert len(commands("python train.py ")) > 5
+    assert "lora=qv rank=8" in commands("python train.py ")
+    assert INLINE
+    assert checked("lora=qv rank=8") == 1
+    with pytest.raises(ValueError, match="4"):  # the control: the embedded encoder has four blocks
+        checked("lora=all lora.layers=4-11")
+
+
+def test_ones_own_file_as_it_is_typed_gives_a_dev_set(tmp_path: Path) -> None:
+    (line,) = [line for line in commands("python train.py ") if line.startswith("data=custom")]
+    rows = [f"this one is {label},{label}" for label in ("good", "bad")] * 20
+    (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *rows]))
+    (config,) = precheck.check(shlex.split(line.replace("reviews.csv", str(tmp_path / "reviews.csv")))).configs
+    data = data_module(config, config.data.find_task(), load_backbone("tiny", config.data.find_task()))
+    data.setup()
+    assert data.dev_sizes == {"held_out": 4}
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -45,7 +45,7 @@ class LoraConfig:
     method: str = settings.one_of("lora", METHODS, "what is trained besides the new head")
     roles: list[str] = settings.some_of(["query", "value"], [role.value for role in Role], "projections to adapt")
     modules: list[str] | None = settings.texts(None, "layers by name, instead of roles")
-    layers: Any = settings.blocks("blocks to adapt, all where null")
+    layers: Any = settings.blocks("blocks to adapt; null is all")
     exclude: list[str] = settings.texts([], "layers to leave out, by name")
     same_parameters_as: str | None = settings.one_of(
         None, tuple(ROLE_SETS), "spend what these projections would at this rank, by other ranks"
@@ -118,7 +118,7 @@ class TrainerConfig:
     fast_dev_run: bool = settings.flag(False, "one batch of everything, nothing kept")
     profiler: str | None = settings.one_of(None, PROFILERS, "measure where the time goes")
     early_stopping_patience: int | None = settings.whole(None, 1, "epochs without a better score before stopping")
-    checkpoint_every: int | None = settings.whole(None, 1, "steps between checkpoints, null for one an epoch")
+    checkpoint_every: int | None = settings.whole(None, 1, "steps between checkpoints; null is one an epoch")
     deterministic: bool = settings.flag(False, "only deterministic kernels on a GPU")
     progress_bar: bool = settings.flag(True, "show progress")
 

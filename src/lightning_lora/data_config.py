@@ -14,13 +14,17 @@ class DataConfig:
     """The task, and where its rows come from."""
 
     task: str = settings.one_of("toy_sentiment", (*TASKS, "custom"), "the task")
-    path: str | None = settings.text(None, "local folder or file: parquet, csv, tsv, jsonl")
+    path: str | None = settings.text(
+        None, "local folder or file: parquet, csv, tsv, jsonl; null is the hub's or embedded data"
+    )
     train_rows: int | None = settings.whole(None, 1, "train on a seeded random subset of this many rows")
     holdout: float | None = settings.share(None, "measure on this share of the training rows, not on the dev splits")
     max_length: int = settings.whole(128, 4, "tokens at which a text is cut")
     ragged: bool = settings.flag(True, "the same batches without padding, or with little where the model needs some")
     num_workers: int = settings.whole(0, 0, "processes that build batches")
-    cache_dir: str | None = settings.text(None, "where tokenised data are kept")
+    cache_dir: str | None = settings.text(
+        None, "where tokenised data are kept; null is $LIGHTNING_LORA_CACHE or ~/.cache/lightning-lora"
+    )
     text_columns: list[str] | None = settings.texts(None, "custom: the one or two text columns", "1 or 2 columns", 2)
     label_column: str | None = settings.text(None, "custom: the label column (label)")
     labels: list[str] | None = settings.texts(None, "custom: class names in label order; [] for a number")

@@ -54,7 +54,7 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     task = config.data.find_task()
     chosen = chosen or ("adapter" if (run_folder / "adapter").is_dir() else "merged")
     if not (run_folder / chosen).is_dir():
-        raise ValueError(f"{run_folder}: the run kept no {chosen} model")
+        raise ValueError(f"{run_folder}: the run kept no {chosen} model{_remedy(run_folder, chosen)}")
     if chosen == "merged":
         backbone = load_backbone(str(run_folder / "merged"), task)
     else:
@@ -73,6 +73,14 @@ def _run_and_part(folder: Path) -> tuple[Path, str]:
     if given.name in ("adapter", "merged") and not (folder / RECORD).is_file():
         return given.parent, given.name
     return folder, ""
+
+
+def _remedy(run_folder: Path, missing: str) -> str:
+    if missing == "adapter":
+        return ""
+    if (run_folder / "adapter").is_dir():
+        return f"; write it with lightning-lora merge {run_folder}"
+    return "; train it again with merge.save=true"
 
 
 def _make_ready(backbone: Backbone) -> None:

@@ -28,12 +28,14 @@ class Setting:
         allowed: What its value may be, in words that complete "must be".
         accepts: Whether a value is allowed.
         names: The names it may take, where it takes names; for the nearest one to a typing error.
+        otherwise: What null means, where that is a value of its own.
     """
 
     doc: str
     allowed: str
     accepts: Callable[[Any], bool]
     names: tuple[str, ...] = ()
+    otherwise: str = ""
 
 
 def shown(value: Any) -> str:
@@ -102,7 +104,10 @@ def whole(default: int | None, low: int, doc: str, high: int | None = None, also
 def positive(default: float | None, doc: str, otherwise: str = "") -> Any:
     """A finite number above zero; ``otherwise`` says what null means."""
     allowed = "a finite number above 0" + (f", or null ({otherwise})" if otherwise else "")
-    return _setting(default, Setting(doc, allowed, lambda value: _is_number(value) and 0 < value < math.inf))
+    return _setting(
+        default,
+        Setting(doc, allowed, lambda value: _is_number(value) and 0 < value < math.inf, otherwise=otherwise),
+    )
 
 
 def not_negative(default: float, doc: str) -> Any:

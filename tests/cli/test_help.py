@@ -30,6 +30,20 @@ def test_every_option_and_key_stands_in_the_help() -> None:
         assert word in text
 
 
+def test_a_key_says_what_null_means_and_which_names_it_takes() -> None:
+    said = " ".join(help_text().split())
+    assert "numerator of the scale; null is 2 · rank" in said
+    assert "learning rate of the head; null is the same as lr" in said
+    assert "; one of alpha_over_rank, alpha_over_sqrt_rank, constant lora.init" in said
+    assert "projections to adapt; a list of names among query, key, value, output, up, gate, down" in said
+    for key, setting in schema_settings().items():
+        (line,) = re.findall(rf"^  {re.escape(key)}=.*(?:\n {{9,}}.*)*", help_text(), re.MULTILINE)
+        assert all(len(part) <= 120 for part in line.splitlines())
+        assert all(name in line for name in setting.names), key
+        assert setting.otherwise in line, key
+    assert any(setting.otherwise for setting in schema_settings().values())
+
+
 def test_the_defaults_are_marked() -> None:
     marked = {line.split()[0] for line in help_text().splitlines() if line.endswith("(default)")}
     (config,) = precheck.check([]).configs

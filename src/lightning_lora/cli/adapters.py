@@ -12,14 +12,22 @@ from lightning_lora.targets import ROLE_SETS
 if TYPE_CHECKING:
     from lightning_lora.conversion import Imported
 
-_IMPORT_PEFT = """\
+_NO_RUN = """\
+It is no run: predict, evaluate and merge refuse it. It is for
+
+  python train.py warm_start=imported              of the same layers, rank and scale
+  lightning-lora spectrum imported
+  load_peft_folder in Python, and PEFT             docs/adapters.md"""
+_IMPORT_PEFT = f"""\
 Put an adapter that PEFT trained onto its base model, check it, and write it as a run's adapter/ folder.
 
   lightning-lora import-peft my_adapter --model roberta-base --out imported
   lightning-lora import-peft my_adapter --model path/to/encoder --labels no,yes --out imported
 
 Every tensor must find its place, and every setting must be one that plain LoRA layers can express: DoRA, AdaLoRA and
-the like are refused by name. Only safetensors are read, never pickles."""
+the like are refused by name. Only safetensors are read, never pickles.
+
+{_NO_RUN}"""
 _EXPORT_PEFT = """\
 Write the adapter of a run as a plain PEFT folder, head included.
 
@@ -28,13 +36,15 @@ Write the adapter of a run as a plain PEFT folder, head included.
   from peft import PeftModel
   base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=N)
   model = PeftModel.from_pretrained(base, "my_adapter")"""
-_IMPORT_LORALIB = """\
+_IMPORT_LORALIB = f"""\
 Put an adapter of Microsoft's loralib onto its base model, check it, and write it as a run's adapter/ folder.
 
   lightning-lora import-loralib roberta_base_lora_mnli.bin --model roberta-base --alpha 16 --out imported
 
 The file must hold tensors alone; what a pickle could run beside them is refused. It does not hold alpha: the published
-GLUE adapters of RoBERTa-base were trained with 16."""
+GLUE adapters of RoBERTa-base were trained with 16.
+
+{_NO_RUN}"""
 
 
 def import_peft(words: Sequence[str]) -> None:

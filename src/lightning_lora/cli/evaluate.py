@@ -25,7 +25,7 @@ def main(words: Sequence[str]) -> None:
     """
     parser = CommandParser("evaluate", _HELP)
     parser.add_model()
-    parser.add_argument("--data", help="a folder or file; without it, what the run itself was scored on")
+    parser.add_argument("--data", help="a folder or file; without it, the run's dev splits, whole")
     parser.add_batch_size()
     options = parser.parse_args(words)
     with failure.one_line_for_mistakes():

@@ -1,13 +1,15 @@
 """What `--help` prints, made from conf/ and from the schema, so that it says what there is."""
 
+import textwrap
 from dataclasses import Field, fields
 from typing import Any
 
 from lightning_lora.cli.guidelines import USUAL_RANGES
 from lightning_lora.cli.options import default_options, groups, shipped_sweeps
 from lightning_lora.config import RunConfig
-from lightning_lora.settings import shown
+from lightning_lora.settings import Setting, shown
 
+_WIDTH = 120
 _START = """\
 Train LoRA adapters on a transformer, or a baseline to compare them with.
 
@@ -17,14 +19,14 @@ Train LoRA adapters on a transformer, or a baseline to compare them with.
   python train.py data=mrpc data.path=glue/mrpc model.name=path/to/encoder
   python train.py lora=head                                    a baseline: head, bitfit or full
   python train.py -m rank=1,2,4,8 seed=0,1,2                   a sweep: one job for each combination
-  python train.py -m +sweeps=layer_choice data=rte             a sweep that is written down
+  python train.py -m +sweeps=layer_choice data=mrpc            a sweep that is written down
   python train.py -m hydra/sweeper=optuna 'lr=tag(log,interval(1e-4,1e-2))' rank=4,8    a search
   python train.py +recipe=lora_paper/roberta_base/rte          published settings; lightning-lora recipes lists them
   python train.py resume=runs/2026-01-31/12-00-00-000000       go on with a run that was stopped
   python train.py debug=fast                                   does it run at all?"""
 _END = """\
 Usual ranges: {ranges}; values outside get a warning.
-Several values need -m: rank=4,8. A list needs brackets: lora.layers=[0,1]. A range of blocks: lora.layers=4-11.
+Several values need -m: rank=4,8. A list needs brackets: lora.layers=[0,1]. A range of blocks: lora.layers=2-3.
 Files below the current directory: +sweeps=NAME reads sweeps/NAME.yaml, or else the package's own of that name;
 +experiments=NAME reads experiments/NAME.yaml.
 Secrets belong in the environment (WANDB_API_KEY, HF_TOKEN), never on the command line.
@@ -67,4 +69,13 @@ def _line(prefix: str, defaults: object, entry: Field[Any]) -> str:
         value = f"[{','.join(map(str, default))}]"
     else:  # 1.0 is all batches, 1 is one: a float keeps its point
         value = str(default) if isinstance(default, float) else shown(default)
-    return f"  {f'{prefix}{entry.name}={value}':<44} {entry.metadata['setting'].doc}"
+    start = f"  {f'{prefix}{entry.name}={value}':<44} "
+    return textwrap.fill(
+        _meaning(entry.metadata["setting"]), _WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
+    )
+
+
+def _meaning(setting: Setting) -> str:
+    """What a key does, what null means and which names it takes."""
+    null = f"null is {setting.otherwise}" if setting.otherwise else ""
+    return "; ".join(filter(None, (setting.doc, null, setting.allowed if setting.names else "")))

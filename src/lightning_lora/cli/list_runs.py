@@ -12,7 +12,7 @@ List the runs below a folder, in order of their names (so of dates, newest last)
 trainable parameters, status. Records that cannot be read stand under them.
 
   lightning-lora list runs
-  lightning-lora list multirun/2026-11-24"""
+  lightning-lora list multirun/rank_alpha"""
 
 
 def main(words: Sequence[str]) -> None:

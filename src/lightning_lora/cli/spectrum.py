@@ -33,7 +33,9 @@ much it does in each. Read, from left to right:
 
 A table of small numbers says that the rank is larger than what training found a use for; one near the rank, that more
 rank may be worth a try. --truncate cuts without training anew, and scores both adapters on what the run was scored on:
-an adapter that is trained at the lower rank from the start is another experiment."""
+an adapter that is trained at the lower rank from the start is another experiment. What it writes is no run: predict,
+evaluate and merge refuse it. It is for `lightning-lora spectrum`, for load_peft_folder in Python (docs/adapters.md) and
+for PEFT."""
 
 
 def main(words: Sequence[str]) -> None:
