@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from lightning_lora.reporting.inference import Estimate, Runs, difference, holm, mcnemar
+from lightning_lora.reporting.inference import Estimate, Runs, difference, mcnemar
+from lightning_lora.reporting.multiplicity import holm
 
 ROWS, LEVEL, DRAWS = 200, 0.05, 400
 # What options make of single examples, what seeds make of runs; the noise of one answer is 0.7.

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from lightning_lora.reporting.inference import Runs, difference, holm
+from lightning_lora.reporting.inference import Runs, difference
+from lightning_lora.reporting.multiplicity import holm
 
 ROWS, SWEEPS = 200, 2000
 Answers = NDArray[np.bool_]

@@ -1,6 +1,6 @@
 """Intervals and tests against SciPy, statsmodels and formulas worked out by hand."""
 
-from itertools import combinations, product
+from itertools import product
 
 import numpy as np
 import pytest
@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, stats
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
 from lightning_lora.reporting import inference
-from lightning_lora.reporting.inference import Estimate, Runs, difference, holm, mcnemar
+from lightning_lora.reporting.inference import Estimate, Runs, difference, mcnemar
 
 ONE = np.array([0.70, 0.74, 0.69, 0.77])
 OTHER = np.array([0.66, 0.71, 0.70, 0.69])
@@ -196,12 +195,6 @@ def test_the_detectable_difference_over_examples_is_the_normal_tests() -> None:
     assert Estimate(0.0, None, 0.0004, np.inf).detectable() == pytest.approx(0.02 * factor)
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 30])
-def test_holm_is_statsmodels(size: int) -> None:
-    p_values = (np.random.default_rng(size).integers(0, 40, size) / 400).tolist()  # with ties
-    np.testing.assert_allclose(holm(p_values), multipletests(p_values, method="holm")[1])
-
-
 def test_mcnemar_is_statsmodels() -> None:
     generator = np.random.default_rng(0)
     one, other = generator.random((1, 90)) < 0.8, generator.random((1, 90)) < 0.65
@@ -261,26 +254,3 @@ def test_equal_options_with_more_and_fewer_seeds_differ_as_rarely_as_they_should
 def test_seeds_to_compare_run_by_run() -> None:
     assert inference.as_many((0, 1, 2), (1, 2, 3, 4)) == ([1, 2], [1, 2])
     assert inference.as_many((0, 1, 2), (7, 8)) == ([0, 1], [7, 8])
-
-
-def test_letters_worked_out_by_hand() -> None:
-    assert inference.groups(4, [(0, 2), (0, 3), (1, 3)]) == ["a", "ab", "bc", "c"]
-    assert inference.groups(3, []) == ["a", "a", "a"]
-    assert inference.groups(1, []) == ["a"]
-    assert inference.groups(0, []) == []
-
-
-@given(st.data())
-def test_two_share_a_letter_exactly_where_they_are_not_different(data: st.DataObject) -> None:
-    options = data.draw(st.integers(1, 7))
-    pairs = list(combinations(range(options), 2))
-    different = [pair for pair in pairs if data.draw(st.booleans())]
-    letters = inference.groups(options, different)
-    assert all(letters)
-    assert [pair for pair in pairs if not {*letters[pair[0]]} & {*letters[pair[1]]}] == different
-
-
-def test_where_letters_do_not_suffice_one_marks_those_not_worse_than_the_best() -> None:
-    """Ten sets of three, different only within a set: 3^10 groups."""
-    different = [pair for k in range(10) for pair in combinations(range(3 * k, 3 * k + 3), 2)]
-    assert inference.groups(30, different) == ["a", "", "", *["a"] * 27]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lightning_lora.reporting import inference
+from lightning_lora.reporting import inference, multiplicity
 from lightning_lora.reporting.comparison import (
     Comparison,
     Contrast,
@@ -213,9 +213,9 @@ def _contrasts(
         inference.difference(options[other].of_chance, options[one].of_chance, covariance) for one, other in pairs
     ]
     p_values = [estimate.p_value() for estimate in estimates]
-    corrected = inference.holm(p_values)
+    corrected = multiplicity.holm(p_values)
     different = [pair for pair, p in zip(pairs, corrected, strict=True) if p < inference.LEVEL]
-    letters = inference.groups(len(options), different)
+    letters = multiplicity.groups(len(options), different)
     contrasts = [
         Contrast(
             option=options[other].label,

@@ -139,7 +139,7 @@ class TaskComparison:
         options: The best mean first.
         contrasts: One for each option but the first, in the same order.
         groups: For each option the letters of the groups it belongs to; two that share one cannot be told apart (where
-            there are too many groups, see `inference.groups`).
+            there are too many groups, see `multiplicity.groups`).
         reference: Label of the option that ``relative`` is relative to.
         unfinished: Runs that failed, diverged, were stopped or still run, and those that are "unusable" because their
             predictions are missing, or are of other examples.
