@@ -26,7 +26,7 @@ from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
-from lightning_lora.cli.launching import check_launching
+from lightning_lora.cli.launching import check_jobs, check_launching
 from lightning_lora.config import RunConfig, schema_settings, with_settings
 from lightning_lora.settings import LONGEST_NAME, ConfigError, flat, shown
 from lightning_lora.sweeping import sweep_name
@@ -80,6 +80,8 @@ def check(words: Sequence[str]) -> Checked:
     if base.hydra.runtime.choices["hydra/sweeper"] != "optuna":
         _check_jobs(start, further)
     configs = (start, *(config for axis in further for _, config in axis))
+    if _is_sweep(base, line):
+        check_jobs(base.hydra.runtime.choices["hydra/launcher"], configs)
     for config in configs:
         _check_places(config)
     _check_widths(configs)
