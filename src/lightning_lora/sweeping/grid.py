@@ -5,7 +5,8 @@ from pathlib import Path
 from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
-from lightning_lora.sweeping.composing import failure_of, folder_of
+from lightning_lora.sweeping.composing import composed, failure_of, folder_of
+from lightning_lora.sweeping.identity import of_adapters_only
 from lightning_lora.sweeping.sweeper import OverlaySweeper
 
 
@@ -44,5 +45,17 @@ class Grid(OverlaySweeper):
         # Hydra runs that file once more when it looks for plugins, so its class is not to be held on to before.
         from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-        (jobs,) = BasicSweeper.split_arguments(self.overrides(arguments), None)
-        return jobs
+        overrides = self.overrides(arguments)
+        (jobs,) = BasicSweeper.split_arguments(overrides, None)
+        varied = [override.get_key_element() for override in overrides if override.is_sweep_override()]
+        return self._each_once(jobs) if any(map(of_adapters_only, varied)) else jobs
+
+    def _each_once(self, jobs: list[list[str]]) -> list[list[str]]:
+        """The jobs, of those with the same folder the first: a baseline is the same at every rank.
+
+        Composing a job takes a tenth of a second.
+        """
+        found: dict[Path, list[str]] = {}
+        for number, words in enumerate(jobs):
+            found.setdefault(folder_of(composed(self.hydra_context, self.config, words, number)), words)
+        return list(found.values())
