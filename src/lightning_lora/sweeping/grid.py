@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from hydra.core.utils import JobReturn
-from omegaconf import OmegaConf
 
 from lightning_lora.sweeping.composing import composed, failure_of, folder_of
 from lightning_lora.sweeping.identity import of_adapters_only
@@ -24,15 +23,14 @@ class Grid(OverlaySweeper):
         """Run all jobs, print their table, and end with status 1 if one of them failed.
 
         Raises:
+            CannotWriteError: the file system refuses.
             SystemExit: status 1 where a job failed, 130 and 143 where SIGINT and SIGTERM stopped the sweep.
         """
         # Hydra imports this module before every command; what reads records takes a second to import.
         from lightning_lora.sweeping import closing, progress
 
         jobs = self._jobs(arguments)
-        folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        folder = self.folder_with_config()
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
         closing.record_failures(results)
