@@ -11,7 +11,7 @@ from short_runs import short_configuration
 from lightning_lora import running
 from lightning_lora.backbone import EMBEDDED_FOLDER
 from lightning_lora.build import Run
-from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig
+from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig, TrainerConfig
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.restoring import restore
 from lightning_lora.running import run, run_once
@@ -160,6 +160,21 @@ def test_a_run_that_is_refused_costs_no_earlier_work_and_tells_of_none(
         run(short_configuration(**changes), folder)
     assert contents(folder) == before
     assert "finished" not in capsys.readouterr().out
+
+
+def test_a_trial_of_one_batch_says_how_it_went_and_keeps_nothing(
+    finished: tuple[RunRecord, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = finished
+    before = contents(folder)
+    capsys.readouterr()
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, fast_dev_run=True)
+    record = run(short_configuration(rank=2, trainer=trainer, merge=MergeConfig(save=True)), folder)
+    assert record.status == "finished"
+    assert contents(folder) == before
+    assert "toy_sentiment: finished" in capsys.readouterr().out
+    run(short_configuration(trainer=trainer), tmp_path / "trial")
+    assert [path.name for path in (tmp_path / "trial").iterdir()] == [".lock"]
 
 
 def test_a_finished_job_that_is_asked_for_its_merged_model_too_writes_it(tmp_path: Path) -> None:

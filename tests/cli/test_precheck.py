@@ -307,6 +307,13 @@ def test_a_job_of_several_processes_is_none_of_a_sweep(words: list[str], named: 
         precheck.check(["-m", "seed=0,1", *words])
 
 
+def test_what_keeps_no_result_is_no_job_of_a_sweep() -> None:
+    with pytest.raises(
+        ConfigError, match=r"trainer\.fast_dev_run=true is not supported in a sweep: it keeps no result"
+    ):
+        precheck.check(["-m", "debug=fast", "seed=0,1"])
+
+
 def test_slurm_starts_the_processes_of_a_job_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(ROOT / "tests" / "fakes" / "slurm"))
     words = ["hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "seed=0,1"]

@@ -72,10 +72,15 @@ def check_jobs(launcher: str, configs: Sequence[RunConfig]) -> None:
     whole sweep's.
 
     Raises:
-        ConfigError: one needs several processes.
+        ConfigError: one needs several processes, or keeps no result.
     """
-    for trainer in (config.trainer for config in configs if launcher != "slurm"):
-        for key, value in {"trainer.devices": trainer.devices, "trainer.num_nodes": trainer.num_nodes}.items():
+    for trainer in (config.trainer for config in configs):
+        if trainer.fast_dev_run:
+            raise ConfigError(
+                "trainer.fast_dev_run=true is not supported in a sweep: it keeps no result; try one job, without -m"
+            )
+        counts = {"trainer.devices": trainer.devices, "trainer.num_nodes": trainer.num_nodes}
+        for key, value in counts.items() if launcher != "slurm" else ():
             if value != 1 and not (isinstance(value, list) and len(value) == 1):
                 raise ConfigError(
                     f"{key}={shown(value)} is not supported in a sweep: Lightning would start the sweep anew in each "
