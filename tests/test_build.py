@@ -7,7 +7,7 @@ from lightning import Trainer
 from short_runs import configuration, short_configuration
 
 from lightning_lora.build import assemble, inspect
-from lightning_lora.config import LoraConfig
+from lightning_lora.config import LoraConfig, TrainerConfig
 from lightning_lora.running import run
 
 
@@ -33,6 +33,25 @@ def test_inspecting_counts_what_a_run_counts(tmp_path: Path) -> None:
 def test_a_rank_larger_than_the_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"rank=129 is larger than layer"):
         run(configuration(rank=129), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        ({"limit_train_batches": 0.3}, "limit_train_batches=0.3 is less than one of the 3 train batches"),
+        ({"limit_val_batches": 0.001}, r"limit_val_batches=0.001 is less than one of the \d+ val batches"),
+        ({"overfit_batches": 0.001}, r"overfit_batches=0.001 is less than one of the \d+ val batches"),
+    ],
+    ids=["train", "dev", "overfit"],
+)
+def test_a_share_of_the_batches_that_is_none_is_refused(limit: dict[str, float], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"trainer\.{said}; give a larger share, or how many batches"):
+        assemble(configuration(trainer=TrainerConfig(accelerator="cpu", **limit)), tmp_path)
+
+
+def test_a_share_of_the_batches_that_is_one_is_trained_on(tmp_path: Path) -> None:
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, limit_train_batches=0.4, limit_val_batches=0.1)
+    assert run(short_configuration(trainer=trainer), tmp_path).status == "finished"
 
 
 def test_in_slurm_lightning_does_not_requeue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

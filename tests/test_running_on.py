@@ -12,7 +12,7 @@ from short_runs import short_configuration
 from lightning_lora import running
 from lightning_lora.atomic import CannotWriteError
 from lightning_lora.build import Run
-from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig
+from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig, TrainerConfig
 from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.restoring import restore
@@ -182,6 +182,21 @@ def test_a_run_that_ends_before_its_first_step_does_not_say_that_it_runs(
     record = read_record(folder)
     assert record.status == expected[1]
     assert expected[2] in str(record.error)
+
+
+def test_a_trial_of_one_batch_says_how_it_went_and_keeps_nothing(
+    finished: tuple[RunRecord, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = finished
+    before = contents(folder)
+    capsys.readouterr()
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, fast_dev_run=True)
+    record = run(short_configuration(rank=2, trainer=trainer, merge=MergeConfig(save=True)), folder)
+    assert record.status == "finished"
+    assert contents(folder) == before
+    assert "toy_sentiment: finished" in capsys.readouterr().out
+    run(short_configuration(trainer=trainer), tmp_path / "trial")
+    assert [path.name for path in (tmp_path / "trial").iterdir()] == [".lock"]
 
 
 def test_a_finished_job_that_is_asked_for_its_merged_model_too_writes_it(tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ from lightning_lora.training import (
     OptimSettings,
     SameOrigin,
     StopOnSignal,
+    batches_per_epoch,
     callbacks_for,
+    check_devices,
     optimizer_steps,
     quiet_lightning,
 )
@@ -74,7 +76,11 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config: A checked configuration.
         output_dir: The run's folder.
         resume: Whether to go on from the folder's last checkpoint, if it has one.
+
+    Raises:
+        ValueError: a mistake of the user's that only shows with the machine, the model or the data at hand.
     """
+    check_devices(config.trainer.accelerator, config.trainer.devices)
     quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     task = config.data.find_task()
@@ -100,7 +106,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     if config.lora.cache_frozen_blocks:
         _keep_frozen_blocks(config, backbone, data, trainer)
     steps = optimizer_steps(
-        _batches_per_epoch(config, data, trainer),
+        batches_per_epoch(trainer, config.batch_size, data.train_size, data.dev_sizes.values()),
         config.epochs,
         config.trainer.accumulate_grad_batches,
         config.trainer.max_steps,
@@ -272,11 +278,3 @@ def _wandb(config: RunConfig, output_dir: Path, resume: bool) -> GuardedWandbLog
         tags=settings.tags,
         resume=resume,
     )
-
-
-def _batches_per_epoch(config: RunConfig, data: TextDataModule, trainer: Trainer) -> int:
-    """Training batches that one process sees in an epoch, before accumulation."""
-    rows_per_process = -(-data.train_size // trainer.world_size)
-    batches = -(-rows_per_process // config.batch_size)
-    limit = trainer.limit_train_batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)

@@ -115,7 +115,7 @@ class TrainerConfig:
     limit_train_batches: Any = settings.batches(1.0, "training batches per epoch")
     limit_val_batches: Any = settings.batches(1.0, "dev batches per pass")
     overfit_batches: Any = settings.batches(0.0, "train and measure on these few batches", or_none=True)
-    fast_dev_run: bool = settings.flag(False, "one batch of everything, nothing kept")
+    fast_dev_run: bool = settings.flag(False, "one batch of everything; no model and no record kept")
     profiler: str | None = settings.one_of(None, PROFILERS, "measure where the time goes")
     early_stopping_patience: int | None = settings.whole(None, 1, "epochs without a better score before stopping")
     checkpoint_every: int | None = settings.whole(None, 1, "steps between checkpoints; null is one an epoch")

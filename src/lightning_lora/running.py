@@ -45,7 +45,7 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
             would have been without a stop; where there is no checkpoint yet, training starts.
 
     Returns:
-        The record, as it stands in ``output_dir/result.json``.
+        The record, as it stands in ``output_dir/result.json``; of a trial (``trainer.fast_dev_run``) it stands nowhere.
 
     Raises:
         ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
@@ -55,11 +55,12 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
             record and a checkpoint of the last step are there.
     """
     with _claimed(output_dir):
-        before = earlier_record(output_dir)
+        before, record = earlier_record(output_dir), None
         try:
-            return _carry_out(config, output_dir, resume)
+            record = _carry_out(config, output_dir, resume)
+            return record
         finally:
-            record = earlier_record(output_dir)
+            record = record or earlier_record(output_dir)
             if not _further_process() and record is not None and record != before:
                 print_summary(record, output_dir)
 
@@ -143,7 +144,8 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     assembled = assemble(config, output_dir, resume or _further_process())
     reset_peak(assembled.trainer.strategy.root_device)
     record = _opening_record(config, assembled)
-    if assembled.trainer.is_global_zero:
+    writes = assembled.trainer.is_global_zero and not config.trainer.fast_dev_run  # one batch's score is no result
+    if writes:
         clear_leftovers(output_dir)
         if assembled.checkpoint is None:
             _clear_results(output_dir)
@@ -156,7 +158,7 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
             fit(assembled)
             seconds = {"start_up": fit_started - started, "fit": time.perf_counter() - fit_started}
             record = _scored(record, assembled, seconds)
-            if assembled.trainer.is_global_zero:
+            if writes:
                 save(config, assembled, output_dir)
         seconds["total"] = time.perf_counter() - started
         record = replace(record, status="finished", seconds=seconds)
@@ -165,7 +167,7 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         record = replace(record, status=_status_after(error), error=reason_of(error), seconds=seconds)
         raise
     finally:
-        if assembled.trainer.is_global_zero:
+        if writes:
             write_record(record, output_dir)
         _close_loggers(assembled.trainer, 0 if record.status == "finished" else 1)
     return record

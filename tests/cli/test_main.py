@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_output_that_nobody_reads_ends_a_command_quietly(words: list[str]) -> No
     assert process.stderr is not None
     assert (process.stderr.read(), process.wait()) == (b"", 141)
     process.stderr.close()
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(tmp_path: Path) -> None:
+    """Here while it waits for a record to be written."""
+    record = tmp_path / "result.json"
+    os.mkfifo(record)
+    program = f"from lightning_lora.cli.main import main; main(['list', {str(tmp_path)!r}])"
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    with record.open("w"):  # waits in turn for the command to open it
+        process.send_signal(signal.SIGINT)
+        assert (process.communicate()[1], process.returncode) == ("", 130)
 
 
 def test_a_pipe_to_another_process_that_breaks_keeps_its_traceback() -> None:

@@ -287,3 +287,35 @@ def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
         precheck.check(["-m", "hydra/launcher=slurm", "rank=4,8"])
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["trainer.devices=2"], "trainer.devices=2"),
+        (["trainer.devices=-1"], "trainer.devices=-1"),
+        (["trainer.devices=[0,1]"], "trainer.devices=[0,1]"),
+        (["trainer=default,ddp"], "trainer.devices=auto"),
+        (["trainer.num_nodes=1,2"], "trainer.num_nodes=2"),
+        (["hydra/launcher=local", "trainer.devices=2"], "trainer.devices=2"),
+        ([*SEARCH[1:], "trainer.devices=2"], "trainer.devices=2"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
+)
+def test_a_job_of_several_processes_is_none_of_a_sweep(words: list[str], named: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(named)} is not supported in a sweep"):
+        precheck.check(["-m", "seed=0,1", *words])
+
+
+def test_what_keeps_no_result_is_no_job_of_a_sweep() -> None:
+    with pytest.raises(
+        ConfigError, match=r"trainer\.fast_dev_run=true is not supported in a sweep: it keeps no result"
+    ):
+        precheck.check(["-m", "debug=fast", "seed=0,1"])
+
+
+def test_slurm_starts_the_processes_of_a_job_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(ROOT / "tests" / "fakes" / "slurm"))
+    words = ["hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "seed=0,1"]
+    assert precheck.check(["-m", *words, "trainer.devices=2"]).configs
+    assert precheck.check(["-m", "seed=0,1", "trainer.devices=[1]"]).configs, "one device, whichever"

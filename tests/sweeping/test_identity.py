@@ -20,6 +20,13 @@ def identity(config: dict[str, object] = CONFIG, **other: str) -> str:
     return job_id(config, **facts)
 
 
+LORA = {"method": "lora", "roles": ["query", "key"], "layers": "0-1", "dropout": 0.0}
+
+
+def with_lora(**lora: object) -> dict[str, object]:
+    return {**CONFIG, "lora": {**LORA, **lora}, "optim": {"lora_plus_ratio": 1.0, "eps": 1e-8}}
+
+
 def changed(group: str, key: str, value: object) -> dict[str, object]:
     return {**CONFIG, group: {**CONFIG[group], key: value}}  # type: ignore[dict-item]
 
@@ -82,3 +89,23 @@ def test_what_determines_the_result_counts() -> None:
 )
 def test_keys_say_whether_they_count(key: str, counts: bool) -> None:
     assert determines_result(key) == counts
+
+
+@pytest.mark.parametrize("key", ["rank", "alpha", "lora.roles", "lora.scaling", "optim.lora_plus_ratio", "logger.name"])
+def test_settings_of_adapters_do_not_count_for_a_baseline(key: str) -> None:
+    assert not determines_result(key, "full")
+    assert all(determines_result(other, "full") for other in ("lora", "lora.method", "optim.eps", "lr"))
+
+
+def test_a_baseline_is_the_same_job_whatever_its_adapters_would_be() -> None:
+    full = with_lora(method="full")
+    optim = {"lora_plus_ratio": 4.0, "eps": 1e-8}
+    others = [full | {"rank": 4}, with_lora(method="full", roles=[]), full | {"optim": optim}]
+    assert {identity(other) for other in others} == {identity(full)}
+    assert identity(full) != identity(with_lora(method="bitfit")) != identity(with_lora())
+    assert identity(full | {"optim": {**optim, "eps": 1e-6}}) != identity(full)
+
+
+def test_the_order_of_roles_and_the_spelling_of_blocks_do_not_count() -> None:
+    assert identity(with_lora(roles=["key", "query"], layers=[1, 0])) == identity(with_lora()) == "49f393c7abf16cf7"
+    assert identity(with_lora(roles=["query", "value"])) != identity(with_lora())

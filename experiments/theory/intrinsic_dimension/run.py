@@ -150,9 +150,12 @@ def plot(data: dict[str, Any]) -> Figure:
 
 
 def draw(axes: Axes, data: dict[str, Any]) -> None:
-    for (name, found), colour, marker in zip(data["methods"].items(), SERIES, "os^", strict=False):
+    for (name, label), colour, marker in zip(NAMES.items(), SERIES, "os^", strict=False):
+        if name not in data["methods"]:
+            continue
+        found = data["methods"][name]
         numbers = [one["trains"] for one in found["tried"]]
-        axes.plot(numbers, [one["mean"] for one in found["tried"]], color=colour, marker=marker, label=NAMES[name])
+        axes.plot(numbers, [one["mean"] for one in found["tried"]], color=colour, marker=marker, label=label)
         for number, one in zip(numbers, found["tried"], strict=True):
             axes.plot([number] * 2, [min(one["scores"]), max(one["scores"])], color=colour, linewidth=0.8)
     levels = {"full fine-tuning": (mean(data["full"]), "-"), "head alone": (mean(data["head"]), "-.")}

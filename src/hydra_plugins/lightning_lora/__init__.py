@@ -19,12 +19,17 @@ from lightning_lora.sweeping.search_settings import SearchSettings
 class GridSweeper(grid.Grid):
     """``hydra/sweeper=grid``, the default."""
 
+    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+        """Run the jobs; a mistake of the user's is one line and status 2, as everywhere."""
+        with one_line_for_mistakes():
+            return super().sweep(arguments)
+
 
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):
     """``hydra/sweeper=optuna``."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Search; a mistake of the user's is one line and status 2, as everywhere."""
+        """Search."""
         with one_line_for_mistakes():
             return super().sweep(arguments)
 

@@ -13,7 +13,7 @@ from typing import NoReturn, TextIO
 from lightning_lora.atomic import ADVICE, CannotWriteError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-MISTAKE, UNREAD = 2, 128 + signal.SIGPIPE
+MISTAKE, STOPPED, UNREAD = 2, 128 + signal.SIGINT, 128 + signal.SIGPIPE
 
 
 def refuse(error: Exception) -> NoReturn:
@@ -24,14 +24,15 @@ def refuse(error: Exception) -> NoReturn:
 
 @contextmanager
 def answering_for_output() -> Iterator[None]:
-    """Within the block, output that cannot be written any more ends the command without a traceback.
+    """Within the block, output that cannot be written any more, and Ctrl-C, end the command without a traceback.
 
     What nobody reads (`| head`) ends it quietly, as SIGPIPE ends others; a full disk below `> file` with the reason.
     A pipe to another process may break as well (a worker's, W&B's), and so may a write elsewhere; that keeps its
     traceback.
 
     Raises:
-        SystemExit: status 141 without a reader, which is what a shell shows of SIGPIPE; 2 where a write was refused.
+        SystemExit: status 141 without a reader, which is what a shell shows of SIGPIPE; 2 where a write was refused;
+            130 for Ctrl-C, where nothing within has answered it.
         OSError: it was not the output.
     """
     try:
@@ -49,6 +50,8 @@ def answering_for_output() -> Iterator[None]:
             raise
         _drop_output()
         refuse(CannotWriteError(Path("standard output"), error.errno))
+    except KeyboardInterrupt:
+        raise SystemExit(STOPPED) from None
     except SystemExit as error:
         if isinstance(error.__context__, BrokenPipeError):  # rich ends with 1
             raise SystemExit(UNREAD) from None

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from lightning_lora.config import RunConfig
 from lightning_lora.settings import ConfigError, shown
 from lightning_lora.spelling import did_you_mean
 from lightning_lora.sweeping.search_settings import SearchSettings, is_interval, is_logarithmic
@@ -62,6 +63,29 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
             f"'{shown(interval.input_line)}' is not supported: list the values to try, key=1,2,3 or key=range(1,4), "
             "or search with hydra/sweeper=optuna"
         )
+
+
+def check_jobs(launcher: str, configs: Sequence[RunConfig]) -> None:
+    """Check that each job can be one of a sweep.
+
+    Slurm starts the further processes of a job itself. Elsewhere Lightning does, by the command line, which is the
+    whole sweep's.
+
+    Raises:
+        ConfigError: one needs several processes, or keeps no result.
+    """
+    for trainer in (config.trainer for config in configs):
+        if trainer.fast_dev_run:
+            raise ConfigError(
+                "trainer.fast_dev_run=true is not supported in a sweep: it keeps no result; try one job, without -m"
+            )
+        counts = {"trainer.devices": trainer.devices, "trainer.num_nodes": trainer.num_nodes}
+        for key, value in counts.items() if launcher != "slurm" else ():
+            if value != 1 and not (isinstance(value, list) and len(value) == 1):
+                raise ConfigError(
+                    f"{key}={shown(value)} is not supported in a sweep: Lightning would start the sweep anew in each "
+                    "further process; run the jobs singly, or give each GPU a job with hydra/launcher=local"
+                )
 
 
 def _is_installed(module: str) -> bool:

@@ -56,7 +56,8 @@ def main(words: Sequence[str] | None = None) -> None:
         words: What stands after the command's name; None reads it from ``sys.argv``.
 
     Raises:
-        SystemExit: the subcommand's status; 2 where there is no such subcommand; 141 where nobody reads the output.
+        SystemExit: the subcommand's status; 2 where there is no such subcommand; 141 where nobody reads the output; 130
+            for Ctrl-C.
     """
     given = list(sys.argv[1:] if words is None else words)
     name = next(iter(given), "--help")

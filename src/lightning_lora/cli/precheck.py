@@ -24,11 +24,11 @@ from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
-from lightning_lora.cli.launching import check_launching
+from lightning_lora.cli.launching import check_jobs, check_launching
 from lightning_lora.config import RunConfig, schema_settings, with_settings
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
 from lightning_lora.settings import LONGEST_NAME, ConfigError, flat, shown
-from lightning_lora.sweeping import sweep_name
+from lightning_lora.sweeping import of_adapters_only, sweep_name
 from lightning_lora.sweeping.search_settings import is_interval
 
 _UNNAMED = "multirun/sweep"  # as train.yaml has it
@@ -79,6 +79,8 @@ def check(words: Sequence[str]) -> Checked:
     if base.hydra.runtime.choices["hydra/sweeper"] != "optuna":
         _check_jobs(start, further)
     configs = (start, *(config for axis in further for _, config in axis))
+    if _is_sweep(base, line):
+        check_jobs(base.hydra.runtime.choices["hydra/launcher"], configs)
     for config in configs:
         _check_places(config)
     _check_widths(configs)
@@ -240,8 +242,7 @@ def _check_effect(given: list[Override], configs: Sequence[RunConfig]) -> None:
     if "lora" in methods:
         return
     for override in given:
-        key = override.key_or_group
-        if key in ("rank", "alpha", "lora.scaling", "lora.initialisation", "lora.roles", "optim.lora_plus_ratio"):
+        if of_adapters_only(override.key_or_group):
             raise ConfigError(
                 f"'{shown(override.input_line)}' has no effect with lora={'/'.join(sorted(methods))}; leave it out"
             )

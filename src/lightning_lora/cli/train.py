@@ -44,13 +44,10 @@ def main(words: Sequence[str] | None = None) -> None:
         print(checked.warning, file=sys.stderr)
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
     sys.argv[1:] = [*checked.line.words(), *checked.sweep_words]
-    try:
-        if checked.line.runs and checked.configs[0].resume is not None:
-            _go_on(checked, Path(checked.configs[0].resume).expanduser())
-        else:
-            _start()
-    except KeyboardInterrupt:  # while libraries load; a run that has begun answers it itself
-        raise SystemExit(130) from None
+    if checked.line.runs and checked.configs[0].resume is not None:
+        _go_on(checked, Path(checked.configs[0].resume).expanduser())
+    else:
+        _start()
 
 
 def _go_on(checked: precheck.Checked, folder: Path) -> None:

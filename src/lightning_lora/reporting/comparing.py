@@ -35,7 +35,7 @@ SEED = 0
 def compare(
     records: Mapping[Path, RunRecord],
     *,
-    determines_result: Callable[[str], bool],
+    determines_result: Callable[[str, str], bool],
     reference: str | None = None,
     unreadable: Mapping[Path, str] | None = None,
 ) -> Comparison:
@@ -47,7 +47,8 @@ def compare(
 
     Args:
         records: By their runs' folders.
-        determines_result: Whether a key of the configuration, by its full name, tells two options apart.
+        determines_result: Whether a key of the configuration, by its full name, tells two options of a ``lora.method``
+            apart.
         reference: Label of the option that others' quality is relative to; None is the best one that adapts
             everything ("all"), or else the best.
         unreadable: What to say of records that could not be read.

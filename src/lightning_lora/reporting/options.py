@@ -13,10 +13,9 @@ LORA = "lora"
 # One word says these three; seeds are what options are averaged over; the task is what they are compared on.
 _SAID_OTHERWISE = frozenset({"lora.method", "lora.roles", "lora.modules", "seed", "data.task", "trainer.precision"})
 _SIZE = (LORA, "rank", "alpha")
-_OF_ADAPTERS_ONLY = ("rank", "alpha", "lora.", "optim.lora_plus_ratio")
 
 
-def settings_of(record: RunRecord, determines_result: Callable[[str], bool]) -> Settings:
+def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]) -> Settings:
     """What may tell a run's option from others: settings by their full names, and what stood behind them.
 
     ``lora`` is the word for what was trained. Settings of adapters are left out for a baseline, where they have no
@@ -25,13 +24,14 @@ def settings_of(record: RunRecord, determines_result: Callable[[str], bool]) -> 
 
     Args:
         record: Of the run.
-        determines_result: Whether a key of the configuration, by its full name, belongs to a job's identity.
+        determines_result: Whether a key of the configuration, by its full name, belongs to a job's identity, given
+            what the job trains, a ``lora.method``.
     """
     lora = record.config["lora"]
     adapted = lora["method"] == "lora"
     kept: Settings = {LORA: shown(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
     for key, value in flat(record.config).items():
-        if key not in _SAID_OTHERWISE and determines_result(key) and (adapted or not key.startswith(_OF_ADAPTERS_ONLY)):
+        if key not in _SAID_OTHERWISE and determines_result(key, lora["method"]):
             kept[key] = shown(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
         kept["alpha"] = 2.0 * record.config["rank"]

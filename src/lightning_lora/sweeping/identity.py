@@ -1,12 +1,12 @@
 """Which job is this? A hash of all that determines a run's result, and of nothing else."""
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from lightning_lora.settings import parse_blocks
+from lightning_lora.targets import Role
 
 # Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
 # path stand for content, which the two fingerprints cover; so does the folder of a warm start, in whose place the
@@ -22,6 +22,7 @@ NOT_IDENTITY: dict[str, tuple[str, ...]] = {
 }
 # A batch is a device's own, so that their number decides the step. One device, as most jobs have, is not spelt out.
 _DEVICES = ("devices", "num_nodes")
+_OF_ADAPTERS_ONLY = frozenset({"rank", "alpha", "optim.lora_plus_ratio"})
 
 
 def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint: str, code_version: str) -> str:
@@ -42,23 +43,45 @@ def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint
     return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def determines_result(key: str) -> bool:
-    """Whether a key of the configuration, by its full name ("rank", "lora.layers", "logger"), belongs to a job."""
+def of_adapters_only(key: str) -> bool:
+    """Whether a setting, by its full name, has no effect on a baseline, which has no adapters."""
+    return key in _OF_ADAPTERS_ONLY or (key.startswith("lora.") and key != "lora.method")
+
+
+def determines_result(key: str, method: str = "lora") -> bool:
+    """Whether a setting belongs to a job.
+
+    Args:
+        key: Its full name: "rank", "lora.layers", "logger".
+        method: What the job trains, a ``lora.method``.
+    """
     group, _, inner = key.partition(".")
     left_out = NOT_IDENTITY.get(group, ())
-    return left_out != ("*",) and (not inner or inner not in left_out)
+    if left_out == ("*",) or (inner and inner in left_out):
+        return False
+    return method == "lora" or not of_adapters_only(key)
 
 
-def identity_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a configuration that determines the result."""
-    kept = copy.deepcopy(dict(config))
-    for group, keys in NOT_IDENTITY.items():
-        if keys == ("*",):
-            kept.pop(group, None)
-        elif isinstance(kept.get(group), dict):
-            kept[group] = {key: value for key, value in kept[group].items() if key not in keys}
-    if isinstance(lora := kept.get("lora"), dict):  # 0-1 and [0,1] are the same blocks
-        kept["lora"] = lora | {"layers": parse_blocks(lora["layers"])}
+def identity_of(config: Mapping[str, Any], method: str | None = None) -> dict[str, Any]:
+    """The part of a configuration that determines the result.
+
+    Args:
+        config: As plain values.
+        method: What is trained; None for what the configuration says.
+    """
+    method = method or config.get("lora", {}).get("method", "lora")
+    kept = _determining(config, method)
+    if method == "lora" and (lora := kept.get("lora")):  # 0-1 and [0,1] are the same blocks, and so are roles
+        roles = [role.value for role in Role if role in lora["roles"]]
+        kept["lora"] = lora | {"layers": parse_blocks(lora["layers"]), "roles": roles}
     if isinstance(trainer := kept.get("trainer"), dict):
         kept["trainer"] = {key: value for key, value in trainer.items() if key not in _DEVICES or value != 1}
     return kept
+
+
+def _determining(values: Mapping[str, Any], method: str, prefix: str = "") -> dict[str, Any]:
+    return {
+        key: _determining(value, method, f"{prefix}{key}.") if isinstance(value, dict) else value
+        for key, value in values.items()
+        if determines_result(prefix + key, method)
+    }

@@ -30,12 +30,12 @@ def job_name(config: Mapping[str, Any]) -> str:
 
 
 def asked_for(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a job's name stands for: the settings, by their full names, that determine its result.
+    """The settings, by their full names, that determine the results of a search, some of whose jobs may have adapters.
 
     Args:
-        config: The resolved configuration as plain values.
+        config: The resolved configuration of one of its jobs as plain values.
     """
-    return flat(identity_of(config)) | {f"{section}.{key}": config[section][key] for section, key in _SOURCES}
+    return flat(identity_of(config, "lora")) | {f"{section}.{key}": config[section][key] for section, key in _SOURCES}
 
 
 def sweep_name(overlay: str | None, axes: Sequence[str]) -> str:

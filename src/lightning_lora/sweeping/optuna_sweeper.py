@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import OmegaConf
 
+from lightning_lora.atomic import explained
 from lightning_lora.sweeping.composing import composed, resolved
 from lightning_lora.sweeping.names import asked_for
 from lightning_lora.sweeping.search_settings import SearchSettings, first_word
@@ -41,6 +41,7 @@ class OptunaSweeper(OverlaySweeper):
 
         Raises:
             ConfigError: the folder holds a search with other settings, or another process is at work on it.
+            CannotWriteError: the file system refuses.
             SystemExit: status 1 where no trial has a result.
         """
         # Optuna takes a quarter of a second to import, what reads records a whole one.
@@ -50,7 +51,7 @@ class OptunaSweeper(OverlaySweeper):
         folder = Path(self.config.hydra.sweep.dir)
         axes, fixed = self._axes(arguments)
         with told_how_to_go_on(folder, self._settings.n_trials), _claimed(folder):
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+            self.folder_with_config()
             search = Search(folder, axes, self._asked(axes, fixed), self._settings)
             returns = self._search(search, fixed)
             print(self._summary(search, folder, fixed))
@@ -109,7 +110,8 @@ class OptunaSweeper(OverlaySweeper):
 @contextmanager
 def _claimed(folder: Path) -> Iterator[None]:
     """Hold the folder: two processes would each take the other's running trials for cut off."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / ".search.lock")
     try:
         lock.acquire(blocking=False)

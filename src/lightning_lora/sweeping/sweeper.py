@@ -1,6 +1,7 @@
 """What a sweep of ours has of Hydra, whatever it then does: a launcher, and the settings to vary."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,7 +10,9 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lightning_lora.atomic import atomic_file, explained
 
 
 class OverlaySweeper(Sweeper):
@@ -36,6 +39,19 @@ class OverlaySweeper(Sweeper):
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+
+    def folder_with_config(self) -> Path:
+        """The sweep's folder, with the configuration in ``multirun.yaml`` as Hydra's own sweeper leaves it there.
+
+        Raises:
+            CannotWriteError: the file system refuses.
+        """
+        folder = Path(self.config.hydra.sweep.dir)
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with atomic_file(folder / "multirun.yaml") as temporary:
+            OmegaConf.save(self.config, temporary)
+        return folder
 
     def overrides(self, arguments: list[str]) -> list[Override]:
         """The overlay's settings and then those of the command line, which go before where both name one."""

@@ -1,0 +1,42 @@
+"""`python train.py -m`: what a grid trains, and how a sweep begins."""
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from train_command import ENVIRONMENT, WORDS, to_the_end
+
+from lightning_lora.reporting import records_below
+
+
+def test_a_baseline_is_trained_once_whatever_the_ranks_of_the_grid(tmp_path: Path) -> None:
+    """Side by side, where the jobs would else wait for one another."""
+    side_by_side = ["hydra/launcher=local", "hydra.launcher.n_parallel=2"]
+    words = ["-m", "lora=full,qv", "rank=4,8", "trainer.max_steps=2", "hydra.sweep.dir=grid", *side_by_side]
+    status, output, errors = to_the_end(*words, *WORDS[1:], cwd=tmp_path)
+    assert status == 0, errors
+    records = records_below(tmp_path / "grid").values()
+    trained = Counter((record.config["lora"]["method"], record.config["rank"], record.status) for record in records)
+    assert trained == {(*job, "finished"): 1 for job in (("full", 4), ("lora", 4), ("lora", 8))}
+    assert "[3/3]" in output
+    assert "was there" not in output
+
+
+@pytest.mark.parametrize("sweeper", ["grid", "optuna"])
+def test_a_full_disk_at_the_start_of_a_sweep_is_one_line(sweeper: str, tmp_path: Path) -> None:
+    """A file size limit stands in for the full disk; what an earlier start has written stays."""
+    (tmp_path / "sweep").mkdir()
+    config = tmp_path / "sweep" / "multirun.yaml"
+    config.write_text("old")
+    program = (
+        "import resource, sys; from lightning_lora.cli.main import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); main(sys.argv[1:])\n"
+    )
+    words = ["train", "-m", "seed=0,1", f"hydra/sweeper={sweeper}", "hydra.sweep.dir=sweep"]
+    command = [sys.executable, "-c", program, *words]
+    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    said = "cannot write sweep/multirun.yaml: File too large; raise the limit on the size of files (ulimit -f)"
+    assert (ended.stderr, ended.returncode) == (f"error: {said}\n", 2)
+    assert config.read_text() == "old"
