@@ -217,7 +217,6 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
     backbone, data, trainer = assembled.backbone, assembled.data, assembled.trainer
     settings = asdict(config)
     start = assembled.start.fingerprint if assembled.start else None
-    rows = {assembled.task.train_split: data.train_size, **data.dev_sizes}
     return RunRecord(
         job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint, start)),
         status="running",
@@ -235,7 +234,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
             "fingerprint": backbone.fingerprint,
             "warm_start": asdict(assembled.start) if assembled.start else None,
         },
-        data={"name": assembled.task.name, "fingerprint": data.fingerprint, "rows": rows},
+        data={"name": assembled.task.name, **data.facts},
     )
 
 

@@ -97,6 +97,17 @@ def test_a_run_on_other_examples_is_left_out(tmp_path: Path) -> None:
     assert (run.folder.name, run.error) == ("qv-1", "it was scored on other dev examples than the other runs")
 
 
+def test_examples_with_the_same_labels_and_other_texts_are_other_examples(tmp_path: Path) -> None:
+    """An older record does not say which texts its examples had, and is compared as it was."""
+    write_sweep(tmp_path, ACCURACIES)
+    texts = {"qv-0": "a", "qv-1": "a", "all-0": "b", "head-0": "a"}
+    for name, said in texts.items():
+        record = read_record(tmp_path / name)
+        write_record(replace(record, data={**record.data, "examples": {"validation": said}}), tmp_path / name)
+    (run,) = the_task(tmp_path).unfinished
+    assert (run.folder.name, run.error) == ("all-0", "it was scored on other dev examples than the other runs")
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [

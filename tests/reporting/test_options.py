@@ -64,6 +64,19 @@ def test_a_random_subset_is_another_for_every_seed_and_no_setting() -> None:
     assert axes_of(of_seeds) == ()
 
 
+def test_subsets_of_different_data_are_different_options() -> None:
+    """Also beside older records, which say what a subset was drawn from only where it is all there is."""
+    drawn = [
+        settings(
+            seed=seed, data__train_rows=rows, fields={"data": {"fingerprint": f"{seed}" * 8, "drawn_from": source}}
+        )
+        for seed, rows, source in ((1, 100, "aaaaaaaa"), (2, 100, "aaaaaaaa"), (1, 100, "bbbbbbbb"))
+    ]
+    assert labels(*drawn) == ["data aaaaaa", "data aaaaaa", "data bbbbbb"]
+    older, newer = ({"fingerprint": "cccccccc"}, {"fingerprint": "cccccccc", "drawn_from": "cccccccc"})
+    assert axes_of([settings(fields={"data": data}) for data in (older, newer)]) == ()
+
+
 def test_an_unfinished_run_does_not_know_the_precision_that_auto_is() -> None:
     running = settings(fields={"status": "running"})
     assert axes_of([running, settings(fields={"precision": "bf16-frozen"})]) == ()

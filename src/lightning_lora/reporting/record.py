@@ -40,7 +40,8 @@ class RunRecord:
         versions: Of Python and the libraries that matter.
         base: name, revision, fingerprint of the base model; warm_start: run, task, fingerprint of the adapter that the
             run's own started from, or None.
-        data: name, fingerprint, rows (per split).
+        data: name, fingerprint, rows (per split); drawn_from, the fingerprint before data.train_rows drew a subset,
+            which is the same for all seeds; examples, a fingerprint of the texts and labels of each dev split.
         merge_check: What merging changed: max_logit_difference, changed_predictions, rows; None without a merge.
         error: One line, where the run did not finish.
     """
