@@ -36,6 +36,7 @@ from lightning_lora.training import (
     OptimSettings,
     SameOrigin,
     StopOnSignal,
+    TrainingTime,
     callbacks_for,
     optimizer_steps,
     quiet_lightning,
@@ -49,6 +50,7 @@ class Run:
     Attributes:
         checkpoint: What training goes on from; None where it starts.
         stop: Answers signals while it is entered.
+        time: How long it has trained.
         start: Where the adapter started; None where it is new.
     """
 
@@ -61,6 +63,7 @@ class Run:
     frozen_in_bf16: FrozenBaseInBf16 | None
     merge_at_end: MergeAtEnd | None
     stop: StopOnSignal
+    time: TrainingTime
     checkpoint: Path | None
     start: WarmStart | None
 
@@ -88,9 +91,9 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     checkpoint = last if resume and last.exists() else None
     start = _start(config, backbone, output_dir, from_start=checkpoint is None)
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
-    stop = StopOnSignal()
+    stop, time = StopOnSignal(), TrainingTime()
     # The first to see a checkpoint refuses it before the others have done anything with it.
-    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop]
+    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop, time]
     callbacks += _callbacks(config, report, output_dir)
     frozen_in_bf16 = _frozen_in_bf16(config)
     # The base is restored before it is merged.
@@ -106,7 +109,8 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    return Run(task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, checkpoint, start)
+    trained = (module, trainer, frozen_in_bf16, merge_at_end, stop, time)
+    return Run(task, backbone, report, data, *trained, checkpoint, start)
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:

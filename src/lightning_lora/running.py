@@ -152,16 +152,16 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         logger.log_hyperparams(asdict(config))
     try:
         with assembled.stop:
-            fit_started = time.perf_counter()
+            start_up = time.perf_counter() - started
             fit(assembled)
-            seconds = {"start_up": fit_started - started, "fit": time.perf_counter() - fit_started}
+            seconds = {"start_up": start_up, "fit": assembled.time.seconds}
             record = _scored(record, assembled, seconds)
             if assembled.trainer.is_global_zero:
                 save(config, assembled, output_dir)
-        seconds["total"] = time.perf_counter() - started
+        seconds["total"] = assembled.time.before + time.perf_counter() - started
         record = replace(record, status="finished", seconds=seconds)
     except BaseException as error:
-        seconds = {"total": time.perf_counter() - started}
+        seconds = {"total": assembled.time.before + time.perf_counter() - started}
         record = replace(record, status=_status_after(error), error=reason_of(error), seconds=seconds)
         raise
     finally:
@@ -260,7 +260,7 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
         score=module.dev_metrics.get(first_split, {}).get(assembled.task.headline),
         best_score=module.best_score,
         metrics=metrics,
-        examples_per_second=(module.rows_seen - module.rows_before) * trainer.world_size / seconds["fit"],
+        examples_per_second=module.rows_seen * trainer.world_size / seconds["fit"],
         peak_memory_bytes=peak_bytes(trainer.strategy.root_device),
         merge_check=asdict(check) if check else None,
     )

@@ -32,8 +32,9 @@ class RunRecord:
         best_score: The best of all epochs. Choosing by it is choosing on the dev set.
         metrics: Every metric and the loss, per dev split, of the last epoch.
         parameters: adapter, head, other_trainable, frozen, total, trainable_percent.
-        seconds: total, fit, start_up; of a run that was resumed, those of its last process.
-        examples_per_second: Training rows that went through in a second of fitting.
+        seconds: total, fit, start_up. Of a run that was resumed, total and fit include what its earlier processes
+            trained, each up to the checkpoint from which the next one went on; start_up is that of the last one.
+        examples_per_second: Training rows that went through in a second of ``seconds.fit``.
         peak_memory_bytes: While it trained and was scored: of the accelerator where there is one, else of the process.
         device: What it ran on.
         precision: As Lightning names it, or "bf16-frozen": the frozen base in bf16 while training lasted.
