@@ -67,6 +67,13 @@ class Run:
     checkpoint: Path | None
     start: WarmStart | None
 
+    @property
+    def precision(self) -> str:
+        """What it trains in: as Lightning names it, or "bf16-frozen"."""
+        device = self.trainer.strategy.root_device
+        frozen_in_bf16 = self.frozen_in_bf16 is not None and self.frozen_in_bf16.acts_on(device)
+        return "bf16-frozen" if frozen_in_bf16 else str(self.trainer.precision)
+
 
 def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     """Load, adapt and wire; the same configuration gives the same weights and the same order of rows.

@@ -225,7 +225,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
         metric=assembled.task.headline,
         parameters=assembled.report.totals.as_dict(),
         device=_device(trainer),
-        precision=str(trainer.precision),
+        precision=assembled.precision,
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in REPORTED_VERSIONS},
         base={
@@ -253,10 +253,8 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
     first_split = assembled.task.dev_splits[0]
     check = assembled.merge_at_end.check if assembled.merge_at_end else None
     metrics: dict[str, dict[str, float | None]] = {split: dict(values) for split, values in module.dev_metrics.items()}
-    in_bf16 = assembled.frozen_in_bf16 is not None and assembled.frozen_in_bf16.used
     return replace(
         record,
-        precision="bf16-frozen" if in_bf16 else record.precision,
         score=module.dev_metrics.get(first_split, {}).get(assembled.task.headline),
         best_score=module.best_score,
         metrics=metrics,

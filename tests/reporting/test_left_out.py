@@ -87,6 +87,22 @@ def test_runs_without_a_score_are_listed_with_the_reason(tmp_path: Path) -> None
     assert "is not a run's record" in reason
 
 
+def test_an_unfinished_run_counts_for_the_option_of_its_precision(tmp_path: Path) -> None:
+    right = np.arange(ROWS) % 4 > 0
+    for seed in range(3):
+        exact = configuration(seed=seed, trainer__precision="32-true")
+        write_run(tmp_path / f"exact-{seed}", right, config=exact)
+        write_run(tmp_path / f"auto-{seed}", right, config=configuration(seed=seed), precision="bf16-frozen")
+    stopped = replace(read_record(tmp_path / "auto-2"), status="interrupted", score=None, metrics={})
+    write_record(stopped, tmp_path / "auto-2")
+    task = the_task(tmp_path)
+    assert {option.label: option.unfinished for option in task.options} == {
+        "precision bf16-frozen": 1,
+        "precision 32-true": 0,
+    }
+    assert [run.option for run in task.unfinished] == ["precision bf16-frozen"]
+
+
 def test_a_run_on_other_examples_is_left_out(tmp_path: Path) -> None:
     write_sweep(tmp_path, ACCURACIES)
     generator = np.random.default_rng(1)

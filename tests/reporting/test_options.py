@@ -77,9 +77,10 @@ def test_subsets_of_different_data_are_different_options() -> None:
     assert axes_of([settings(fields={"data": data}) for data in (older, newer)]) == ()
 
 
-def test_an_unfinished_run_does_not_know_the_precision_that_auto_is() -> None:
-    running = settings(fields={"status": "running"})
-    assert axes_of([running, settings(fields={"precision": "bf16-frozen"})]) == ()
+def test_an_unfinished_run_has_the_precision_that_auto_is() -> None:
+    running = settings(fields={"status": "running", "precision": "bf16-frozen"})
+    exact = settings(trainer__precision="32-true")
+    assert labels(running, exact, settings()) == ["precision bf16-frozen", "precision 32-true", "precision 32-true"]
 
 
 def test_two_settings_of_one_name_are_called_by_their_full_names() -> None:

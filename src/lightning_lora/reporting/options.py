@@ -35,9 +35,7 @@ def settings_of(record: RunRecord, determines_result: Callable[[str], bool]) -> 
             kept[key] = shown(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
         kept["alpha"] = 2.0 * record.config["rank"]
-    precision = record.config["trainer"]["precision"]
-    if record.status == "finished" or precision != "auto":
-        kept["precision"] = record.precision if record.status == "finished" else precision
+    kept["precision"] = record.precision
     of_rows = "fingerprint" if record.config["data"].get("train_rows") is None else "drawn_from"
     if of_rows in record.data:  # older records do not say what a subset was drawn from
         kept["data"] = str(record.data[of_rows])[:6]

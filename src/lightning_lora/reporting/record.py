@@ -37,7 +37,8 @@ class RunRecord:
         examples_per_second: Training rows that went through in a second of ``seconds.fit``.
         peak_memory_bytes: While it trained and was scored: of the accelerator where there is one, else of the process.
         device: What it ran on.
-        precision: As Lightning names it, or "bf16-frozen": the frozen base in bf16 while training lasted.
+        precision: What it trains in, known before the first step: as Lightning names it, or "bf16-frozen", the frozen
+            base in bf16 while training lasts.
         versions: Of Python and the libraries that matter.
         base: name, revision, fingerprint of the base model; warm_start: run, task, fingerprint of the adapter that the
             run's own started from, or None.
