@@ -4,7 +4,7 @@ Read this file to know what a run is made of, and running.py to know what is don
 name from the configuration.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
 from lightning_lora.reporting import read_record
 from lightning_lora.reporting.log import LOG
+from lightning_lora.sweeping.starts import origin_of
 from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
@@ -145,7 +146,9 @@ def _start(config: RunConfig, backbone: Backbone, output_dir: Path, from_start: 
         return None
     if not from_start:
         return WarmStart(**read_record(output_dir).base["warm_start"])
-    return warm_start(backbone.model, Path(config.warm_start), base_fingerprint=backbone.fingerprint)
+    run = Path(config.warm_start)
+    start = warm_start(backbone.model, run, base_fingerprint=backbone.fingerprint)
+    return replace(start, **origin_of(run))
 
 
 def inspect(config: RunConfig) -> InjectionReport:

@@ -77,6 +77,21 @@ def test_subsets_of_different_data_are_different_options() -> None:
     assert axes_of([settings(fields={"data": data}) for data in (older, newer)]) == ()
 
 
+def test_a_warm_start_is_what_it_was_from_and_not_where_it_lay() -> None:
+    """Where no record told its settings it is the adapter, and in older records the folder."""
+    known = {"run": "a", "task": "mnli", "fingerprint": "ffffffff", "job_id": "1", "settings": "55555555"}
+    moved = known | {"run": "b", "fingerprint": "eeeeeeee", "job_id": "2"}
+    unknown = moved | {"job_id": None, "settings": None}
+    older = {name: known[name] for name in ("run", "task", "fingerprint")}
+    runs = [settings(warm_start=start["run"], fields={"base": {"warm_start": start}}) for start in (known, moved)]
+    assert axes_of(runs) == ()
+    alone, folder = (
+        settings(warm_start=start["run"], fields={"base": {"warm_start": start}}) for start in (unknown, older)
+    )
+    assert labels(runs[0], alone) == ["settings 555555", "settings eeeeee"]
+    assert label_of(folder, ["warm_start"]) == "warm_start a"
+
+
 def test_an_unfinished_run_has_the_precision_that_auto_is() -> None:
     running = settings(fields={"status": "running", "precision": "bf16-frozen"})
     exact = settings(trainer__precision="32-true")

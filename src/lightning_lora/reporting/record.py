@@ -41,7 +41,7 @@ class RunRecord:
             base in bf16 while training lasts.
         versions: Of Python and the libraries that matter.
         base: name, revision, fingerprint of the base model; warm_start: run, task, fingerprint of the adapter that the
-            run's own started from, or None.
+            run's own started from, job_id and settings of the run that trained it (`WarmStart`), or None.
         data: name, fingerprint, rows (per split); drawn_from, the fingerprint before data.train_rows drew a subset,
             which is the same for all seeds; examples, a fingerprint of the texts and labels of each dev split.
         merge_check: What merging changed: max_logit_difference, changed_predictions, rows; None without a merge.
