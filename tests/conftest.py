@@ -10,9 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import hypothesis
 import jaxtyping
 import pytest
 import torch
+
+# Nothing here fails for being slow: the machine may be.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 SOURCE = Path(__file__).parents[1] / "src"
 

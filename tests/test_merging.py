@@ -12,12 +12,12 @@ from safetensors.torch import load_file, save_file
 from test_predicting import trained
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from lightning_lora.backbone import EMBEDDED_FOLDER
 from lightning_lora.cli import main as command
 from lightning_lora.config import LoraConfig
 from lightning_lora.data import toy
 from lightning_lora.lora.functional import round_once
 from lightning_lora.merging import DTYPES, merge_run, rounding_in_ulps
+from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.reporting import read_predictions
 
 ADAPTED = "bert.encoder.layer.2.attention.self.value.weight"

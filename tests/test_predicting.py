@@ -10,14 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
-from lightning_lora.backbone import EMBEDDED, EMBEDDED_FOLDER, load_backbone
+from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
 from lightning_lora.cli import resume
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, RunConfig, TrainerConfig
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
 from lightning_lora.merging import merge_run
+from lightning_lora.model_names import EMBEDDED, EMBEDDED_FOLDER
 from lightning_lora.predicting import evaluate, logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
 from lightning_lora.restoring import restore, restore_adapter
@@ -119,6 +121,16 @@ def test_a_row_that_cannot_be_predicted(row: dict[str, object], said: str, entai
         list(predict_rows(restore(entailment), [row]))
 
 
+def test_a_row_of_which_the_tokenizer_makes_nothing_has_no_prediction(entailment: Path) -> None:
+    """As GPT-2's, which adds no special tokens, makes of an empty text."""
+    back = restore(entailment)
+    back.backbone.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+    rows = [{"premise": "", "hypothesis": "b"}] * 33 + [{"premise": "", "hypothesis": ""}]
+    said = "row 34: this model's tokenizer makes no token of '' and ''; remove the row or give it a text"
+    with pytest.raises(DataError, match=f"^{said}$"):
+        list(predict_rows(back, rows, batch_size=1))
+
+
 def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, target = tmp_path / "rows.jsonl", tmp_path / "told.csv"
     source.write_text("".join(json.dumps(row) + "\n" for row in ROWS[:10]))
@@ -127,6 +139,24 @@ def test_predict_from_file_to_file(entailment: Path, tmp_path: Path, capsys: pyt
     assert lines[0].split(",")[-4:] == ["prediction", *(f"probability_{label}" for label in TASK.labels)]
     assert len(lines) == 11
     assert "10 rows predicted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["rows.jsonl", "./here/../rows.jsonl"])
+def test_predictions_do_not_replace_the_rows_they_are_of(
+    out: str, entailment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(json.dumps(row) + "\n" for row in ROWS[:2])
+    (tmp_path / "here").mkdir()
+    (tmp_path / "rows.jsonl").write_text(rows)
+    with pytest.raises(SystemExit) as caught:
+        command.main(["predict", str(entailment), str(tmp_path / "rows.jsonl"), "--out", out])
+    assert caught.value.code == 2
+    assert f"--out {out} is the input itself" in capsys.readouterr().err
+    assert (tmp_path / "rows.jsonl").read_text() == rows
+    (tmp_path / "told.jsonl").write_text("of an earlier model")
+    command.main(["predict", str(entailment), "rows.jsonl", "--out", "told.jsonl"])
+    assert len((tmp_path / "told.jsonl").read_text().splitlines()) == 2
 
 
 def test_predict_ends_quietly_when_its_reader_has_enough(entailment: Path) -> None:
@@ -232,6 +262,7 @@ def reviews(folder: Path, holdout: float | None, model: str = EMBEDDED) -> Path:
 @pytest.mark.parametrize("holdout", [None, 0.25])
 def test_without_other_data_a_run_is_scored_on_what_it_was_scored_on(holdout: float | None, tmp_path: Path) -> None:
     folder = reviews(tmp_path, holdout)
+    (tmp_path / EMBEDDED).mkdir()  # called like the model, and none
     record = read_record(folder)
     found = evaluate(restore(folder))
     assert {name: split.rows for name, split in found.items()} == {"validation" if holdout is None else "held_out": 10}

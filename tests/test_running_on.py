@@ -1,6 +1,7 @@
 """Runs that begin with what an earlier one left: its folder, its adapter, and what is refused."""
 
 import shutil
+import signal
 import time
 from pathlib import Path
 
@@ -11,13 +12,14 @@ from safetensors.torch import load_file, save_file
 from short_runs import short_configuration
 
 from lightning_lora import running
-from lightning_lora.backbone import EMBEDDED_FOLDER
+from lightning_lora.atomic import CannotWriteError
 from lightning_lora.build import Run
 from lightning_lora.config import DataConfig, LoraConfig, MergeConfig, ModelConfig
+from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.restoring import restore
 from lightning_lora.running import run, run_once
-from lightning_lora.training import NonFiniteError
+from lightning_lora.training import Interrupted, JsonlLogger, NonFiniteError
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
@@ -193,6 +195,26 @@ def test_a_run_that_is_refused_costs_no_earlier_work_and_tells_of_none(
         run(short_configuration(**changes), folder)
     assert contents(folder) == before
     assert "finished" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cause", ["a full disk", "Ctrl-C"])
+def test_a_run_that_ends_before_its_first_step_does_not_say_that_it_runs(
+    cause: str, finished: tuple[RunRecord, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, folder = finished
+    log = folder / "metrics.jsonl"
+    if cause == "a full disk":
+        log.unlink()
+        log.symlink_to("/dev/full")
+        expected: tuple[type[BaseException], str, str] = (CannotWriteError, "failed", "No space left")
+    else:
+        monkeypatch.setattr(JsonlLogger, "log_hyperparams", lambda *_: signal.raise_signal(signal.SIGINT))
+        expected = (Interrupted, "interrupted", "stopped by SIGINT")
+    with pytest.raises(expected[0]):
+        run(short_configuration(), folder, resume=True)
+    record = read_record(folder)
+    assert record.status == expected[1]
+    assert expected[2] in str(record.error)
 
 
 def test_a_finished_job_that_is_asked_for_its_merged_model_too_writes_it(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def atomic_folder(target: Path) -> Iterator[Path]:
 
 
 def refuse_existing(target: Path) -> None:
-    """Raise ValueError where there is something already: what a user names is never replaced."""
+    """Raise ValueError where there is something already: a folder that a user names for a model is never replaced."""
     if target.exists():
         raise ValueError(f"{target} is there already; choose a folder that is not")
 

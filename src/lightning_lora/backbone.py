@@ -18,10 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
+from lightning_lora.model_names import folder_of, is_path, is_saved_model
 from lightning_lora.tasks import Task
-
-EMBEDDED = "tiny"
-EMBEDDED_FOLDER = Path(__file__).parent / "tiny_encoder"
 
 
 @dataclass(frozen=True)
@@ -92,14 +90,12 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
 
 
 def _source(name: str) -> str:
-    if name == EMBEDDED:
-        return str(EMBEDDED_FOLDER)
-    folder = Path(name).expanduser()
+    folder = folder_of(name)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not is_saved_model(folder):
             raise ValueError(f"model.name={name}: the folder holds no config.json, so it is not a saved model")
         return str(folder)
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if is_path(name):
         raise ValueError(f"model.name={name}: there is no such folder")
     return name
 

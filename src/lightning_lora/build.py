@@ -199,9 +199,9 @@ def _optim_settings(config: RunConfig) -> OptimSettings:
 
 def _keep_frozen_blocks(config: RunConfig, backbone: Backbone, data: TextDataModule, trainer: Trainer) -> None:
     """Training begins at the first adapted block; what the blocks below give is computed now, or was before."""
-    block = frozen_blocks(backbone.model)
     device = trainer.strategy.root_device
     model: Any = backbone.model.to(device).eval()
+    block = frozen_blocks(model)
     data.begin_at(
         block,
         {"base": backbone.fingerprint, "config": model.config.to_json_string(), "block": block},

@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning_lora.adapters_io import (
     AdapterFacts,
     LoadedAdapter,
+    adapter_folder_of,
     copy_peft_folder,
     load_loralib_file,
     load_peft_folder,
@@ -125,10 +126,10 @@ def export_peft(run: Path, out: Path) -> int:
         ValueError: the run has no adapter, its files are damaged, or ``out`` is there already.
     """
     refuse_existing(out)
-    folders = [folder for folder in (run / "adapter", run) if (folder / "adapter_config.json").is_file()]
-    if not folders:
+    folder = adapter_folder_of(run)
+    if folder is None:
         raise ValueError(f"{run}: holds no adapter, and is none; baselines and runs that failed leave none")
-    return copy_peft_folder(folders[0], out)
+    return copy_peft_folder(folder, out)
 
 
 def _imported(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_lora.backbone import Backbone
 from lightning_lora.data.collation import Collator
-from lightning_lora.data.encoding import tokenise
+from lightning_lora.data.encoding import check_not_empty, tokenise
 from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.splits import scored_splits
@@ -31,7 +31,7 @@ BATCHES_AT_ONCE = 32
 
 @torch.inference_mode()
 def logits_of(
-    backbone: Backbone, texts: tuple[pa.Array, ...], *, max_length: int, batch_size: int = 64
+    backbone: Backbone, texts: tuple[pa.Array, ...], *, max_length: int, batch_size: int = 64, first_row: int = 1
 ) -> Float[Tensor, "rows outputs"]:
     """The model's fp32 logits for texts, on the CPU, in the order of the texts.
 
@@ -42,10 +42,15 @@ def logits_of(
         texts: One or two string arrays of equal length.
         max_length: Tokens at which a text is cut.
         batch_size: Rows per batch.
+        first_row: What the first row is called in errors.
+
+    Raises:
+        DataError: the tokenizer makes no token of a row.
     """
     model: nn.Module = backbone.model.eval()
     device = next(model.parameters()).device
     tokens = tokenise(texts, backbone.tokenizer, max_length)
+    check_not_empty(tokens, texts, lambda row: f"row {first_row + row}")
     collate = Collator.of(backbone.tokenizer)
     order = torch.argsort(tokens.offsets.diff(), stable=True)
     found: Tensor | None = None
@@ -72,7 +77,8 @@ def predict_rows(
         batch_size: Rows per batch.
 
     Raises:
-        DataError: a row lacks a text column, its text is no text, or a column has the name of one that is added.
+        DataError: a row lacks a text column, its text is no text or one of which the tokenizer makes no token, or a
+            column has the name of one that is added.
     """
     task = trained.task
     source = enumerate(rows, start=1)
@@ -80,7 +86,10 @@ def predict_rows(
         for number, row in chunk:
             _check_row(task, row, number)
         texts = tuple(pa.array([row[column] for _, row in chunk], pa.large_string()) for column in task.text_columns)
-        logits = logits_of(trained.backbone, texts, max_length=trained.max_length, batch_size=batch_size)
+        first, _ = chunk[0]
+        logits = logits_of(
+            trained.backbone, texts, max_length=trained.max_length, batch_size=batch_size, first_row=first
+        )
         for (_, row), told in zip(chunk, _told(task, logits), strict=True):
             yield {**row, **told}
 

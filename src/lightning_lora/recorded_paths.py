@@ -1,9 +1,12 @@
 """Where the files are that a record names by a relative path, when it is read from another working directory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+from lightning_lora.model_names import EMBEDDED, is_saved_model
 
-def found_from(folder: Path, given: str) -> str:
+
+def found_from(folder: Path, given: str, is_it: Callable[[Path], bool] = Path.exists) -> str:
     """A path as a record names it, as it can be used now.
 
     A record says what the user said, so that it holds on another machine too. Most runs lie below the directory that
@@ -12,14 +15,20 @@ def found_from(folder: Path, given: str) -> str:
 
     Args:
         folder: The run's folder.
-        given: A path, or another name for what is wanted (a model on the hub).
+        given: A path.
+        is_it: Whether what lies at a path is what is looked for.
 
     Returns:
         The path that leads somewhere; ``given`` where none does.
     """
     path = Path(given)
-    if path.is_absolute() or given.startswith("~") or path.exists():
+    if path.is_absolute() or given.startswith("~") or is_it(path):
         return given
     above = folder.resolve()
-    found = (start / path for start in (above, *above.parents) if (start / path).exists())
+    found = (start / path for start in (above, *above.parents) if is_it(start / path))
     return str(next(found, given))
+
+
+def model_from(folder: Path, name: str) -> str:
+    """`found_from` for a model: a folder that is merely called like one of the hub, or the embedded one, is not it."""
+    return name if name == EMBEDDED else found_from(folder, name, is_saved_model)

@@ -148,10 +148,10 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         if assembled.checkpoint is None:
             _clear_results(output_dir)
         write_record(record, output_dir)
-    for logger in assembled.trainer.loggers:
-        logger.log_hyperparams(asdict(config))
     try:
         with assembled.stop:
+            for logger in assembled.trainer.loggers:
+                logger.log_hyperparams(asdict(config))
             start_up = time.perf_counter() - started
             fit(assembled)
             seconds = {"start_up": start_up, "fit": assembled.time.seconds}

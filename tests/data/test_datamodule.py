@@ -4,6 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning import LightningModule, Trainer
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lightning_lora.data.datamodule import TextDataModule
@@ -50,6 +51,18 @@ def test_the_labels_of_cola_survive_in_order(make) -> None:
         data.tokenizer(file["sentence"].to_pylist())["input_ids"], skip_special_tokens=True
     )
     assert texts == plain
+
+
+def test_a_row_without_a_token_is_refused_before_training(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
+    """The text is not empty, but it is when the tokenizer has normalised it, and this one adds no special tokens."""
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")
+    for split, last in (("train", "good"), ("validation", "\u200b")):
+        (tmp_path / f"{split}.csv").write_text(f"text,label\nbad,0\n{last},1\n")
+    task = custom_task(text_columns=("text",), labels=("0", "1"))
+    data = TextDataModule(task, tokenizer, path=tmp_path, cache_dir=tmp_path / "cache", max_length=16)
+    for _ in ("tokenised", "from the cache"):
+        with pytest.raises(DataError, match=r"validation.csv, idx 1: .* makes no token of '\\u200b'; remove the row"):
+            data.setup()
 
 
 @pytest.mark.parametrize(("padding", "stays"), [("none", {"lengths"}), ("longest", set())])

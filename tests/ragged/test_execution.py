@@ -19,8 +19,8 @@ RAGGED = sorted(FIRST_TOKEN | LAST_TOKEN)
 EXACT = {"atol": 1e-12, "rtol": 1e-9}
 """Of float64 throughout."""
 SOFTMAX_IN_FP32 = {"atol": 1e-6, "rtol": 1e-5}
-"""Of the plain formula, whose softmax is in fp32 whatever the model's type: it sums the padded row in another order than
-the shorter one, by a few times 2**-24 of each weight. On a CPU with AVX-512 the orders happen to be the same."""
+"""Of the plain formula, whose softmax is in fp32 whatever the type of the model: it sums the padded row in another
+order than the shorter one, by a few times 2**-24 of each weight. On a CPU with AVX-512 the orders may be the same."""
 
 
 def tolerance(architecture: str) -> dict[str, float]:

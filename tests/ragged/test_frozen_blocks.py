@@ -12,7 +12,8 @@ from tiny_models import TINY
 from lightning_lora import RunConfig, read_predictions, run
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.data import hidden_states
-from lightning_lora.lora import adapter_parameters
+from lightning_lora.inject import inject_adapter
+from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.ragged import frozen_blocks, hidden_before, ragged_logits
 from lightning_lora.ragged.last_block import LAST_BLOCKS, blocks_of
 from lightning_lora.settings import ConfigError
@@ -73,8 +74,21 @@ def test_where_nothing_is_frozen_below_it_is_refused() -> None:
         frozen_blocks(TINY["mpnet"]())
     model = upper_block_only("bert")
     model.bert.embeddings.word_embeddings.requires_grad_(True)
-    with pytest.raises(ValueError, match="embeddings are adapted"):
+    with pytest.raises(ValueError, match=r"bert\.embeddings\.word_embeddings\.weight is trained below the blocks"):
         frozen_blocks(model)
+
+
+def test_a_projection_below_the_blocks_is_not_left_untrained() -> None:
+    model = TINY["electra"]()
+    inject_adapter(model, LoraSpec(rank=2), modules=["embeddings_project", "layer.1.attention.self.query"])
+    with pytest.raises(ValueError, match=r"^electra\.embeddings_project is trained below the blocks"):
+        frozen_blocks(model)
+
+
+def test_a_projection_behind_the_blocks_may_train() -> None:
+    model = TINY["opt"]()
+    inject_adapter(model, LoraSpec(rank=2), modules=["project_out", "layers.1.fc1"])
+    assert frozen_blocks(model) == 1
 
 
 def trained(folder: Path, encoder: Path, cache: Path, kept: bool, precision: str = "32-true") -> Any:

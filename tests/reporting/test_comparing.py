@@ -102,6 +102,19 @@ def test_what_merging_changed_is_summed_over_the_runs_that_were_merged(tmp_path:
     assert "Merging changed 3 of 3,000 predictions." in the_task(tmp_path).notes
 
 
+def test_the_rows_are_those_that_were_scored(tmp_path: Path) -> None:
+    """With ``trainer.limit_val_batches`` they are the first of the split."""
+    write_run(tmp_path / "a", np.ones(ROWS, dtype=bool), config=configuration())
+    whole = the_task(tmp_path)
+    assert whole.dev_rows == ROWS
+    assert not any("dev rows" in note for note in whole.notes)
+    data = {"name": "toy_sentiment", "fingerprint": "da7a", "rows": {"train": 800, "validation": 1000}}
+    write_run(tmp_path / "b" / "part", np.ones(32, dtype=bool), config=configuration(), data=data)
+    part = the_task(tmp_path / "b")
+    assert part.dev_rows == 32
+    assert "Scored on 32 of 1,000 dev rows." in part.notes
+
+
 def test_nothing_finished_is_no_option(tmp_path: Path) -> None:
     record = write_run(tmp_path / "a", np.ones(ROWS, dtype=bool), config=configuration())
     write_record(replace(record, status="running", score=None, metrics={}, seconds={}), tmp_path / "a")

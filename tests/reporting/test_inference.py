@@ -1,6 +1,6 @@
 """Intervals and tests against SciPy, statsmodels and formulas worked out by hand."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -56,11 +56,40 @@ def test_without_common_seeds_it_is_welchs() -> None:
     assert ends(found.interval()) == pytest.approx(list(expected.confidence_interval()))
 
 
-def test_seeds_that_one_lacks_are_left_out() -> None:
-    covariance = np.diag(np.arange(1.0, 9.0)) * 1e-4
-    found = difference(runs(ONE, 0, (0, 1, 2, 3)), runs(OTHER, 4, (2, 3, 4, 5)), covariance)
-    assert found.value == pytest.approx((ONE[2:] - OTHER[:2]).mean())
-    assert found == difference(runs(ONE[2:], 2), runs(OTHER[:2], 4), covariance)
+def test_a_seed_that_one_lacks_costs_no_run_of_the_others() -> None:
+    """Paired are options with the same seeds; a pair of runs among ten is no pairing, and the others count."""
+    one, other = np.append(ONE, 0.72), np.append(OTHER, 0.67)
+    for seeds in ((3, 4, 5, 6, 7), (4, 5, 6, 7, 8), (5, 6, 7, 8, 9)):
+        found = difference(runs(one), runs(other, 5, seeds), nothing(10))
+        assert found.value == pytest.approx(one.mean() - other.mean())
+        assert found.p_value() == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
+
+
+def test_a_single_run_against_several_varies_as_they_do() -> None:
+    """The prediction interval of one more run: t with n - 1 degrees of freedom and S² (1 + 1/n)."""
+    several, single = runs(ONE), runs(OTHER[:1], 4)
+    wide = stats.t.ppf(0.975, 3) * ONE.std(ddof=1) * (1 + 1 / 4) ** 0.5
+    for found, value in (
+        (difference(several, single, nothing(5)), ONE.mean() - OTHER[0]),
+        (difference(single, several, nothing(5)), OTHER[0] - ONE.mean()),
+    ):
+        assert ends(found.interval()) == pytest.approx([value - wide, value + wide])
+    weighted = difference(several, single, nothing(5), weight=2.0)
+    assert weighted.over_seeds == pytest.approx(ONE.var(ddof=1) * (1 / 4 + 4))
+
+
+def test_equal_options_of_which_one_has_a_single_run_differ_as_rarely_as_they_should() -> None:
+    generator = np.random.default_rng(0)
+    found, over_examples = [], []
+    for _ in range(300):
+        difficulty = generator.beta(4, 1, 500)
+        right = generator.random((6, 500)) < np.clip(difficulty + generator.normal(0, 0.02, (6, 1)), 0, 1)
+        covariance, scores = np.cov(right, bias=True) / 500, right.mean(axis=1)
+        estimate = difference(runs(scores[:5]), runs(scores[5:], 5), covariance)
+        found.append(estimate.p_value())
+        over_examples.append(2 * stats.norm.sf(abs(estimate.value) / estimate.over_examples**0.5))
+    assert np.mean(np.array(found) < 0.05) < 0.07
+    assert np.mean(np.array(over_examples) < 0.05) > 0.15, "the control: as if seeds made no difference"
 
 
 def test_one_seed_each_leaves_the_examples() -> None:
@@ -125,7 +154,20 @@ def test_relative_quality_by_the_delta_method() -> None:
     assert found is not None
     half = stats.norm.ppf(0.975) * 1.5 * np.hypot(0.02 / 0.9, 0.01 / 0.6)
     assert [found.value, *ends(found)] == pytest.approx([1.5, 1.5 - half, 1.5 + half])
+
+
+def test_nothing_is_relative_to_what_may_be_zero() -> None:
     assert inference.relative_to(runs(ONE), runs(np.zeros(4), 4), nothing(8)) is None
+    near = np.array([0.02, -0.01, 0.05, 0.01])
+    assert stats.ttest_1samp(near, 0).confidence_interval().low < 0 < near.mean()
+    assert inference.relative_to(runs(ONE), runs(near, 4), nothing(8)) is None
+    assert inference.relative_to(runs(ONE), runs(near + 0.1, 4), nothing(8)) is not None
+    assert inference.relative_to(runs(ONE), runs(near + 0.1, 4), np.diag(np.full(8, 0.1))) is None, "over examples"
+
+
+def test_a_variance_that_rounding_makes_negative_is_none() -> None:
+    found = inference.mean_over_examples(runs(ONE[:2]), np.array([[1.0, -1.0], [-1.0 - 1e-16, 1.0 - 1e-15]]) * 1e-4)
+    assert ends(found) == [found.value, found.value]
 
 
 @pytest.mark.parametrize("n", [3, 5, 20])
@@ -133,6 +175,13 @@ def test_the_detectable_difference_is_the_t_tests(n: int) -> None:
     spread = 0.03
     found = Estimate(0.0, spread**2 / n, 0.0, n - 1.0).detectable()
     assert TTestPower().power(found / spread, n, 0.05) == pytest.approx(0.8, abs=1e-4)
+
+
+@pytest.mark.parametrize("pairs", [3, 15])
+def test_the_detectable_difference_is_that_of_the_corrected_test(pairs: int) -> None:
+    spread, n = 0.03, 5
+    found = Estimate(0.0, spread**2 / n, 0.0, n - 1.0).detectable(pairs)
+    assert TTestPower().power(found / spread, n, 0.05 / pairs) == pytest.approx(0.8, abs=1e-4)
 
 
 def test_the_detectable_difference_of_two_seeds() -> None:
@@ -161,10 +210,33 @@ def test_mcnemar_is_statsmodels() -> None:
     assert mcnemar(one, one) == 1.0
 
 
+def test_with_several_runs_mcnemar_turns_round_the_whole_of_each_difference() -> None:
+    """Counted out: of the 2^12 ways in which twelve differences may be turned round, those with as large a sum."""
+    generator = np.random.default_rng(0)
+    one, other = generator.random((3, 12)) < 0.9, generator.random((3, 12)) < 0.4
+    differences = one.sum(0) - other.sum(0)
+    signs = np.array(list(product([-1, 1], repeat=12)))
+    as_far = np.abs(signs @ differences) >= abs(differences.sum())
+    assert 0.001 < as_far.mean() < 0.2
+    assert mcnemar(one, other) == pytest.approx(as_far.mean())
+
+
+def test_an_option_is_no_better_for_being_right_more_evenly() -> None:
+    """Both have 40 % right: one 100 rows in one run of five each, the other 20 rows in all five, and 100 alike."""
+    rows = np.arange(300)
+    one = np.stack([(rows >= 200) | ((rows < 100) & (rows % 5 == run)) for run in range(5)])
+    other = np.tile((rows >= 200) | ((rows >= 100) & (rows < 120)), (5, 1))
+    assert one.mean() == other.mean() == 0.4
+    assert mcnemar(one, other) == pytest.approx(1.0)
+    leaning = one.mean(0) - other.mean(0)
+    of_signs = stats.binomtest(int((leaning > 0).sum()), int((leaning != 0).sum())).pvalue
+    assert of_signs < 1e-12, "the control: counting whose runs are more"
+
+
 def test_the_same_answers_of_more_seeds_are_no_more_proof() -> None:
     generator = np.random.default_rng(0)
     one, other = generator.random((1, 90)) < 0.8, generator.random((1, 90)) < 0.65
-    assert mcnemar(np.repeat(one, 5, axis=0), np.repeat(other, 5, axis=0)) == mcnemar(one, other)
+    assert mcnemar(np.repeat(one, 5, axis=0), np.repeat(other, 5, axis=0)) == pytest.approx(mcnemar(one, other))
     assert mcnemar(np.tile(one, 5), np.tile(other, 5)) < mcnemar(one, other)
 
 

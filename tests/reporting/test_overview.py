@@ -70,6 +70,28 @@ def test_options_of_one_task_are_left_out_and_the_others_stand_by_their_places(t
     ]
 
 
+def test_places_count_on_the_tasks_that_all_ran_on(tmp_path: Path) -> None:
+    """`qv` beats `mlp` wherever both ran; on a task of many options, without `mlp`, it comes last."""
+    write_task(tmp_path, EASY, {"qv": 0.9, "mlp": 0.7, "head": 0.5})
+    write_task(tmp_path, HARD, {"qv": 0.9, "mlp": 0.7, "head": 0.5})
+    write_task(tmp_path, "toy_similarity", {"all": 0.95, "full": 0.93, "qkvo": 0.9, "q": 0.85, "head": 0.8, "qv": 0.6})
+    (overview,) = overviews_of(compared(tmp_path))
+    assert [row[0] for row in overview.grid.rows] == ["qv", "mlp", "head"]
+    assert "Ordered by the mean of their places on the tasks that all ran on." in overview.legend
+
+
+def test_without_a_task_that_all_ran_on_names_decide(tmp_path: Path) -> None:
+    for task, accuracies in (
+        (EASY, {"qv": 0.9, "mlp": 0.7}),
+        (HARD, {"mlp": 0.7, "head": 0.5}),
+        ("toy_similarity", {"qv": 0.9, "head": 0.5}),
+    ):
+        write_task(tmp_path, task, accuracies)
+    (overview,) = overviews_of(compared(tmp_path))
+    assert [row[0] for row in overview.grid.rows] == ["head", "mlp", "qv"]
+    assert "Ordered" not in overview.legend
+
+
 def test_one_task_or_nothing_in_common_is_no_overview(tmp_path: Path, two_tasks: Comparison) -> None:
     assert overviews_of(Comparison(two_tasks.tasks[:1])) == ()
     write_task(tmp_path, EASY, {"all": 0.9, "qv": 0.75})

@@ -115,7 +115,7 @@ def test_no_rows_is_an_error() -> None:
         score(TWO, torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=20),
     st.sampled_from(["accuracy", "matthews"]),

@@ -84,6 +84,11 @@ def save_peft_folder(
             (temporary / FACTS_FILE).write_text(replace(facts, parameters=tuple(new)).to_json())
 
 
+def adapter_folder_of(run: Path) -> Path | None:
+    """The folder of a run's adapter, which may be given itself; None where there is none."""
+    return next((folder for folder in (run / "adapter", run) if (folder / CONFIG_FILE).is_file()), None)
+
+
 def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
     """PEFT's names of A and B of a layer, adapted or not yet."""
     if isinstance(layer, nn.Embedding):

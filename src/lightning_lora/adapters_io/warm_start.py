@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import read_facts
 from lightning_lora.adapters_io.peft_config import read_peft_config
-from lightning_lora.adapters_io.peft_folder import CONFIG_FILE, PREFIX, WEIGHTS_FILE, factor_keys
+from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, adapter_folder_of, factor_keys
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.inject import swap_values
@@ -90,9 +90,8 @@ def factors_fingerprint(run: Path) -> str:
 
 
 def _adapter_of(run: Path) -> Path:
-    """The adapter's folder of a run, which may be given itself."""
-    folder = run / "adapter" if (run / "adapter").is_dir() else run
-    if not (folder / CONFIG_FILE).is_file():
+    folder = adapter_folder_of(run)
+    if folder is None:
         raise ValueError("there is no adapter; it must be the folder of a finished run, or adapter/ in it")
     return folder
 

@@ -10,8 +10,6 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from lightning_lora.cli.composition import checked_config, compose_config, with_
 from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
 from lightning_lora.cli.launching import check_launching
 from lightning_lora.config import RunConfig, schema_settings, with_settings
+from lightning_lora.model_names import folder_of, is_path, is_saved_model
 from lightning_lora.settings import LONGEST_NAME, ConfigError, flat, shown
 from lightning_lora.sweeping import sweep_name
 from lightning_lora.sweeping.search_settings import is_interval
@@ -207,10 +206,9 @@ def _check_places(config: RunConfig) -> None:
         raise ConfigError(
             f"warm_start={shown(config.warm_start)} does not exist; it must be the folder of a finished run"
         )
-    is_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-    if is_path and not Path(name).is_dir():
+    if is_path(name) and not folder_of(name).is_dir():
         raise ConfigError(f"model.name={shown(name)} does not exist; it must be a local folder, a hub id, or tiny")
-    if is_path and not (Path(name) / "config.json").is_file():
+    if is_path(name) and not is_saved_model(folder_of(name)):
         raise ConfigError(f"model.name={shown(name)} has no config.json; it must be a folder saved by transformers")
 
 
@@ -227,8 +225,7 @@ def _check_widths(configs: Sequence[RunConfig]) -> None:
 
 def _width(model: str) -> int | None:
     """The hidden size of a model whose config lies on this machine; None where it does not or does not say."""
-    folder: Traversable = files("lightning_lora") / "tiny_encoder" if model == "tiny" else Path(model)
-    config = folder / "config.json"
+    config = folder_of(model) / "config.json"
     if not config.is_file():
         return None
     try:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning_lora.cli import failure
@@ -37,7 +38,14 @@ def main(words: Sequence[str]) -> None:
     parser.add_batch_size()
     options = parser.parse_args(words)
     with failure.one_line_for_mistakes():
+        _refuse_own_input(options.input, options.out)
         _predict(options)
+
+
+def _refuse_own_input(source: str, target: str) -> None:
+    """Another file of that name may be replaced, but no rows by their predictions."""
+    if source != "-" and Path(source).expanduser().resolve() == Path(target).expanduser().resolve():
+        raise ValueError(f"--out {target} is the input itself, which would be lost; give another file")
 
 
 def _predict(options: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from yaml import YAMLError
 from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
 from lightning_lora.config import RunConfig, run_config_of, with_settings
-from lightning_lora.recorded_paths import found_from
+from lightning_lora.recorded_paths import found_from, model_from
 from lightning_lora.settings import ConfigError, flat, shown
 from lightning_lora.sweeping import determines_result
 
@@ -65,7 +65,7 @@ def stored_config(folder: Path) -> RunConfig:
 
 
 def _from_here(config: RunConfig, folder: Path) -> RunConfig:
-    config.model.name = found_from(folder, config.model.name)
+    config.model.name = model_from(folder, config.model.name)
     config.data.path = config.data.path and found_from(folder, config.data.path)
     config.warm_start = config.warm_start and found_from(folder, config.warm_start)
     return config

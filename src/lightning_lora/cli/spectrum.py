@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from lightning_lora.atomic import refuse_existing
 from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
 
@@ -70,8 +71,8 @@ def _spectrum(options: argparse.Namespace) -> None:
     from lightning_lora.restoring import restore_adapter
     from lightning_lora.truncating import truncate
 
-    if options.truncate is not None and options.truncate.exists():
-        raise ValueError(f"{options.truncate} is there already; choose a folder that is not")
+    if options.truncate is not None:
+        refuse_existing(options.truncate)  # before a model is loaded
     adapted = restore_adapter(options.run)
     found = spectra(adapted.backbone.model)
     ranks = proposed_ranks(found, options.energy)

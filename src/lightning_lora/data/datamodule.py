@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_lora.data.cache import cache_folder, load_or_build
 from lightning_lora.data.collation import Padding, collator_for, in_one_row
-from lightning_lora.data.encoding import check_max_length, encode
+from lightning_lora.data.encoding import check_max_length, check_not_empty, encode
 from lightning_lora.data.fingerprint import data_fingerprint, examples_fingerprint, token_key, tokenizer_fingerprint
 from lightning_lora.data.hidden_states import hidden_states_key, load_or_compute
 from lightning_lora.data.loading import ResumableLoader
@@ -99,7 +99,7 @@ class TextDataModule(LightningDataModule):
         """Reads, checks and tokenises all splits, once.
 
         Raises:
-            DataError, TokenizerError: see `read_splits`, `drawn`, `encode`; all are `ValueError`.
+            DataError, TokenizerError: see `read_splits`, `drawn`, `encode`, `check_not_empty`; all are `ValueError`.
         """
         if self._sets:
             return
@@ -181,6 +181,7 @@ class TextDataModule(LightningDataModule):
             len(split),
             lambda: encode(split.texts, self.tokenizer, self.max_length),
         )
+        check_not_empty(tokens, split.texts, lambda row: f"{split.origin}, idx {int(split.idx[row])}")
         return TokenDataset(tokens, split.labels, split.idx)
 
     def _loader(self, kind: type[Batches], data: TokenDataset, sampler: EpochOrder | None = None) -> Batches:

@@ -1,6 +1,6 @@
 """Texts to token ids, pure given a tokenizer, with the guards against a tokenizer that does not know its words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from rich.progress import Progress
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from lightning_lora.data.files import DataError
 from lightning_lora.data.tokens import Tokens
 
 CHUNK_ROWS = 2000
@@ -106,6 +107,26 @@ def check_known(tokens: Tokens, texts: tuple[pa.Array, ...], tokenizer: PreTrain
             f"{_name(tokenizer)} with {len(tokenizer)} tokens does not know {share:.0%} of the text: "
             f"{texts[0][worst].as_py()[:60]!r} becomes {' '.join(pieces[:12]) or 'nothing'!r}; "
             "was it loaded with the right files, and is it for this language?"
+        )
+
+
+def check_not_empty(tokens: Tokens, texts: tuple[pa.Array, ...], name_of: Callable[[int], str]) -> None:
+    """Refuses a row without a token: a model has no answer to it. GPT-2's tokenizer makes none of an empty text.
+
+    Args:
+        tokens: of the texts.
+        texts: one or two string arrays.
+        name_of: what a row is called in the message, given its position.
+
+    Raises:
+        DataError: naming the first such row, and its text.
+    """
+    empty = (tokens.offsets.diff() == 0).nonzero()
+    if len(empty):
+        row = int(empty[0])
+        given = " and ".join(repr(text[row].as_py()[:60]) for text in texts)
+        raise DataError(
+            f"{name_of(row)}: this model's tokenizer makes no token of {given}; remove the row or give it a text"
         )
 
 

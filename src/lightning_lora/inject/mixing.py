@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_lora.inject.adapters import merged_adapter
 from lightning_lora.inject.attach import check_adapter, shared_routing
 from lightning_lora.inject.heads import outputs_of
-from lightning_lora.lora import LoRAEmbedding, lora_layers, route, routed_modules, spans_of
+from lightning_lora.lora import LoRAEmbedding, lora_layers, route, spans_of
 
 
 @contextmanager
@@ -41,9 +42,9 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
         check_adapter(model, str(adapter))
     _check_embeddings(model)
     _check_runs_once(model)
-    merged = next((layer.merged_adapter for _, layer in routed_modules(model) if layer.merged_adapter), None)
-    if merged is not None:
-        raise RuntimeError(f"adapter {merged!r} is merged into the weights; call unmerge() before mixing adapters")
+    found = merged_adapter(model)
+    if found is not None:
+        raise RuntimeError(f"adapter {found!r} is merged into the weights; call unmerge() before mixing adapters")
     before, routing.spans = routing.spans, spans_of(rows)
     try:
         yield

@@ -25,10 +25,11 @@ class _ReachedError(Exception):
 
 
 def frozen_blocks(model: nn.Module) -> int:
-    """How many blocks lie below the first one in which a parameter trains.
+    """How many blocks lie below the first one in which a parameter trains; the model should be in eval mode.
 
     Raises:
-        ValueError: there is none, nothing above trains, the embeddings train, or the architecture is not known.
+        ValueError: there is none, nothing above trains, something below the blocks trains (embeddings, what projects
+            them), or the architecture is not known.
     """
     known = isinstance(model, PreTrainedModel) and model.config.model_type in LAST_BLOCKS
     if not known:
@@ -37,15 +38,30 @@ def frozen_blocks(model: nn.Module) -> int:
             "lora.cache_frozen_blocks"
         )
     trains = [any(parameter.requires_grad for parameter in block.parameters()) for block in blocks_of(model)]
-    embeddings = (module for module in model.modules() if isinstance(module, nn.Embedding))
-    if any(parameter.requires_grad for module in embeddings for parameter in module.parameters()):
-        raise ValueError("embeddings are adapted, so no block below is frozen; leave out lora.cache_frozen_blocks")
+    if below := _trained_below(model):
+        raise ValueError(
+            f"{below} is trained below the blocks, so what they are given changes with every step; leave out "
+            "lora.cache_frozen_blocks"
+        )
     if not any(trains) or trains[0]:
         raise ValueError(
             f"the first of {len(trains)} blocks is adapted, so none below it is frozen; leave out "
             f"lora.cache_frozen_blocks, or adapt upper blocks only, for example lora.layers=[{len(trains) - 1}]"
         )
     return trains.index(True)
+
+
+def _trained_below(model: PreTrainedModel) -> str | None:
+    """A layer that trains and has a say in what the first block is given: one that a gradient reaches from there."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    token = torch.zeros(1, 1, dtype=torch.int64, device=model.device)
+    with torch.enable_grad():
+        given = _given_to(model, 0, {"input_ids": token, "attention_mask": token + 1})
+    if not given.requires_grad:
+        return None
+    gradients = torch.autograd.grad(given.sum(), list(trained.values()), allow_unused=True)
+    reached: str = next(name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
+    return reached.partition(".adapters.")[0]
 
 
 @torch.no_grad()
@@ -60,17 +76,22 @@ def hidden_states_before(
         layout: Of the texts in the row.
         arguments: What the base model is called with.
     """
+    with ragged_attention_in(model):
+        hidden = _given_to(model, block, arguments)
+    return hidden[0, : len(layout.positions) - layout.filler]
+
+
+def _given_to(model: PreTrainedModel, block: int, arguments: Mapping[str, Any]) -> Float[Tensor, "rows tokens width"]:
+    """What a block is given when the base model is called; nothing behind it is computed."""
 
     def stop(_module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         raise _ReachedError(given[0] if given else keywords["hidden_states"])
 
     handle = blocks_of(model)[block].register_forward_pre_hook(stop, with_kwargs=True)
     try:
-        with ragged_attention_in(model):
-            model.base_model(**arguments)
+        model.base_model(**arguments)
     except _ReachedError as reached:
-        found: Tensor = reached.hidden[0, : len(layout.positions) - layout.filler]
-        return found
+        return reached.hidden
     finally:
         handle.remove()
     raise AssertionError(f"{type(model).__name__} did not call its block {block}")

@@ -106,13 +106,15 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     summaries = tuple(_summary(option, reference, covariance, left_out.count(option.label)) for option in options)
     checks = [run.record.merge_check for run in once if run.record.merge_check]
     merged, changed = (sum(check[count] for check in checks) for count in ("rows", "changed_predictions"))
-    counted = Counted(len(runs) - len(once), repeated, merged, changed)
+    split_rows = dev_split_of(first)[1]
+    rows = len(options[0].scored[0].labels) if options else split_rows
+    counted = Counted(len(runs) - len(once), repeated, merged, changed, rows, split_rows)
     return TaskComparison(
         task=first.task,
         metric=first.metric,
         base=base_label(str(first.base["name"])),
         base_fingerprint=str(first.base["fingerprint"]),
-        dev_rows=dev_split_of(first)[1],
+        dev_rows=rows,
         axes=axes,
         options=summaries,
         contrasts=contrasts,
@@ -220,7 +222,7 @@ def _contrasts(
             p_bootstrap=p_value,
             p_mcnemar=None if regression else _mcnemar(options[other], options[one]),
             p_holm=float(p_corrected),
-            detectable=estimate.detectable(),
+            detectable=estimate.detectable(len(pairs)),
         )
         for (one, other), estimate, p_value, p_corrected in zip(pairs, estimates, p_values, corrected, strict=True)
         if one == 0

@@ -60,7 +60,7 @@ class OptionSummary:
         median: Over the seeds.
         deviation: Standard deviation over the seeds; None of one.
         relative: Quality relative to the reference option (1.0 is as good), with its interval; None where the
-            reference's score is not above 0.
+            reference's score may well be 0.
         adapter_parameters: Without the head.
         trainable_percent: Of all parameters.
         fit_seconds: Median over the seeds.
@@ -102,7 +102,8 @@ class Contrast:
         p_mcnemar: Exact, over the examples, the runs being given (`inference.mcnemar`); None for a regression.
         p_holm: ``p_bootstrap`` corrected by Holm over all pairs of the task's options, not over its contrasts alone:
             which option is the best was read off the same scores.
-        detectable: The smallest difference that this design would have found with a power of 80 % at 5 %.
+        detectable: The smallest difference that this design would have found with a power of 80 % at 5 %, corrected
+            for all pairs as well.
     """
 
     option: str

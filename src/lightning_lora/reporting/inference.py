@@ -108,12 +108,16 @@ class Estimate:
             low, high = (middle, high) if self.quantile(middle) > wanted else (low, middle)
         return high
 
-    def detectable(self) -> float:
+    def detectable(self, pairs: int = 1) -> float:
         """The smallest true difference that is found at 5 % with a power of 80 %, the errors being what they are.
 
         By the noncentral t distribution, with Satterthwaite's degrees of freedom where both parts are there.
+
+        Args:
+            pairs: How many differences the test is corrected for. By Bonferroni, which is Holm's first step: a
+                difference of this size is found whatever the others are.
         """
-        critical = self.quantile(LEVEL)
+        critical = self.quantile(LEVEL / pairs)
         share = (self.over_seeds or 0.0) / (self.error**2 or 1.0)
         freedom = self.freedom / share**2 if share else np.inf
         return float(_noncentrality(round(freedom, 6), round(critical, 9))) * self.error
@@ -134,9 +138,9 @@ def _noncentrality(freedom: float, critical: float) -> float:
 def difference(one: Runs, other: Runs, covariance: Floats, weight: float = 1.0) -> Estimate:
     """Mean score of one option less ``weight`` times that of another, with its error.
 
-    Seeds that both have are paired, and the others left out, where there are at least two such pairs. Else the seeds
-    of two options are taken as drawn apart; where an option has one run only, nothing is known about seeds and the
-    error is that over examples.
+    Two options that ran with the same seeds are paired by them; else the seeds of either are taken as drawn apart, so
+    that the difference is always that of the two means. Where one of them has a single run, its seeds are taken to vary
+    as the other's do. Where both have, nothing is known about seeds and the error is that over examples.
 
     Args:
         one: Runs of an option.
@@ -144,12 +148,16 @@ def difference(one: Runs, other: Runs, covariance: Floats, weight: float = 1.0) 
         covariance: (all runs, all runs), `example_covariance`.
         weight: Of the other.
     """
-    one, other, paired = _paired(one, other)
+    paired = one.seeds == other.seeds and len(one.seeds) > 1
     over_seeds: float | None
     if paired:
         over_seeds, freedom = _variance_of_mean(one.scores - weight * other.scores)
     elif min(len(one.seeds), len(other.seeds)) >= 2:
         over_seeds, freedom = _welch(one.scores, weight * other.scores)
+    elif len(one.seeds) >= 2:
+        over_seeds, freedom = _as_the_others(one.scores, 1.0, weight)
+    elif len(other.seeds) >= 2:
+        over_seeds, freedom = _as_the_others(other.scores, weight, 1.0)
     else:
         over_seeds, freedom = None, np.inf
     value = float(one.scores.mean() - weight * other.scores.mean())
@@ -169,14 +177,6 @@ def as_many(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[i
     return (common, common) if common else (sorted(one)[:count], sorted(other)[:count])
 
 
-def _paired(one: Runs, other: Runs) -> tuple[Runs, Runs, bool]:
-    """The runs of the seeds that both have, and whether those are two or more; else all runs."""
-    common = sorted({*one.seeds} & {*other.seeds})
-    if len(common) < 2:
-        return one, other, False
-    return one.of(common), other.of(common), True
-
-
 def _variance_of_mean(values: Floats) -> tuple[float, float]:
     return float(values.var(ddof=1)) / len(values), len(values) - 1.0
 
@@ -187,6 +187,12 @@ def _welch(one: Floats, other: Floats) -> tuple[float, float]:
     total = first + second
     parts = first**2 / less + second**2 / lesser
     return total, total**2 / parts if parts else less + lesser
+
+
+def _as_the_others(scores: Floats, weight: float, of_the_single: float) -> tuple[float, float]:
+    """The same where one option has a single run, whose seeds are taken to vary as these of the other."""
+    variance = float(scores.var(ddof=1))
+    return variance * (weight**2 / len(scores) + of_the_single**2), len(scores) - 1.0
 
 
 def _over_examples(one: Runs, other: Runs, covariance: Floats, weight: float, *, paired: bool) -> tuple[float, float]:
@@ -221,17 +227,21 @@ def mean_over_seeds(scores: Floats) -> Interval:
 
 def mean_over_examples(runs: Runs, covariance: Floats) -> Interval:
     """The mean with its 95 % interval by the bootstrap's standard error, for these runs on other examples."""
-    variance = float(covariance[np.ix_(runs.positions, runs.positions)].mean())
+    variance = max(float(covariance[np.ix_(runs.positions, runs.positions)].mean()), 0.0)
     mean = float(runs.scores.mean())
     half = float(special.ndtri(1 - LEVEL / 2)) * variance**0.5
     return Interval(mean, mean - half, mean + half)
 
 
 def relative_to(one: Runs, reference: Runs, covariance: Floats) -> Interval | None:
-    """One option's mean over the reference's, by the delta method; None where the reference's is not above 0."""
-    one, reference, _ = _paired(one, reference)
+    """One option's mean over the reference's, by the delta method; None where the reference's may well be 0.
+
+    That is where one of its intervals, over seeds or over examples, does not lie above 0: the delta method would give
+    an interval that is far too narrow around a ratio that may be anything.
+    """
     below = float(reference.scores.mean())
-    if below <= 0:
+    around_it = (mean_over_seeds(reference.scores), mean_over_examples(reference, covariance))
+    if min(below, *(interval.low for interval in around_it if interval.low is not None)) <= 0:
         return None
     ratio = float(one.scores.mean()) / below
     around = difference(one, reference, covariance, weight=ratio).interval()
@@ -243,23 +253,32 @@ def relative_to(one: Runs, reference: Runs, covariance: Floats) -> Interval | No
 def mcnemar(one: Booleans, other: Booleans) -> float:
     """Two-sided exact test whether two options get equally many examples right, the runs being given.
 
-    With a run each it is McNemar's exact test. With several, an example goes to the option of which more runs get it
-    right: counting it once for each seed would make one observation into many. Seeds that were not run have no say
-    in it.
+    With a run each it is McNemar's exact test: each example that one of them alone gets right might as well have been
+    the other's. With several, an example's difference is in how many runs get it right, and it is the whole of that
+    which might have been the other's (the permutation test of paired differences; Fisher 1935, "The Design of
+    Experiments", section 21): counting an example once for each seed would make one observation into many, and
+    counting only whose runs are more would call an option better that is right more evenly.
+
+    The distribution of the sum is the Fourier transform of its characteristic function, the product of cosines. Seeds
+    that were not run have no say in it.
 
     Args:
         one: (runs, rows), whether an example is right.
         other: (runs, rows), of as many runs.
 
     Raises:
-        ValueError: one has more runs than the other. Fewer runs agree more easily that an example is right, so that of
-            two equal options the one with fewer would win.
+        ValueError: one has more runs than the other.
     """
     if len(one) != len(other):
         raise ValueError(f"{len(one)} runs cannot be compared with {len(other)}")
-    leaning = one.mean(axis=0) - other.mean(axis=0)
-    better, worse = int((leaning > _ROUNDING).sum()), int((leaning < -_ROUNDING).sum())
-    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    differences = one.sum(axis=0) - other.sum(axis=0)
+    sizes, counts = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    reach = int(sizes @ counts)
+    sums = np.arange(2 * reach + 1)
+    cosines = np.cos(np.outer(sizes, sums * 2 * np.pi / len(sums)))
+    chances = np.fft.ifft(np.prod(cosines ** counts[:, None], axis=0)).real
+    as_far = np.minimum(sums, len(sums) - sums) >= abs(int(differences.sum()))
+    return float(np.clip(chances[as_far].sum(), 0.0, 1.0))
 
 
 def holm(p_values: Sequence[float]) -> Floats:

@@ -26,12 +26,16 @@ class Counted:
             nothing that is told apart.
         merged: Predictions of adapted models that were compared with those of the merged ones.
         changed_by_merging: Those of them that were others.
+        scored_rows: Dev rows that the runs were scored on, all of them on the same.
+        split_rows: Rows of the dev split.
     """
 
     repeated_jobs: int
     repeated_seeds: int
     merged: int
     changed_by_merging: int
+    scored_rows: int
+    split_rows: int
 
 
 def notes_on(
@@ -58,6 +62,8 @@ def notes_on(
         notes.append(f"Each option had its own {axis}: {_values_of_options(values)}.")
     if "lr" not in following and each_at_its_own("lr", runs, axes):
         notes.append("The learning rates differ: each option ran at its own, which its label tells.")
+    if counted.scored_rows < counted.split_rows:
+        notes.append(f"Scored on {counted.scored_rows:,} of {counted.split_rows:,} dev rows.")
     if counted.repeated_jobs:
         notes.append(f"Jobs that were there more than once count once: {counted.repeated_jobs} left out.")
     if counted.repeated_seeds:
@@ -77,11 +83,15 @@ def _values_of_options(values: Mapping[str, Value]) -> str:
 def _on_seeds(options: Sequence[OptionSummary]) -> list[str]:
     counts = sorted({len(option.seeds) for option in options})
     notes = []
-    if counts and counts[0] == 1:
-        whose = "One seed an option" if counts == [1] else "Options with one seed"
+    if counts == [1]:
         notes.append(
-            f"{whose}: intervals and tests are over dev examples alone, as if every seed gave the same; "
+            "One seed an option: intervals and tests are over dev examples alone, as if every seed gave the same; "
             "how much seeds differ is not known."
+        )
+    elif counts and counts[0] == 1:
+        notes.append(
+            "Options with one seed: against one with several, seeds are taken to differ as that one's do; against each "
+            "other tests are over dev examples alone, as if every seed gave the same."
         )
     for count in (n for n in counts if 1 < n < ENOUGH_SEEDS):
         errors = special.stdtrit(count - 1, 1 - LEVEL / 2)
@@ -92,8 +102,8 @@ def _on_seeds(options: Sequence[OptionSummary]) -> list[str]:
         )
     if len({option.seeds for option in options}) > 1:
         notes.append(
-            "Not all options ran with the same seeds: two of them are compared on the seeds that both have, if at "
-            "least two."
+            "Not all options ran with the same seeds: two that did are paired by them, two others are compared as "
+            "drawn apart."
         )
     return notes
 

@@ -47,10 +47,12 @@ def overviews_of(comparison: Comparison) -> tuple[Overview, ...]:
 def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overview:
     names = [task.task for task in tasks]
     columns = [{option.label: option for option in task.options} for task in tasks]
-    places = [{label: place for place, label in enumerate(column)} for column in columns]
+    of_all = [column for column in columns if column.keys() >= {*labels}]
+    # Places on other tasks cannot be compared: how far down one can be depends on who else was there.
+    places = [[label for label in column if label in labels] for column in of_all]
 
     def mean_place(label: str) -> float:
-        return fmean(of_task[label] for of_task in places if label in of_task)
+        return fmean(of_task.index(label) for of_task in places) if places else 0.0
 
     references = {task.reference for task in tasks}
     reference = references.pop() if len(references) == 1 else None
@@ -71,7 +73,9 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
         "Mean ± half of its 95 % interval over seeds (number of seeds).",
         f"{LIKE_THE_BEST} cannot be told apart from the best of its task.",
         f"% of {reference}: on the task where that is least, and most." if reference else "",
-        "Ordered by the mean of their places.",
+        f"Ordered by the mean of their places{'' if len(of_all) == len(tasks) else ' on the tasks that all ran on'}."
+        if places
+        else "",
         f"Not the same on all tasks: {', '.join(different)}." if different else "",
     ]
     return Overview(

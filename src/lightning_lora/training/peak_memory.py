@@ -24,11 +24,13 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The peak since `reset_peak`."""
+    """The peak since `reset_peak`. It never raises: a run that has trained is not lost for a figure of it."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    if _STATUS.exists():
-        (line,) = (line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-        return 1024 * int(line.split()[1])
+    with suppress(OSError):
+        # Not every kernel that looks like Linux has the line: gVisor has not.
+        line = next((line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM")), None)
+        if line is not None:
+            return 1024 * int(line.split()[1])
     unit = 1 if platform.system() == "Darwin" else 1024  # getrusage counts bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

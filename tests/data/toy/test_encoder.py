@@ -7,11 +7,12 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
+from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, MergeConfig, RunConfig, TrainerConfig
 from lightning_lora.data.toy import corpus, generate
 from lightning_lora.data.toy.lexicon import MOODS
 from lightning_lora.data.toy.sentiment import draw_simple_sentence
+from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.running import run
 from lightning_lora.tasks import TASKS, TOY_TASKS
 

@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lightning_lora import RunConfig, read_predictions, read_record, restore, run
-from lightning_lora.backbone import EMBEDDED_FOLDER, load_backbone
+from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.lora import LowRankDelta
+from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.settings import ConfigError
 from lightning_lora.tasks import TASKS
