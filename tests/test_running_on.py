@@ -2,10 +2,12 @@
 
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
 import torch
+from lightning import Callback
 from safetensors.torch import load_file, save_file
 from short_runs import short_configuration
 
@@ -111,6 +113,37 @@ def test_a_run_that_goes_on_does_not_look_where_it_started_from(
     assert (resumed.job_id, resumed.metrics, resumed.base) == (whole.job_id, whole.metrics, whole.base)
     with pytest.raises(ValueError, match=r"warm_start=.*there is no adapter"):
         run(short_configuration(**settings), tmp_path / "anew")
+
+
+class Pause(Callback):
+    """Half a second for every batch."""
+
+    def on_train_batch_start(self, *_: object) -> None:
+        time.sleep(0.5)
+
+
+def test_a_run_that_goes_on_has_taken_the_time_of_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of six batches the first three take as long as the pauses, and are not repeated."""
+    fit = running.fit
+
+    def stopped(assembled: Run) -> None:
+        assembled.trainer.fit_loop.max_epochs = 1
+        assembled.trainer.callbacks.insert(0, Pause())
+        fit(assembled)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "fit", stopped)
+    began = time.perf_counter()
+    with pytest.raises(KeyboardInterrupt):
+        run(short_configuration(epochs=2), tmp_path / "run")
+    monkeypatch.setattr(running, "fit", fit)
+    seconds = run(short_configuration(epochs=2), tmp_path / "run", resume=True).seconds
+    assert 1.5 <= seconds["fit"] <= seconds["total"] - seconds["start_up"]
+    assert seconds["total"] <= time.perf_counter() - began
+    record = read_record(tmp_path / "run")
+    assert record.examples_per_second == pytest.approx(48 / seconds["fit"])
 
 
 def test_a_run_does_not_go_on_with_another_base(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ Read this file to know what a run is made of, and running.py to know what is don
 name from the configuration.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
 from lightning_lora.reporting import read_record
 from lightning_lora.reporting.log import LOG
+from lightning_lora.sweeping.starts import origin_of
 from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
@@ -36,6 +37,7 @@ from lightning_lora.training import (
     OptimSettings,
     SameOrigin,
     StopOnSignal,
+    TrainingTime,
     batches_per_epoch,
     callbacks_for,
     check_devices,
@@ -51,6 +53,7 @@ class Run:
     Attributes:
         checkpoint: What training goes on from; None where it starts.
         stop: Answers signals while it is entered.
+        time: How long it has trained.
         start: Where the adapter started; None where it is new.
     """
 
@@ -63,8 +66,16 @@ class Run:
     frozen_in_bf16: FrozenBaseInBf16 | None
     merge_at_end: MergeAtEnd | None
     stop: StopOnSignal
+    time: TrainingTime
     checkpoint: Path | None
     start: WarmStart | None
+
+    @property
+    def precision(self) -> str:
+        """What it trains in: as Lightning names it, or "bf16-frozen"."""
+        device = self.trainer.strategy.root_device
+        frozen_in_bf16 = self.frozen_in_bf16 is not None and self.frozen_in_bf16.acts_on(device)
+        return "bf16-frozen" if frozen_in_bf16 else str(self.trainer.precision)
 
 
 def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
@@ -94,9 +105,9 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     checkpoint = last if resume and last.exists() else None
     start = _start(config, backbone, output_dir, from_start=checkpoint is None)
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
-    stop = StopOnSignal()
+    stop, time = StopOnSignal(), TrainingTime()
     # The first to see a checkpoint refuses it before the others have done anything with it.
-    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop]
+    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop, time]
     callbacks += _callbacks(config, report, output_dir)
     frozen_in_bf16 = _frozen_in_bf16(config)
     # The base is restored before it is merged.
@@ -112,7 +123,8 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    return Run(task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, checkpoint, start)
+    trained = (module, trainer, frozen_in_bf16, merge_at_end, stop, time)
+    return Run(task, backbone, report, data, *trained, checkpoint, start)
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
@@ -140,7 +152,9 @@ def _start(config: RunConfig, backbone: Backbone, output_dir: Path, from_start: 
         return None
     if not from_start:
         return WarmStart(**read_record(output_dir).base["warm_start"])
-    return warm_start(backbone.model, Path(config.warm_start), base_fingerprint=backbone.fingerprint)
+    run = Path(config.warm_start)
+    start = warm_start(backbone.model, run, base_fingerprint=backbone.fingerprint)
+    return replace(start, **origin_of(run))
 
 
 def inspect(config: RunConfig) -> InjectionReport:

@@ -8,7 +8,7 @@ from lightning_lora.adapters_io import factors_fingerprint
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import RunConfig
 from lightning_lora.data.fingerprint import data_fingerprint
-from lightning_lora.data.splits import read_splits
+from lightning_lora.data.splits import drawn, read_splits
 from lightning_lora.tasks import Task
 
 
@@ -44,4 +44,4 @@ def _base_fingerprint(name: str, task: Task, revision: str | None) -> str:
 
 @cache
 def _data_fingerprint(task: Task, path: str | None, holdout: float | None, train_rows: int | None, seed: int) -> str:
-    return data_fingerprint(read_splits(task, path, holdout, train_rows, seed))
+    return data_fingerprint(drawn(read_splits(task, path, holdout), task, train_rows, seed))

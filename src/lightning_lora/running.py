@@ -154,16 +154,16 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
         with assembled.stop:
             for logger in assembled.trainer.loggers:
                 logger.log_hyperparams(asdict(config))
-            fit_started = time.perf_counter()
+            start_up = time.perf_counter() - started
             fit(assembled)
-            seconds = {"start_up": fit_started - started, "fit": time.perf_counter() - fit_started}
+            seconds = {"start_up": start_up, "fit": assembled.time.seconds}
             record = _scored(record, assembled, seconds)
             if writes:
                 save(config, assembled, output_dir)
-        seconds["total"] = time.perf_counter() - started
+        seconds["total"] = assembled.time.before + time.perf_counter() - started
         record = replace(record, status="finished", seconds=seconds)
     except BaseException as error:
-        seconds = {"total": time.perf_counter() - started}
+        seconds = {"total": assembled.time.before + time.perf_counter() - started}
         record = replace(record, status=_status_after(error), error=reason_of(error), seconds=seconds)
         raise
     finally:
@@ -219,7 +219,6 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
     backbone, data, trainer = assembled.backbone, assembled.data, assembled.trainer
     settings = asdict(config)
     start = assembled.start.fingerprint if assembled.start else None
-    rows = {assembled.task.train_split: data.train_size, **data.dev_sizes}
     return RunRecord(
         job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint, start)),
         status="running",
@@ -228,7 +227,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
         metric=assembled.task.headline,
         parameters=assembled.report.totals.as_dict(),
         device=_device(trainer),
-        precision=str(trainer.precision),
+        precision=assembled.precision,
         versions={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in REPORTED_VERSIONS},
         base={
@@ -237,7 +236,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
             "fingerprint": backbone.fingerprint,
             "warm_start": asdict(assembled.start) if assembled.start else None,
         },
-        data={"name": assembled.task.name, "fingerprint": data.fingerprint, "rows": rows},
+        data={"name": assembled.task.name, **data.facts},
     )
 
 
@@ -256,14 +255,12 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
     first_split = assembled.task.dev_splits[0]
     check = assembled.merge_at_end.check if assembled.merge_at_end else None
     metrics: dict[str, dict[str, float | None]] = {split: dict(values) for split, values in module.dev_metrics.items()}
-    in_bf16 = assembled.frozen_in_bf16 is not None and assembled.frozen_in_bf16.used
     return replace(
         record,
-        precision="bf16-frozen" if in_bf16 else record.precision,
         score=module.dev_metrics.get(first_split, {}).get(assembled.task.headline),
         best_score=module.best_score,
         metrics=metrics,
-        examples_per_second=(module.rows_seen - module.rows_before) * trainer.world_size / seconds["fit"],
+        examples_per_second=module.rows_seen * trainer.world_size / seconds["fit"],
         peak_memory_bytes=peak_bytes(trainer.strategy.root_device),
         merge_check=asdict(check) if check else None,
     )

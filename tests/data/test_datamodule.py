@@ -164,6 +164,17 @@ def test_a_subset_is_that_of_the_seed_and_enters_the_fingerprint(make) -> None:
     assert rows == [idx[row] for row in random_subset(2490, 100, 0).tolist()]
 
 
+def test_what_a_subset_was_drawn_from_is_the_same_for_every_seed(make) -> None:
+    facts = [make("rte", **settings).facts for settings in ({}, {"train_rows": 100}, {"train_rows": 100, "seed": 1})]
+    whole = facts[0]
+    assert [found["drawn_from"] for found in facts] == [whole["fingerprint"]] * 3
+    assert [found["examples"] for found in facts] == [whole["examples"]] * 3
+    assert [found["rows"]["train"] for found in facts] == [2490, 100, 100]
+    held_out = make("rte", holdout=0.1, train_rows=100).facts
+    assert held_out["drawn_from"] == make("rte", holdout=0.1).fingerprint != whole["drawn_from"]
+    assert list(held_out["examples"]) == ["held_out"]
+
+
 def test_the_same_data_in_another_format_is_the_same_data(make, tmp_path: Path) -> None:
     for split in ("train", "validation"):
         rows = pq.read_table(GLUE / "wnli" / f"{split}.parquet").to_pylist()

@@ -5,7 +5,13 @@ import pytest
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lightning_lora.data.fingerprint import data_fingerprint, texts_fingerprint, token_key, tokenizer_fingerprint
+from lightning_lora.data.fingerprint import (
+    data_fingerprint,
+    examples_fingerprint,
+    texts_fingerprint,
+    token_key,
+    tokenizer_fingerprint,
+)
 from lightning_lora.data.validation import Split
 
 TEXTS = ["one", "", "three words here", "vier"]
@@ -47,6 +53,14 @@ def test_data_fingerprint_counts_texts_labels_and_names_but_no_row_ids() -> None
     assert data_fingerprint({"train": split(["a", "b"], [1, 0])}) != reference
     assert data_fingerprint({"train": split(["a", "c"], [0, 1])}) != reference
     assert data_fingerprint({"validation": split(["a", "b"], [0, 1])}) != reference
+
+
+def test_examples_are_the_same_in_any_order_of_the_file_and_others_with_any_other_text() -> None:
+    reference = examples_fingerprint(split(["a", "b"], [0, 1]))
+    turned = Split((column(["b", "a"]),), torch.tensor([1, 0]), torch.tensor([1, 0]), "there")
+    assert examples_fingerprint(turned) == reference
+    assert examples_fingerprint(split(["a", "c"], [0, 1])) != reference
+    assert examples_fingerprint(split(["a", "b"], [0, 0])) != reference
 
 
 def test_a_tokenizer_that_was_used_is_the_same_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from short_runs import short_configuration
 from synthetic_runs import ROWS, compared, configuration, the_task, write_run, write_sweep
 
 from lightning_lora import RunConfig, run
@@ -204,6 +205,27 @@ def test_runs_that_ran(tmp_path: Path) -> None:
     for option in task.options:
         assert option.scores == (read_record(option.folders[0]).score,)
         assert [curve.scores for curve in option.curves] == [option.scores]
+
+
+def test_runs_on_other_rows_are_told_apart(tmp_path: Path) -> None:
+    """Subsets of two training files, and two dev files that are sorted by class: all that the predictions show of
+    them is alike.
+    """
+    for data, train, dev in (("one", "fine", "good"), ("two", "great", "good"), ("three", "fine", "right")):
+        for split, word, rows in (("train", train, 40), ("validation", dev, 16)):
+            lines = [f"{row * 2 // rows}\t{row} is {'not ' * (2 * row < rows)}{word}" for row in range(rows)]
+            folder = tmp_path / "data" / data
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{split}.tsv").write_text("\n".join(["label\tsentence", *lines]), encoding="utf-8")
+    for data, seed in (("one", 0), ("one", 1), ("two", 0), ("two", 1), ("three", 0)):
+        source = DataConfig(task="toy_sentiment", path=str(tmp_path / "data" / data), train_rows=24)
+        run(short_configuration(data=source, seed=seed), tmp_path / "runs" / f"{data}-{seed}")
+    task = the_task(tmp_path / "runs")
+    assert sorted(option.seeds for option in task.options) == [(0, 1), (0, 1)]
+    for option in task.options:
+        assert len({folder.name.partition("-")[0] for folder in option.folders}) == 1
+    (other,) = task.unfinished
+    assert (other.folder.name, other.error) == ("three-0", "it was scored on other dev examples than the other runs")
 
 
 def test_two_hundred_runs_without_torch(tmp_path: Path) -> None:

@@ -87,6 +87,22 @@ def test_runs_without_a_score_are_listed_with_the_reason(tmp_path: Path) -> None
     assert "is not a run's record" in reason
 
 
+def test_an_unfinished_run_counts_for_the_option_of_its_precision(tmp_path: Path) -> None:
+    right = np.arange(ROWS) % 4 > 0
+    for seed in range(3):
+        exact = configuration(seed=seed, trainer__precision="32-true")
+        write_run(tmp_path / f"exact-{seed}", right, config=exact)
+        write_run(tmp_path / f"auto-{seed}", right, config=configuration(seed=seed), precision="bf16-frozen")
+    stopped = replace(read_record(tmp_path / "auto-2"), status="interrupted", score=None, metrics={})
+    write_record(stopped, tmp_path / "auto-2")
+    task = the_task(tmp_path)
+    assert {option.label: option.unfinished for option in task.options} == {
+        "precision bf16-frozen": 1,
+        "precision 32-true": 0,
+    }
+    assert [run.option for run in task.unfinished] == ["precision bf16-frozen"]
+
+
 def test_a_run_on_other_examples_is_left_out(tmp_path: Path) -> None:
     write_sweep(tmp_path, ACCURACIES)
     generator = np.random.default_rng(1)
@@ -95,6 +111,17 @@ def test_a_run_on_other_examples_is_left_out(tmp_path: Path) -> None:
     write_record(replace(record, data=read_record(tmp_path / "qv-0").data), tmp_path / "qv-1")
     (run,) = the_task(tmp_path).unfinished
     assert (run.folder.name, run.error) == ("qv-1", "it was scored on other dev examples than the other runs")
+
+
+def test_examples_with_the_same_labels_and_other_texts_are_other_examples(tmp_path: Path) -> None:
+    """An older record does not say which texts its examples had, and is compared as it was."""
+    write_sweep(tmp_path, ACCURACIES)
+    texts = {"qv-0": "a", "qv-1": "a", "all-0": "b", "head-0": "a"}
+    for name, said in texts.items():
+        record = read_record(tmp_path / name)
+        write_record(replace(record, data={**record.data, "examples": {"validation": said}}), tmp_path / name)
+    (run,) = the_task(tmp_path).unfinished
+    assert (run.folder.name, run.error) == ("all-0", "it was scored on other dev examples than the other runs")
 
 
 @pytest.mark.parametrize(

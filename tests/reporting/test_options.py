@@ -64,9 +64,38 @@ def test_a_random_subset_is_another_for_every_seed_and_no_setting() -> None:
     assert axes_of(of_seeds) == ()
 
 
-def test_an_unfinished_run_does_not_know_the_precision_that_auto_is() -> None:
-    running = settings(fields={"status": "running"})
-    assert axes_of([running, settings(fields={"precision": "bf16-frozen"})]) == ()
+def test_subsets_of_different_data_are_different_options() -> None:
+    """Also beside older records, which say what a subset was drawn from only where it is all there is."""
+    drawn = [
+        settings(
+            seed=seed, data__train_rows=rows, fields={"data": {"fingerprint": f"{seed}" * 8, "drawn_from": source}}
+        )
+        for seed, rows, source in ((1, 100, "aaaaaaaa"), (2, 100, "aaaaaaaa"), (1, 100, "bbbbbbbb"))
+    ]
+    assert labels(*drawn) == ["data aaaaaa", "data aaaaaa", "data bbbbbb"]
+    older, newer = ({"fingerprint": "cccccccc"}, {"fingerprint": "cccccccc", "drawn_from": "cccccccc"})
+    assert axes_of([settings(fields={"data": data}) for data in (older, newer)]) == ()
+
+
+def test_a_warm_start_is_what_it_was_from_and_not_where_it_lay() -> None:
+    """Where no record told its settings it is the adapter, and in older records the folder."""
+    known = {"run": "a", "task": "mnli", "fingerprint": "ffffffff", "job_id": "1", "settings": "55555555"}
+    moved = known | {"run": "b", "fingerprint": "eeeeeeee", "job_id": "2"}
+    unknown = moved | {"job_id": None, "settings": None}
+    older = {name: known[name] for name in ("run", "task", "fingerprint")}
+    runs = [settings(warm_start=start["run"], fields={"base": {"warm_start": start}}) for start in (known, moved)]
+    assert axes_of(runs) == ()
+    alone, folder = (
+        settings(warm_start=start["run"], fields={"base": {"warm_start": start}}) for start in (unknown, older)
+    )
+    assert labels(runs[0], alone) == ["settings 555555", "settings eeeeee"]
+    assert label_of(folder, ["warm_start"]) == "warm_start a"
+
+
+def test_an_unfinished_run_has_the_precision_that_auto_is() -> None:
+    running = settings(fields={"status": "running", "precision": "bf16-frozen"})
+    exact = settings(trainer__precision="32-true")
+    assert labels(running, exact, settings()) == ["precision bf16-frozen", "precision 32-true", "precision 32-true"]
 
 
 def test_two_settings_of_one_name_are_called_by_their_full_names() -> None:

@@ -94,5 +94,4 @@ def test_a_trainer_saves_and_resumes_through_it(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, max_epochs=2, callbacks=[AdapterCheckpoint(tmp_path / "two")], **settings)
     trainer.fit(second, datamodule=TinyData(), ckpt_path=folder / "last.ckpt", weights_only=True)
     assert trainer.global_step == 8
-    assert second.rows_before == 32
     assert second.rows_seen == 64, "the second epoch was added"

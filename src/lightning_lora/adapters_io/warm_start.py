@@ -30,11 +30,16 @@ class WarmStart:
         run: The folder that was given.
         task: Name of the task that the adapter was trained for.
         fingerprint: sha256 over names, types, shapes and bytes of A and B, as fp32.
+        job_id: Of the run that trained it; None where no run's record stands beside it.
+        settings: Hash of what that run was but for its seed and what the two runs must share (layers, rank, scale):
+            equal where the starts of an option's seeds are seeds of one option themselves. None as `job_id`.
     """
 
     run: str
     task: str
     fingerprint: str
+    job_id: str | None = None
+    settings: str | None = None
 
 
 def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str, adapter: str = "default") -> WarmStart:

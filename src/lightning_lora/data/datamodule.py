@@ -16,11 +16,11 @@ from transformers import PreTrainedTokenizerBase
 from lightning_lora.data.cache import cache_folder, load_or_build
 from lightning_lora.data.collation import Padding, collator_for, in_one_row
 from lightning_lora.data.encoding import check_max_length, check_not_empty, encode
-from lightning_lora.data.fingerprint import data_fingerprint, token_key, tokenizer_fingerprint
+from lightning_lora.data.fingerprint import data_fingerprint, examples_fingerprint, token_key, tokenizer_fingerprint
 from lightning_lora.data.hidden_states import hidden_states_key, load_or_compute
 from lightning_lora.data.loading import ResumableLoader
 from lightning_lora.data.sampling import EpochOrder
-from lightning_lora.data.splits import read_splits, task_of
+from lightning_lora.data.splits import drawn, read_splits, task_of
 from lightning_lora.data.tokens import Row, TokenDataset
 from lightning_lora.data.validation import Split
 from lightning_lora.tasks import Task
@@ -37,7 +37,7 @@ class TextDataModule(LightningDataModule):
     are shuffled by (seed, epoch); the last one may be smaller. Their loader goes on in the midst of an epoch. Dev
     splits come in their own order, one loader each, in the order of `task.dev_splits`.
 
-    After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`.
+    After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`; `facts` for a record.
     """
 
     def __init__(
@@ -88,7 +88,8 @@ class TextDataModule(LightningDataModule):
         self.collate = collator_for(tokenizer, padding)
         self._sets: dict[str, TokenDataset] = {}
         self._keys: dict[str, str] = {}
-        self._fingerprint = ""
+        self._fingerprint = self._drawn_from = ""
+        self._examples: dict[str, str] = {}
 
     def prepare_data(self) -> None:
         """Fills the caches; Lightning calls it on one process per machine before the others read."""
@@ -98,12 +99,14 @@ class TextDataModule(LightningDataModule):
         """Reads, checks and tokenises all splits, once.
 
         Raises:
-            DataError, TokenizerError: see `read_splits`, `encode`, `check_not_empty`; all are `ValueError`.
+            DataError, TokenizerError: see `read_splits`, `drawn`, `encode`, `check_not_empty`; all are `ValueError`.
         """
         if self._sets:
             return
-        splits = read_splits(self.task, self.path, self.holdout, self.train_rows, self.seed)
-        self._fingerprint = data_fingerprint(splits)
+        every_row = read_splits(self.task, self.path, self.holdout)
+        splits = drawn(every_row, self.task, self.train_rows, self.seed)
+        self._drawn_from, self._fingerprint = data_fingerprint(every_row), data_fingerprint(splits)
+        self._examples = {name: examples_fingerprint(splits[name]) for name in self.task.dev_splits}
         tokenizer = tokenizer_fingerprint(self.tokenizer)
         self._keys = {name: token_key(split.texts, tokenizer, self.max_length) for name, split in splits.items()}
         self._sets = {name: self._tokenise(split, self._keys[name]) for name, split in splits.items()}
@@ -121,6 +124,16 @@ class TextDataModule(LightningDataModule):
     @property
     def dev_sizes(self) -> dict[str, int]:
         return {name: len(self._sets[name]) for name in self.task.dev_splits}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of the data, see `RunRecord.data`; finding it out takes 0.1 s for 400,000 pairs."""
+        return {
+            "fingerprint": self.fingerprint,
+            "drawn_from": self._drawn_from,
+            "examples": self._examples,
+            "rows": {self.task.train_split: self.train_size, **self.dev_sizes},
+        }
 
     def train_dataloader(self) -> Batches:
         data = self._sets[self.task.train_split]

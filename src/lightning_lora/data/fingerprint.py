@@ -45,6 +45,11 @@ def data_fingerprint(splits: Mapping[str, Split]) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
+def examples_fingerprint(split: Split) -> str:
+    """Of the texts and labels of a split in the order of their row ids, which is that of its predictions."""
+    return data_fingerprint({"examples": split.take(split.idx.argsort())})
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """Of everything that decides which tokens a text becomes, but for max_length; library versions included."""
     backend = getattr(tokenizer, "backend_tokenizer", None)

@@ -1,5 +1,6 @@
-"""The rows of a run: read, checked, some of them held out, some of them chosen. Nothing is tokenised here."""
+"""The rows of a run: read, checked, some of them held out, some of them drawn. Nothing is tokenised here."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightning_lora.data.sampling import hold_out, random_subset
@@ -33,20 +34,16 @@ def scored_splits(task: Task, path: str | Path | None, holdout: float | None) ->
     return {HELD_OUT: train.take(held_out)}
 
 
-def read_splits(
-    task: Task, path: str | Path | None, holdout: float | None, train_rows: int | None, seed: int
-) -> dict[str, Split]:
-    """The training split, then those that are scored.
+def read_splits(task: Task, path: str | Path | None, holdout: float | None) -> dict[str, Split]:
+    """The training split, then those that are scored; the same for every seed.
 
     Args:
         task: What to read.
         path: A local folder or file; None for the task's own source.
-        holdout: Share of the training split that is scored in the place of the dev splits, the same for every seed.
-        train_rows: Size of a random subset of what is left to train on, drawn by ``seed``; None for all.
-        seed: Of the subset.
+        holdout: Share of the training split that is scored in the place of the dev splits.
 
     Raises:
-        ValueError: see `load_splits`, `validate`, `hold_out`, `random_subset`, `check_train_labels`.
+        ValueError: see `load_splits`, `validate`, `hold_out`.
     """
     task = task_of(task, holdout)
     splits = {name: validate(raw, task) for name, raw in load_splits(task, path).items()}
@@ -54,8 +51,23 @@ def read_splits(
         train = splits[task.train_split]
         kept, held_out = hold_out(len(train), holdout)
         splits = {task.train_split: train.take(kept), HELD_OUT: train.take(held_out)}
-    if train_rows is not None:
-        train = splits[task.train_split]
-        splits[task.train_split] = train.take(random_subset(len(train), train_rows, seed))
-    check_train_labels(splits[task.train_split], task)
     return splits
+
+
+def drawn(splits: Mapping[str, Split], task: Task, train_rows: int | None, seed: int) -> dict[str, Split]:
+    """The splits with what a run trains on.
+
+    Args:
+        splits: As `read_splits` gives them.
+        task: What they are of.
+        train_rows: Size of a random subset of the training split, drawn by ``seed``; None for all of it.
+        seed: Of the subset.
+
+    Raises:
+        ValueError: see `random_subset`, `check_train_labels`.
+    """
+    train = splits[task.train_split]
+    if train_rows is not None:
+        train = train.take(random_subset(len(train), train_rows, seed))
+    check_train_labels(train, task)
+    return {**splits, task.train_split: train}

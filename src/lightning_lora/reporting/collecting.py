@@ -8,7 +8,7 @@ from lightning_lora.reporting.listing import readable_below
 from lightning_lora.reporting.record import FILE_NAME, RunRecord, require
 
 _COMPARED = (
-    *("config.data", "config.trainer.precision", "config.alpha", "versions.lightning-lora"),
+    *("config.data", "config.alpha", "versions.lightning-lora"),
     *("base.name", "base.fingerprint", "data.fingerprint", "data.rows"),
 )
 _OF_FINISHED = ("parameters.adapter", "parameters.trainable_percent", "seconds.fit")

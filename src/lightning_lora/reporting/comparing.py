@@ -24,7 +24,7 @@ from lightning_lora.reporting.options import LORA, Settings, axes_of, following_
 from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import Floats, example_covariance
-from lightning_lora.reporting.scored import Scored, dev_split_of, most_common_examples, read_curve, read_scored
+from lightning_lora.reporting.scored import Scored, dev_split_of, on_the_same_examples, read_curve, read_scored
 from lightning_lora.settings import ConfigError
 from lightning_lora.spelling import did_you_mean
 
@@ -163,8 +163,7 @@ def _sorted_out(runs: Sequence[_Run], labels: Mapping[Path, str]) -> tuple[dict[
             scored[run.folder] = read_scored(run.folder, run.record)
         except ValueError as error:
             wrong[run.folder] = "unusable", str(error)
-    examples = most_common_examples(list(scored.values()))
-    for folder in [folder for folder, found in scored.items() if found.examples != examples]:
+    for folder in scored.keys() - on_the_same_examples(scored):
         del scored[folder]
         wrong[folder] = "unusable", "it was scored on other dev examples than the other runs"
     unfinished = [

@@ -19,8 +19,10 @@ def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]
     """What may tell a run's option from others: settings by their full names, and what stood behind them.
 
     ``lora`` is the word for what was trained. Settings of adapters are left out for a baseline, where they have no
-    effect. ``alpha`` is the number in force. ``precision`` is the one that was used, ``data`` is of what was trained on
-    (not of a random subset, which every seed has another of), ``version`` is of this package.
+    effect. ``alpha`` is the number in force. ``precision`` is the one that was used, ``version`` is of this package.
+    ``data`` is of what was trained on, of a random subset what it was drawn from: every seed has another subset.
+    ``warm_start`` is the task that a warm start was trained on, ``warm_start.settings`` of the settings it had there,
+    or of the adapter itself where they are not known.
 
     Args:
         record: Of the run.
@@ -35,11 +37,14 @@ def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]
             kept[key] = shown(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
         kept["alpha"] = 2.0 * record.config["rank"]
-    precision = record.config["trainer"]["precision"]
-    if record.status == "finished" or precision != "auto":
-        kept["precision"] = record.precision if record.status == "finished" else precision
-    if record.config["data"].get("train_rows") is None:
-        kept["data"] = str(record.data["fingerprint"])[:6]
+    kept["precision"] = record.precision
+    of_rows = "fingerprint" if record.config["data"].get("train_rows") is None else "drawn_from"
+    if of_rows in record.data:  # older records do not say what a subset was drawn from
+        kept["data"] = str(record.data[of_rows])[:6]
+    start = record.base.get("warm_start")
+    if start and "settings" in start:  # older records know the folder alone
+        kept["warm_start"] = start["task"]
+        kept["warm_start.settings"] = str(start["settings"] or start["fingerprint"])[:6]
     kept["version"] = record.versions["lightning-lora"]
     return kept
 

@@ -32,15 +32,18 @@ class RunRecord:
         best_score: The best of all epochs. Choosing by it is choosing on the dev set.
         metrics: Every metric and the loss, per dev split, of the last epoch.
         parameters: adapter, head, other_trainable, frozen, total, trainable_percent.
-        seconds: total, fit, start_up; of a run that was resumed, those of its last process.
-        examples_per_second: Training rows that went through in a second of fitting.
+        seconds: total, fit, start_up. Of a run that was resumed, total and fit include what its earlier processes
+            trained, each up to the checkpoint from which the next one went on; start_up is that of the last one.
+        examples_per_second: Training rows that went through in a second of ``seconds.fit``.
         peak_memory_bytes: While it trained and was scored: of the accelerator where there is one, else of the process.
         device: What it ran on.
-        precision: As Lightning names it, or "bf16-frozen": the frozen base in bf16 while training lasted.
+        precision: What it trains in, known before the first step: as Lightning names it, or "bf16-frozen", the frozen
+            base in bf16 while training lasts.
         versions: Of Python and the libraries that matter.
         base: name, revision, fingerprint of the base model; warm_start: run, task, fingerprint of the adapter that the
-            run's own started from, or None.
-        data: name, fingerprint, rows (per split).
+            run's own started from, job_id and settings of the run that trained it (`WarmStart`), or None.
+        data: name, fingerprint, rows (per split); drawn_from, the fingerprint before data.train_rows drew a subset,
+            which is the same for all seeds; examples, a fingerprint of the texts and labels of each dev split.
         merge_check: What merging changed: max_logit_difference, changed_predictions, rows; None without a merge.
         error: One line, where the run did not finish.
     """

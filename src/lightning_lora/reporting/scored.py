@@ -1,7 +1,9 @@
 """What a finished run said about its dev examples, checked against what its record says of it."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,17 @@ class Scored:
         idx: (rows,) of the examples in their split.
         labels: (rows,) class numbers, or numbers for a regression.
         predictions: (rows,) of the same kind.
+        texts: Fingerprint of the whole split's examples; None where the record is older than these are.
     """
 
     idx: NDArray[np.int64]
     labels: NDArray[Any]
     predictions: NDArray[Any]
+    texts: str | None = None
 
     @property
-    def examples(self) -> bytes:
-        """Equal for two runs that were scored on the same examples."""
+    def rows(self) -> bytes:
+        """Numbers and labels of the examples."""
         return self.idx.tobytes() + self.labels.tobytes()
 
 
@@ -49,8 +53,8 @@ def read_scored(folder: Path, record: RunRecord) -> Scored:
     Raises:
         ValueError: they are missing, damaged, or not those that the score was computed from.
     """
-    splits = list(record.data["rows"])[1:]
-    table = read_predictions(folder / prediction_files(splits)[dev_split_of(record)[0]])
+    splits, (scored_on, _) = list(record.data["rows"])[1:], dev_split_of(record)
+    table = read_predictions(folder / prediction_files(splits)[scored_on])
     if record.metric not in METRICS:
         raise ValueError(f"no metric {record.metric!r}; there are {', '.join(METRICS)}")
     if not len(table.idx) or table.logits.ndim != 2 or not np.isfinite(table.logits).all():
@@ -61,12 +65,20 @@ def read_scored(folder: Path, record: RunRecord) -> Scored:
     score = float(resampled_scores(record.metric, table.labels, predictions[None], whole)[0, 0])
     if record.score is None or abs(score - record.score) > _ROUNDING:
         raise ValueError(f"the predictions give {record.metric} {score:.4f}, the record {record.score}")
-    return Scored(table.idx, table.labels, predictions)
+    return Scored(table.idx, table.labels, predictions, record.data.get("examples", {}).get(scored_on))
 
 
-def most_common_examples(scored: list[Scored]) -> bytes:
-    """The examples that most runs were scored on, the first of equally common ones."""
-    return Counter(run.examples for run in scored).most_common(1)[0][0] if scored else b""
+def on_the_same_examples(scored: Mapping[Path, Scored]) -> set[Path]:
+    """The runs that were scored on the examples that most were scored on, the first of equally common ones.
+
+    Row numbers and labels must agree, and the texts wherever a record says which they were.
+    """
+    kept = dict(scored)
+    for part in (attrgetter("rows"), attrgetter("texts")):
+        said = Counter(part(run) for run in kept.values() if part(run) is not None)
+        usual = {part_of_most for part_of_most, _ in said.most_common(1)}
+        kept = {folder: run for folder, run in kept.items() if part(run) in usual | {None}}
+    return set(kept)
 
 
 def read_curve(folder: Path, seed: int) -> Curve | None:

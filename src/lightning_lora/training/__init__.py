@@ -6,6 +6,7 @@ from lightning_lora.training.callbacks import MergeAtEnd as MergeAtEnd
 from lightning_lora.training.callbacks import MergeCheck as MergeCheck
 from lightning_lora.training.callbacks import SameOrigin as SameOrigin
 from lightning_lora.training.callbacks import StopOnSignal as StopOnSignal
+from lightning_lora.training.callbacks import TrainingTime as TrainingTime
 from lightning_lora.training.callbacks import callbacks_for as callbacks_for
 from lightning_lora.training.callbacks import compare_logits as compare_logits
 from lightning_lora.training.checkpoint_io import AtomicCheckpointIO as AtomicCheckpointIO

@@ -39,8 +39,8 @@ class LoRAClassifier(LightningModule):
     """Trains what is trainable in ``model`` for a task.
 
     After a dev pass, ``predictions`` and ``dev_metrics`` hold it by split, ``dev_pass_step`` the optimizer step it was
-    made at, and ``best_score`` the best headline metric so far. ``rows_seen`` counts this process's training rows, of
-    which ``rows_before`` were seen before the run was resumed. ``latest`` is what the last batch has to log.
+    made at, and ``best_score`` the best headline metric so far. ``rows_seen`` counts the training rows that went
+    through a process of this rank, also before the run was resumed. ``latest`` is what the last batch has to log.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class LoRAClassifier(LightningModule):
         self.dev_metrics: dict[str, dict[str, float]] = {}
         self.dev_pass_step: int | None = None
         self.best_score: float | None = None
-        self.rows_seen = self.rows_before = 0
+        self.rows_seen = 0
         self.latest: dict[str, Tensor | float] = {}
         self._collected: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self.train()
@@ -148,7 +148,7 @@ class LoRAClassifier(LightningModule):
 
         so_far = checkpoint["so_far"]
         self.best_score, self.latest = so_far["best_score"], so_far["latest"]
-        self.rows_seen = self.rows_before = so_far["rows_seen"]
+        self.rows_seen = so_far["rows_seen"]
 
     def _trained_keys(self) -> set[str]:
         return {name for name, p in self.named_parameters(remove_duplicate=False) if p.requires_grad}

@@ -11,7 +11,7 @@ from lightning import Callback, LightningModule, Trainer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from lightning_lora import RunConfig, read_predictions, restore, run
+from lightning_lora import RunConfig, read_predictions, read_record, restore, run
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.lora import LowRankDelta
@@ -19,7 +19,7 @@ from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.settings import ConfigError
 from lightning_lora.tasks import TASKS
-from lightning_lora.training import FrozenBaseInBf16, LoRAClassifier
+from lightning_lora.training import FrozenBaseInBf16, LoRAClassifier, NonFiniteError
 from lightning_lora.training.callbacks import frozen_base_in_bf16
 
 
@@ -77,6 +77,12 @@ def test_only_what_trains_is_in_fp32_while_training_lasts(method: str, types: Ty
     assert types.trained == {torch.float32}
     assert types.hidden == {torch.bfloat16}
     assert record.precision == "bf16-frozen"
+
+
+def test_a_run_that_does_not_finish_says_its_precision_too(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError):
+        run(replace(configuration("bf16-frozen"), lr=1e30), tmp_path)
+    assert read_record(tmp_path).precision == "bf16-frozen"
 
 
 def test_afterwards_the_base_is_what_was_loaded(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lightning_lora.training.callbacks.same_origin import SameOrigin as SameOrig
 from lightning_lora.training.callbacks.stop_on_signal import StopOnSignal as StopOnSignal
 from lightning_lora.training.callbacks.trainable_parameters import TrainableParameters as TrainableParameters
 from lightning_lora.training.callbacks.training_log import TrainingLog as TrainingLog
+from lightning_lora.training.callbacks.training_time import TrainingTime as TrainingTime
 
 
 def callbacks_for(

@@ -18,9 +18,6 @@ class FrozenBaseInBf16(Callback):
     statistics in fp32 whatever the type of their input, and factors are rounded only where they meet an activation.
     When training ends the base is restored, so that the last dev pass, the comparison of merging and all that is saved
     are of the fp32 model. It costs memory for the fp32 values, kept on the CPU.
-
-    Attributes:
-        used: Whether training was, or is, on the rounded base.
     """
 
     def __init__(self, *, only_where_native: bool) -> None:
@@ -29,7 +26,6 @@ class FrozenBaseInBf16(Callback):
         Args:
             only_where_native: Do nothing on a device that has no instructions for bf16, where it would be slower.
         """
-        self.used = False
         self._only_where_native = only_where_native
         self._exact: list[tuple[nn.Parameter, Tensor]] = []
         self._hooks: list[Any] = []
@@ -40,11 +36,14 @@ class FrozenBaseInBf16(Callback):
         """Whether the base is in bf16 now."""
         return bool(self._exact)
 
+    def acts_on(self, device: torch.device) -> bool:
+        """Whether training on this device is on the rounded base."""
+        return not self._only_where_native or native_bf16(device)
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Round, unless the device has no bf16 and that was said to matter."""
-        if self.in_force or (self._only_where_native and not native_bf16(trainer.strategy.root_device)):
+        if self.in_force or not self.acts_on(trainer.strategy.root_device):
             return
-        self.used = True
         behind: list[nn.Module] = []
         for module in reversed(list(pl_module.modules())):
             if isinstance(module, LowRankDelta):
