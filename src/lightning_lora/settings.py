@@ -38,15 +38,20 @@ class Setting:
     otherwise: str = ""
 
 
-def shown(value: Any) -> str:
-    """A value as a message shows it: on one line, as typed on a command line, and cut after 60 characters."""
+def spelled(value: Any) -> str:
+    """A value on one line, as typed on a command line."""
     if _is_list(value):
-        line = f"[{','.join(map(shown, value))}]"
+        line = f"[{','.join(map(spelled, value))}]"
     elif value is None or isinstance(value, bool):
         line = "null" if value is None else str(value).lower()
     else:
         line = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: `spelled`, and cut after 60 characters."""
+    line = spelled(value)
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 

@@ -57,6 +57,13 @@ def test_labels_say_what_varies_and_no_more(runs: list[dict[str, Any]], expected
     assert labels(*(settings(**run) for run in runs)) == expected
 
 
+def test_options_that_first_differ_far_along_are_two() -> None:
+    modules = [f"encoder.layer.{block}.attention.self.query" for block in range(4)]
+    one, other = labels(settings(lora__modules=modules), settings(lora__modules=[*modules[:3], "pooler.dense"]))
+    assert one[:57] == other[:57], "the control: messages cut values there"
+    assert (one, other) == (f"[{','.join(modules)}]", f"[{','.join(modules[:3])},pooler.dense]")
+
+
 def test_a_random_subset_is_another_for_every_seed_and_no_setting() -> None:
     of_seeds = [
         settings(seed=seed, data__train_rows=100, fields={"data": {"fingerprint": f"{seed}" * 8}}) for seed in (1, 2)

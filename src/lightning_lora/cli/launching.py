@@ -26,7 +26,9 @@ def check_extra(group: str, option: str) -> None:
         ConfigError: it is not.
     """
     if not all(map(_is_installed, EXTRAS.get((group, option), ()))):
-        raise ConfigError(f"{group}={option} needs an extra: pip install 'lightning-lora[{option}]'")
+        raise ConfigError(
+            f"{group}={option} needs an extra: pip install 'lightning-lora[{option}]', in a clone -e '.[{option}]'"
+        )
 
 
 def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:

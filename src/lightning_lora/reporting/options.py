@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lightning_lora.reporting.listing import method_of
 from lightning_lora.reporting.record import RunRecord
-from lightning_lora.settings import flat, shown
+from lightning_lora.settings import flat, spelled
 
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
@@ -31,10 +31,10 @@ def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]
     """
     lora = record.config["lora"]
     adapted = lora["method"] == "lora"
-    kept: Settings = {LORA: shown(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
+    kept: Settings = {LORA: spelled(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
     for key, value in flat(record.config).items():
         if key not in _SAID_OTHERWISE and determines_result(key, lora["method"]):
-            kept[key] = shown(value) if isinstance(value, list | dict) else value
+            kept[key] = spelled(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
         kept["alpha"] = 2.0 * record.config["rank"]
     kept["precision"] = record.precision
@@ -88,7 +88,7 @@ def label_of(settings: Mapping[str, Value], axes: Sequence[str]) -> str:
     """
     last = [axis.rpartition(".")[2] for axis in axes]
     names = {axis: axis if last.count(name) > 1 else name for axis, name in zip(axes, last, strict=True)}
-    said = [f"{names[axis]} {shown(settings[axis])}" for axis in axes if axis in settings and axis != LORA]
+    said = [f"{names[axis]} {spelled(settings[axis])}" for axis in axes if axis in settings and axis != LORA]
     return ", ".join([str(settings[LORA]), *said] if LORA in axes or not said else said)
 
 
