@@ -55,15 +55,6 @@ def ran(folder: Path) -> list[dict[str, object]]:
     return [json.loads(path.read_text()) for path in sorted(folder.rglob("ran.json"))]
 
 
-def test_where_the_package_is_not_installed_a_line_says_what_to_do(tmp_path: Path) -> None:
-    bare = [sys.executable, "-I", "-S", str(ROOT / "train.py"), "--help"]
-    result = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert result.stderr == "error: no module 'lightning_lora' here; make install, then . .venv/bin/activate\n"
-    there = subprocess.run([sys.executable, *bare[3:]], cwd=tmp_path, capture_output=True, check=True)  # the control
-    assert there.stdout.startswith(b"Train LoRA adapters")
-
-
 def test_a_single_run(tmp_path: Path) -> None:
     result = command("train", "rank=4", "alpha=128", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
