@@ -2,7 +2,8 @@
 
     python -m experiments.facts multirun/<sweep> --out experiments/<question>/results.json
 
-The tables come from the runs themselves: `lightning-lora report multirun/<sweep>`.
+With --add the facts that are there already stay, but for those of runs that are found again. The tables come from the
+runs themselves: `lightning-lora report multirun/<sweep>`.
 """
 
 import argparse
@@ -51,13 +52,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="+", help="folders with runs somewhere below them")
     parser.add_argument("--out", type=Path, required=True, help="where the facts go, as JSON")
+    parser.add_argument("--add", action="store_true", help="keep what is there of other runs")
     options = parser.parse_args()
     records = [record for folder in options.folder for record in records_below(folder).values()]
     finished = [record for record in records if record.status == "finished"]
     if not finished:
         parser.error("there is no finished run")
     machine = f"{platform.machine()}, {os.cpu_count()} cores; device of the runs: {finished[0].device}"
-    runs = sorted(map(facts, finished), key=lambda run: (run["task"], run["method"], run["lr"], run["seed"]))
+    kept = json.loads(options.out.read_text())["runs"] if options.add else []
+    by_job = {run["job_id"]: run for run in [*kept, *map(facts, finished)]}
+    runs = sorted(by_job.values(), key=lambda run: (run["task"], run["method"], run["lr"], run["seed"]))
     content = {"machine": machine, "versions": finished[0].versions, "runs": runs}
     options.out.write_text(json.dumps(content, indent=1) + "\n")
     print(f"{options.out}: {len(finished)} runs; {len(records) - len(finished)} did not finish and are left out")

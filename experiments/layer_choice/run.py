@@ -1,13 +1,14 @@
 """Which layers to adapt: the sweeps behind the tables. Each command goes on where it stopped.
 
-    python -m experiments.layer_choice.run rates --model MINILM --glue GLUE --into DIR
+    python -m experiments.layer_choice.run layers_rates --model MINILM --glue GLUE --into DIR
     python -m experiments.layer_choice.run layers --model MINILM --glue GLUE --into DIR
     lightning-lora report DIR/layers --html page.html
 
 The tables:
 
-    rates           the learning rates of every option, scored on a tenth held out of the training rows
-    matched_rates   the same for the adapters of `matched`: a rank that is three times as high wants another rate
+    layers_rates    learning rates of the options of `layers`, scored on a tenth held out of the training rows
+    roles_rates     the same of `roles`
+    matched_rates   the same of `matched`: a rank that is three times as high wants another rate
     layers          head, qv, qkvo, mlp, all (rank 8) and full, five seeds, scored on the dev set like all that follow
     matched         qv, qkvo, mlp and all with the adapter parameters of `all` at rank 5, five seeds, on three tasks
     roles           q, k, v, o (rank 8) and bitfit, three seeds, on two tasks
@@ -37,6 +38,14 @@ RANK, MATCHED = ["rank=8"], ["rank=5", f"lora.same_parameters_as={BUDGET}"]
 OF_LORA = "3e-4,5e-4,1e-3,3e-3"
 OF_OTHERS = {"head": "1e-3,3e-3,1e-2,3e-2,1e-1", "bitfit": f"{OF_LORA},1e-2", "full": "3e-5,1e-4,3e-4"}
 """The grids of what has no rank. Full fine-tuning wants smaller rates than LoRA, a head or biases alone larger ones."""
+
+
+TABLES = {
+    "layers": (LAYERS, FIVE_SEEDS, RANK),
+    "matched": (ADAPTED, FIVE_SEEDS, MATCHED),
+    "roles": (ROLES, THREE_SEEDS, RANK),
+}
+TASKS_OF = {"layers": TASKS, "matched": THREE_TASKS, "roles": TWO_TASKS}
 
 
 def best_rates(budget: str | None) -> dict[tuple[str, str], float]:
@@ -76,19 +85,10 @@ def seeds_sweeps(task: str, options: tuple[str, ...], seeds: str, size: list[str
 
 def sweeps_of(table: str, task: str) -> Sweeps:
     """The sweeps of a table on one task."""
-    if table == "rates":
-        return rates_sweeps(LAYERS + (ROLES if task in TWO_TASKS else ()), RANK)
-    if table == "matched_rates":
-        return rates_sweeps(ADAPTED, MATCHED)
-    options, seeds, size = {
-        "layers": (LAYERS, FIVE_SEEDS, RANK),
-        "matched": (ADAPTED, FIVE_SEEDS, MATCHED),
-        "roles": (ROLES, THREE_SEEDS, RANK),
-    }[table]
-    return seeds_sweeps(task, options, seeds, size)
+    options, seeds, size = TABLES[table.removesuffix("_rates")]
+    return rates_sweeps(options, size) if table.endswith("rates") else seeds_sweeps(task, options, seeds, size)
 
 
 if __name__ == "__main__":
     assert __doc__ is not None
-    tasks_of = {"rates": TASKS, "layers": TASKS, "roles": TWO_TASKS}
-    run_tables(__doc__, sweeps_of, tasks_of | dict.fromkeys(("matched_rates", "matched"), THREE_TASKS))
+    run_tables(__doc__, sweeps_of, TASKS_OF | {f"{table}_rates": tasks for table, tasks in TASKS_OF.items()})
