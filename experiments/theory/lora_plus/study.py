@@ -11,7 +11,8 @@ import numpy as np
 
 from lightning_lora import RunConfig, RunRecord
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, OptimConfig, TrainerConfig
-from lightning_lora.reporting.inference import Runs, difference, holm
+from lightning_lora.reporting.inference import Runs, difference
+from lightning_lora.reporting.multiplicity import holm
 from lightning_lora.reporting.resampling import example_covariance
 from lightning_lora.reporting.scored import read_scored
 from lightning_lora.running import run_once

@@ -15,7 +15,8 @@ from lightning_lora.reporting import read_record
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
 from lightning_lora.reporting.comparison import OptionSummary
-from lightning_lora.reporting.inference import LEVEL, Runs, difference, holm
+from lightning_lora.reporting.inference import LEVEL, Runs, difference
+from lightning_lora.reporting.multiplicity import holm
 from lightning_lora.reporting.plots.style import SERIES, new_figure, styled
 from lightning_lora.reporting.resampling import example_covariance
 from lightning_lora.reporting.scored import read_scored
