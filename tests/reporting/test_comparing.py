@@ -246,3 +246,17 @@ def test_two_hundred_runs_without_torch(tmp_path: Path) -> None:
     assert first.returncode == 0, first.stderr
     assert len(first.stdout.splitlines()) == 41
     assert first.stdout == second.stdout
+
+
+def test_a_difference_is_that_of_the_means_shown_whatever_the_seeds(tmp_path: Path) -> None:
+    """On the two seeds that both have, `qv` is the better by 10 points, and on all of its own the worse."""
+    scores = {"all": (0.9, 0.9, 0.9, 0.7, 0.7), "qv": (0.8, 0.8, 0.6, 0.6, 0.6)}
+    for lora, first in (("all", 0), ("qv", 3)):
+        for seed, score in enumerate(scores[lora], start=first):
+            right = np.arange(400) < 400 * score
+            write_run(tmp_path / f"{lora}-{seed}", right, config=configuration(lora, seed=seed))
+    task = the_task(tmp_path)
+    best, other = task.options
+    assert (best.label, other.label) == ("all", "qv")
+    assert task.contrasts[0].difference.value == pytest.approx(other.mean.value - best.mean.value)
+    assert other.mean.value < best.mean.value

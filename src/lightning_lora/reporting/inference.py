@@ -52,11 +52,6 @@ class Runs:
     scores: Floats
     positions: NDArray[np.intp]
 
-    def of(self, seeds: Sequence[int]) -> "Runs":
-        """Those of some seeds."""
-        kept = [self.seeds.index(seed) for seed in seeds]
-        return Runs(tuple(seeds), self.scores[kept], self.positions[kept])
-
 
 @dataclass(frozen=True)
 class Estimate:

@@ -34,16 +34,6 @@ def test_the_summary_where_one_is_worse() -> None:
     )
 
 
-def test_the_summary_goes_by_the_tests_where_the_means_are_over_other_seeds() -> None:
-    task = task_of([option({"lora": "qv"}, 0.7), option({"lora": "all"}, 0.758)])
-    (contrast,) = task.contrasts
-    gained = replace(contrast, difference=Interval(0.1, 0.08, 0.12))
-    sentence = summary_sentence(replace(task, contrasts=(gained,)))
-    assert (
-        sentence == "all (75.3) has the highest mean; qv (69.9) is better by 10.0 points on the seeds that both have."
-    )
-
-
 def test_the_summary_names_a_few_of_many() -> None:
     sentence = summary_sentence(many())
     assert "and 10 others cannot be told apart from it; the other 186 are worse" in sentence

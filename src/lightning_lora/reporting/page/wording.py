@@ -11,9 +11,7 @@ MINUS = "\N{MINUS SIGN}"
 def summary_sentence(task: TaskComparison) -> str:
     """Which option is best, which cannot be told apart from it, and by how much the others are worse.
 
-    Two options that share one of the task's groups cannot be told apart; scores are × 100. Differences are those of the
-    tests, on the seeds that two options have in common: where they ran with others too, one with the lower mean may be
-    the better.
+    Two options that share one of the task's groups cannot be told apart; scores are × 100.
     """
     if not task.options:
         return "No run has finished."
@@ -22,15 +20,10 @@ def summary_sentence(task: TaskComparison) -> str:
         return f"{_named(best)} is the only option."
     alike = [option for option in others if set(task.groups[best.label]) & set(task.groups[option.label])]
     gaps = {contrast.option: contrast.difference.value for contrast in task.contrasts}
-    better = [option for option in others if option not in alike and gaps[option.label] > 0]
-    worse = [option for option in others if option not in alike and option not in better]
-    parts = [f"{_named(best)} {'has the highest mean' if better else 'is best'}"]
+    worse = [option for option in others if option not in alike]
+    parts = [f"{_named(best)} is best"]
     if alike:
         parts.append(f"{_listed(alike)} cannot be told apart from it")
-    parts += [
-        f"{_named(option)} is better by {points(gaps[option.label])} points on the seeds that both have"
-        for option in better
-    ]
     if worse:
         lost = sorted(-gaps[option.label] for option in worse)
         span = " to ".join(dict.fromkeys([points(lost[0]), points(lost[-1])]))
