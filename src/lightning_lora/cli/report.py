@@ -32,7 +32,7 @@ scored on different examples, are never put together; a job that is there twice 
   minus best        against the best option, with a 95 % interval for other seeds and other examples
   p (Holm)          whether that is chance, corrected for all pairs of options
   p (McNemar)       whether these very models differ in how many examples they get right; says nothing of other seeds
-  detectable        the smallest difference that so many seeds and examples would have shown four times in five, corrected too
+  detectable        the smallest difference that would have shown four times in five, corrected for all pairs as well
   group             options that share a letter cannot be told apart
   best epoch        the mean of the best epochs, which flatters; all else is of the last epoch
 
