@@ -29,6 +29,7 @@ from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task
 from lightning_lora.training import (
     AtomicCheckpointIO,
+    CudaGraphReplay,
     FrozenBaseInBf16,
     GuardedWandbLogger,
     JsonlLogger,
@@ -112,6 +113,8 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     frozen_in_bf16 = _frozen_in_bf16(config)
     # The base is restored before it is merged.
     callbacks += [callback for callback in (frozen_in_bf16, merge_at_end) if callback]
+    if config.trainer.cuda_graphs and config.lora.method != "full":  # each graph keeps gradients of all that is trained
+        callbacks.append(CudaGraphReplay())
     loggers = _loggers(config, output_dir, resume)
     trainer = _trainer(config, callbacks, loggers, output_dir)
     if config.lora.cache_frozen_blocks:

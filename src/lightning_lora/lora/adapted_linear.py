@@ -6,7 +6,8 @@ Forward and backward of ``h = W0 x + scale · B A x`` (Hu et al. 2021, arXiv 210
     S  = A x̃ᵀ                      dA = scale · dS x̃      dB = scale · (S g)ᵀ
     y += scale · Sᵀ Bᵀ             dx = g W0 + scale · m ⊙ (dSᵀ A)
 
-where x̃ = m ⊙ x is what dropout leaves of x, and m is drawn again from a seed in backward. Kept between the two: x
+where x̃ = m ⊙ x is what dropout leaves of x, and m is drawn again from a seed in backward (on a CPU; elsewhere it is
+kept, in the type of x: two kernels to draw it, and a CUDA graph cannot take a seed). Kept between the two: x
 itself, which layers that are given the same tensor share; the parameters; S and Bᵀ, which are rank-sized. The
 composition keeps, for each layer, x̃ where there is dropout and a wider copy of x where the factors are wider. It also
 writes and reads every low-rank term as a (T, out) tensor of its own, where here the products are added into y and dx,
@@ -55,9 +56,9 @@ def adapted_linear(
         B: Likewise.
         scale: Of the low-rank term.
         layout: One group: the adapted parts are ranges of output features.
-        dropout: Probability of dropping an entry of the low-rank term's input; the seed comes from `draw_seed`.
+        dropout: Probability of dropping an entry of the low-rank term's input; see `dropout_factors`.
     """
-    seed = draw_seed() if dropout else None
+    seed = draw_seed() if dropout and x.device.type == "cpu" else None
     y: Tensor = _AdaptedLinear.apply(x, weight, bias, A, B, scale, layout, dropout, seed)  # type: ignore[no-untyped-call]
     return y
 
@@ -92,14 +93,15 @@ class _AdaptedLinear(torch.autograd.Function):
     ) -> Tensor:
         ctx.scale, ctx.layout, ctx.dropout, ctx.seed = scale, layout, dropout, seed
         count, rank, wider = len(layout.adapted), B.shape[1], torch.promote_types(x.dtype, A.dtype)
-        S = A.to(wider).mm(_rows(_dropped(x, _factors(ctx, x)).to(wider)).T)
+        kept = _factors(ctx, x) if seed is None else None
+        S = A.to(wider).mm(_rows(_dropped(x, _factors(ctx, x, kept)).to(wider)).T)
         Bt = B.to(wider).reshape(count, -1, rank).transpose(1, 2).contiguous()
         base = F.linear(x, weight, bias)
         # The base output itself where it has this type already: F.linear has just made it, it is nobody else's.
         y = base.to(wider)
         for part, s, bt in zip(_columns(y.view(-1, y.shape[-1]), layout), S.chunk(count), Bt, strict=True):
             part.addmm_(s.T, bt, alpha=scale)
-        ctx.save_for_backward(x, weight, A, B, S, Bt)
+        ctx.save_for_backward(x, weight, A, B, S, Bt, kept)
         return y.to(base.dtype)
 
     @staticmethod
@@ -114,10 +116,10 @@ class _AdaptedLinear(torch.autograd.Function):
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of x, weight, A and B where they are needed, by the formulas of this module."""
-    x, weight, A, B, S, Bt = ctx.saved_tensors
+    x, weight, A, B, S, Bt, kept = ctx.saved_tensors
     needs_x, needs_weight, _, needs_A, needs_B, *_ = ctx.needs_input_grad
     dx = dweight = dA = dB = None
-    g, scale, wider, factors = _rows(gradient), ctx.scale, S.dtype, _factors(ctx, x)
+    g, scale, wider, factors = _rows(gradient), ctx.scale, S.dtype, _factors(ctx, x, kept)
     columns = _columns(g.to(wider), ctx.layout)
     dS = _joined([bt.mm(part.T) for bt, part in zip(Bt, columns, strict=True)])
     if needs_B:
@@ -138,17 +140,17 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The same as a graph of ordinary operations, so that they can be differentiated; S is computed anew for that."""
-    x, weight, A, B, *_ = ctx.saved_tensors
+    x, weight, A, B, _, _, kept = ctx.saved_tensors
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
-    term = low_rank_term(_dropped(x, _factors(ctx, x)), A, B, ctx.scale, ctx.layout)
+    term = low_rank_term(_dropped(x, _factors(ctx, x, kept)), A, B, ctx.scale, ctx.layout)
     wanted = [tensor for tensor, need in zip((x, weight, A, B), needed, strict=True) if need]
     found = iter(torch.autograd.grad(add_term(F.linear(x, weight), term), wanted, gradient, create_graph=True))
     return tuple(next(found) if need else None for need in needed)
 
 
-def _factors(ctx: Any, x: Tensor) -> Tensor | None:
-    if not ctx.dropout:
-        return None
+def _factors(ctx: Any, x: Tensor, kept: Tensor | None = None) -> Tensor | None:
+    if kept is not None or not ctx.dropout:
+        return kept
     return dropout_factors(x.shape, ctx.dropout, ctx.seed, dtype=x.dtype, device=x.device)
 
 

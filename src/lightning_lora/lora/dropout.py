@@ -73,22 +73,22 @@ def _random_bits(count: int, generator: torch.Generator) -> Int32[Tensor, " coun
 
 
 def dropout_factors(
-    shape: Sequence[int], p: float, seed: int, *, dtype: torch.dtype = torch.float32, device: torch.device = _CPU
+    shape: Sequence[int], p: float, seed: int | None, *, dtype: torch.dtype = torch.float32, device: torch.device = _CPU
 ) -> Float[Tensor, "*shape"]:
-    """What dropout multiplies by: 0 with probability ``p``, else 1 / (1 - p). A pure function of its arguments.
+    """What dropout multiplies by: 0 with probability ``p``, else 1 / (1 - p).
 
-    On the CPU they are 0 where `dropout_signs` are minus; on other devices the mask is torch's `bernoulli_`.
+    On the CPU they are 0 where `dropout_signs` are minus, a pure function of the arguments. Other devices draw them
+    from torch's generator: a CUDA graph, which is replayed with other numbers each time, could not be given a seed.
 
     Args:
         shape: Of the tensor to drop from.
         p: Probability of an element to be dropped, 0 to 1.
-        seed: From `draw_seed`; the same seed gives the same factors.
+        seed: From `draw_seed`; the same seed gives the same factors. None on other devices than the CPU.
         dtype: Of the factors.
-        device: Of the factors; each kind of device draws other ones from the same seed.
+        device: Of the factors.
     """
-    if device.type != "cpu":
-        kept = torch.empty(tuple(shape), dtype=dtype, device=device)
-        return kept.bernoulli_(1 - p, generator=torch.Generator(device).manual_seed(seed)).mul_(kept_factor(p))
+    if seed is None:
+        return torch.empty(tuple(shape), dtype=dtype, device=device).bernoulli_(1 - p).mul_(kept_factor(p))
     return dropout_signs(shape, p, seed).ge_(0).to(dtype).mul_(kept_factor(p))
 
 

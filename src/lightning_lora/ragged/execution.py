@@ -19,6 +19,8 @@ FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert"
 """Encoders whose head reads the first token."""
 LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
 """Decoders whose head, `score`, reads the last token of the text."""
+OF_TOKENS = ("input_ids", "token_type_ids")
+"""What a batch holds for each token, and the model is given."""
 FEW_LENGTHS = 64
 """T is made a multiple of this where a new T costs much: but for fp32, oneDNN makes a kernel for every shape."""
 _RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
@@ -52,20 +54,32 @@ def ragged_logits(model: nn.Module, inputs: Mapping[str, Any]) -> Float[Tensor, 
         ValueError: the model does not run ragged, or the lengths are not those of a row of T tokens.
     """
     known, layout, arguments = _prepared(model, inputs)
-    reads_last = known.config.model_type in LAST_TOKEN
-    wanted = layout.ends if reads_last else layout.starts
     with ExitStack() as within:
-        within.enter_context(ragged_attention_in(known))
-        alone = within.enter_context(last_block_for(known, layout, wanted))
         if "hidden" in inputs:
             hidden = F.pad(inputs["hidden"], (0, 0, 0, layout.filler))
             within.enter_context(beginning_at(known, inputs["begin_at"], hidden))
+        return logits_of(known, layout, arguments)
+
+
+def logits_of(model: PreTrainedModel, layout: Layout, arguments: Mapping[str, Any]) -> Float[Tensor, "texts outputs"]:
+    """The logits of texts that are laid out already.
+
+    Args:
+        model: One that `runs_ragged`.
+        layout: Of the texts in the row.
+        arguments: What the model is called with; see `arguments_for`.
+    """
+    reads_last = model.config.model_type in LAST_TOKEN
+    wanted = layout.ends if reads_last else layout.starts
+    with ExitStack() as within:
+        within.enter_context(ragged_attention_in(model))
+        alone = within.enter_context(last_block_for(model, layout, wanted))
         if reads_last:
-            last = known.base_model(**arguments).last_hidden_state[0]
-            found: Tensor = known.score(last.index_select(0, wanted))
+            last = model.base_model(**arguments).last_hidden_state[0]
+            found: Tensor = model.score(last.index_select(0, wanted))
             return found
-        within.enter_context(_first_tokens_only(known, layout, alone))
-        logits: Tensor = known(**arguments).logits
+        within.enter_context(_first_tokens_only(model, layout, alone))
+        logits: Tensor = model(**arguments).logits
         return logits
 
 
@@ -92,13 +106,16 @@ def _prepared(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[PreTrainedMo
     given = inputs["input_ids"].shape[1]
     if given != len(layout.positions) - layout.filler:
         raise ValueError(f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens")
-    tokens = {
-        name: F.pad(inputs[name], (0, layout.filler)) for name in ("input_ids", "token_type_ids") if name in inputs
-    }
+    tokens = {name: F.pad(inputs[name], (0, layout.filler)) for name in OF_TOKENS if name in inputs}
+    return model, layout, arguments_for(model, layout, tokens)
+
+
+def arguments_for(model: PreTrainedModel, layout: Layout, tokens: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a model is called with for a row of tokens: `OF_TOKENS` (1, T), of those that it takes."""
     arguments = {**tokens, "position_ids": _positions(model, layout), "ragged": layout}
     if model.config.model_type in LAST_TOKEN:
         arguments["use_cache"] = False
-    return model, layout, arguments
+    return arguments
 
 
 def _multiple(model: PreTrainedModel) -> int:

@@ -19,6 +19,7 @@ class Texts:
         lengths: (texts,) int64, tokens of each.
         longest: Tokens of the longest.
         tokens: Where they lie in the batch's row.
+        is_even: Whether all are known to be of one length, so that the padded view holds no padding.
         wanted: (texts,) int64, the place in each text of the one token whose output is needed; None for all tokens.
     """
 
@@ -27,9 +28,10 @@ class Texts:
         lengths: Int64[Tensor, " texts"],
         longest: int,
         tokens: slice,
+        is_even: bool,
         wanted: Int64[Tensor, " texts"] | None = None,
     ) -> None:
-        self.lengths, self.longest, self.tokens, self.wanted = lengths, longest, tokens, wanted
+        self.lengths, self.longest, self.tokens, self.is_even, self.wanted = lengths, longest, tokens, is_even, wanted
         self._count: int = tokens.stop - tokens.start
         self._biases: dict[tuple[bool, int | None, torch.dtype], Tensor | None] = {}
 
@@ -45,11 +47,6 @@ class Texts:
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
         moved = (rows * self.longest - self.starts).repeat_interleave(self.lengths, output_size=self._count)
         return torch.arange(self._count, device=self.lengths.device) + moved
-
-    @cached_property
-    def is_even(self) -> bool:
-        """Whether all texts are of one length, so that the padded view holds no padding."""
-        return self._count == len(self.lengths) * self.longest
 
     def padded(self, values: Float[Tensor, "tokens *rest"]) -> Float[Tensor, "texts longest *rest"]:
         """The padded view of the batch's values, zero where there is no token."""
@@ -136,13 +133,29 @@ class Layout:
         self._counts: list[int] = lengths.tolist()
         if not self._counts or min(self._counts) < 1:
             raise ValueError("a ragged batch needs at least one text, and every text at least one token")
-        self.lengths = lengths = lengths.to(device, non_blocking=True)
+        total = sum(self._counts)
+        self._lay_out(lengths.to(device, non_blocking=True), total, filler=-total % multiple)
+
+    @classmethod
+    def of_shape(cls, lengths: Int64[Tensor, " texts"], tokens: int, longest: int) -> "Layout":
+        """One whose lengths are not read, so that it is made by the same operations for all batches of its shape.
+
+        Args:
+            lengths: Tokens of each text, on the device of the tokens; at least one.
+            tokens: Their sum.
+            longest: None has more. Attention pads all of them to so many.
+        """
+        layout = cls.__new__(cls)
+        layout._lay_out(lengths, tokens, filler=0)
+        layout.__dict__["groups"] = (Texts(lengths, longest, slice(0, tokens), is_even=False),)
+        return layout
+
+    def _lay_out(self, lengths: Int64[Tensor, " texts"], total: int, filler: int) -> None:
+        self.lengths, self.filler = lengths, filler
         self.ends = lengths.cumsum(0) - 1
         self.starts = self.ends - lengths + 1
-        total = sum(self._counts)
-        self.filler = -total % multiple
         firsts = self.starts.repeat_interleave(lengths, output_size=total)
-        self.positions = F.pad(torch.arange(total, device=lengths.device) - firsts, (0, self.filler))
+        self.positions = F.pad(torch.arange(total, device=lengths.device) - firsts, (0, filler))
         self.wanted: Tensor | None = None
         self.shared: dict[Any, Any] = {}
 
@@ -153,8 +166,9 @@ class Layout:
         groups, start = [], 0
         for part in cheapest_groups(self._counts, cost):
             counts = self._counts[part]
-            groups.append(Texts(self.lengths[part], max(counts), slice(start, start + sum(counts))))
-            start += sum(counts)
+            tokens = slice(start, start + sum(counts))
+            groups.append(Texts(self.lengths[part], max(counts), tokens, is_even=min(counts) == max(counts)))
+            start = tokens.stop
         return tuple(groups)
 
     def only(self, wanted: Int64[Tensor, " texts"]) -> "Layout":
@@ -170,7 +184,7 @@ class Layout:
         groups, first = [], 0
         for group in self.groups:
             last = first + len(group.lengths)
-            groups.append(Texts(group.lengths, group.longest, group.tokens, places[first:last]))
+            groups.append(Texts(group.lengths, group.longest, group.tokens, group.is_even, places[first:last]))
             first = last
         narrowed.__dict__["groups"] = tuple(groups)
         return narrowed

@@ -18,7 +18,15 @@ NOT_IDENTITY: dict[str, tuple[str, ...]] = {
     "merge": ("*",),
     "model": ("name", "revision"),
     "data": ("path", "cache_dir", "num_workers"),
-    "trainer": ("accelerator", "strategy", "profiler", "progress_bar", "checkpoint_every", "deterministic"),
+    "trainer": (
+        "accelerator",
+        "strategy",
+        "profiler",
+        "progress_bar",
+        "checkpoint_every",
+        "deterministic",
+        "cuda_graphs",
+    ),
 }
 # A batch is a device's own, so that their number decides the step. One device, as most jobs have, is not spelt out.
 _DEVICES = ("devices", "num_nodes")

@@ -1,6 +1,7 @@
 """Training with Lightning: the module, its optimizer, callbacks and loggers."""
 
 from lightning_lora.training.batches import batches_per_epoch as batches_per_epoch
+from lightning_lora.training.callbacks import CudaGraphReplay as CudaGraphReplay
 from lightning_lora.training.callbacks import FrozenBaseInBf16 as FrozenBaseInBf16
 from lightning_lora.training.callbacks import MergeAtEnd as MergeAtEnd
 from lightning_lora.training.callbacks import MergeCheck as MergeCheck

@@ -11,6 +11,7 @@ from lightning import LightningModule
 from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 
+from lightning_lora.ragged import CudaGraphs
 from lightning_lora.tasks import Task, score
 from lightning_lora.training.exceptions import NonFiniteError
 from lightning_lora.training.forward import batch_logits
@@ -41,6 +42,7 @@ class LoRAClassifier(LightningModule):
     After a dev pass, ``predictions`` and ``dev_metrics`` hold it by split, ``dev_pass_step`` the optimizer step it was
     made at, and ``best_score`` the best headline metric so far. ``rows_seen`` counts the training rows that went
     through a process of this rank, also before the run was resumed. ``latest`` is what the last batch has to log.
+    Where ``graphs`` are set, training batches without padding go through them.
     """
 
     def __init__(
@@ -68,12 +70,13 @@ class LoRAClassifier(LightningModule):
         self.best_score: float | None = None
         self.rows_seen = 0
         self.latest: dict[str, Tensor | float] = {}
+        self.graphs: CudaGraphs | None = None
         self._collected: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {}
         self.train()
 
     def logits(self, batch: Batch) -> Float[Tensor, "rows outputs"]:
         """The model's fp32 logits for a batch; ``labels`` and ``idx`` are not inputs."""
-        return batch_logits(self.model, batch)
+        return batch_logits(self.model, batch, self.graphs if self.training else None)
 
     def loss(self, logits: Float[Tensor, "rows outputs"], labels: Shaped[Tensor, " rows"]) -> Float[Tensor, ""]:
         """Mean cross-entropy, or mean squared error for regression."""

@@ -8,6 +8,7 @@ from lightning import Callback
 from lightning_lora.training.callbacks.adapter_checkpoint import AdapterCheckpoint as AdapterCheckpoint
 from lightning_lora.training.callbacks.adapter_spectrum import AdapterSpectrum as AdapterSpectrum
 from lightning_lora.training.callbacks.batch_seed import BatchSeed as BatchSeed
+from lightning_lora.training.callbacks.cuda_graph_replay import CudaGraphReplay as CudaGraphReplay
 from lightning_lora.training.callbacks.early_stopping import DevScoreStopping as DevScoreStopping
 from lightning_lora.training.callbacks.finite_guard import FiniteGuard as FiniteGuard
 from lightning_lora.training.callbacks.frozen_base_in_bf16 import FrozenBaseInBf16 as FrozenBaseInBf16

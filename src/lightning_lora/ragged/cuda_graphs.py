@@ -1,0 +1,150 @@
+"""Ragged training batches as CUDA graphs: what the GPU is to do is recorded once for a shape, then replayed.
+
+A step of a small encoder with LoRA is a thousand kernels. A GPU computes them in 3 ms, and a process takes 30 ms to ask
+for them one by one (docs/LOG.md). A graph is of one shape, so batches are brought to few shapes: T to eight for each
+power of two, the longest text to multiples of 64. What is added to T lies behind the texts as texts of their own, which
+no other sees and whose logits nobody takes.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from lightning_lora.ragged.execution import OF_TOKENS, arguments_for, logits_of
+from lightning_lora.ragged.layout import Layout
+
+FILLER_TEXT = 32
+"""Tokens of a text of filler, or one more: few enough to have positions in every model."""
+FINEST, PARTS = 32, 8
+"""T is a multiple of this, and of the power of two below it divided by that: an eighth of it is filler at most."""
+LONGEST = 64
+"""The longest text is a multiple of this, for attention alone, where the texts are padded to it."""
+MOST = 48
+"""Shapes that are recorded; further ones run without a graph. Each keeps a gradient of every trained parameter."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """All that differs between recorded batches, other than values.
+
+    Attributes:
+        texts: Of the batch.
+        fillers: Texts of filler behind them.
+        tokens: T, filler included.
+        longest: No text has more tokens.
+    """
+
+    texts: int
+    fillers: int
+    tokens: int
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> "Shape":
+        """The shape that texts of these lengths are brought to."""
+        total = sum(lengths)
+        step = max(FINEST, 2 ** (total.bit_length() - 1) // PARTS)
+        fillers = -(-step // FILLER_TEXT)
+        tokens = -(-(total + fillers) // step) * step
+        longest = -(-max(*lengths, FILLER_TEXT + 1) // LONGEST) * LONGEST
+        return cls(len(lengths), fillers, tokens, longest)
+
+
+def filled(lengths: Sequence[int], shape: Shape) -> list[int]:
+    """The lengths of a batch's texts and of the filler behind them, which sum to T."""
+    each, longer = divmod(shape.tokens - sum(lengths), shape.fillers)
+    return [*lengths, *(each + (number < longer) for number in range(shape.fillers))]
+
+
+class OfOneShape(nn.Module):
+    """The model on batches of one shape: tensors in, tensors out, and the same operations every time."""
+
+    def __init__(self, model: PreTrainedModel, shape: Shape, names: Sequence[str]) -> None:
+        """Wrap.
+
+        Args:
+            model: One that `runs_ragged`.
+            shape: Of the batches.
+            names: What they hold for each token, in the order in which it will be given.
+        """
+        super().__init__()
+        self.model, self._shape, self._names = model, shape, tuple(names)
+
+    def forward(
+        self, lengths: Int64[Tensor, " all_texts"], *tokens: Int64[Tensor, "1 T"]
+    ) -> Float[Tensor, "texts outputs"]:
+        """The logits of the texts that are no filler."""
+        layout = Layout.of_shape(lengths, self._shape.tokens, self._shape.longest)
+        named = dict(zip(self._names, tokens, strict=True))
+        return logits_of(self.model, layout, arguments_for(self.model, layout, named))[: self._shape.texts]
+
+
+class CudaGraphs:
+    """`ragged_logits` of a model in training, by graphs where a shape comes again.
+
+    A shape is recorded when it comes for the second time, so that one that comes once costs nothing; until then it is
+    computed operation by operation, with the same results: nothing depends on what was recorded when. Recording takes
+    the time of two steps. It draws no random numbers.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        """Keep the model.
+
+        Args:
+            model: One that `runs_ragged`, on a CUDA device and in training mode. While this is in use its parameters
+                stay where they are in memory.
+        """
+        self._model, self._pool = model, torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+        self._by_shape: dict[Shape, OfOneShape] = {}
+        self._recorded: set[Shape] = set()
+        self._possible = self._pool is not None
+
+    def logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "texts outputs"]:
+        """The logits of a batch, which have a gradient for what is trained in the model.
+
+        They are overwritten by the next call, and their gradients too.
+
+        Args:
+            inputs: As of `ragged_logits`, without hidden states; the lengths on the CPU.
+        """
+        lengths: list[int] = inputs["lengths"].tolist()
+        shape = Shape.of(lengths)
+        device = inputs["input_ids"].device
+        texts = torch.tensor(filled(lengths, shape))
+        if device.type == "cuda":
+            texts = texts.pin_memory()
+        names = [name for name in OF_TOKENS if name in inputs]
+        behind = shape.tokens - sum(lengths)
+        given = (texts.to(device, non_blocking=True), *(F.pad(inputs[name], (0, behind)) for name in names))
+        seen = self._by_shape.get(shape)
+        if seen is None:
+            seen = self._by_shape[shape] = OfOneShape(self._model, shape, names)
+        elif self._possible and shape not in self._recorded and len(self._recorded) < MOST:
+            self._record(seen, shape, given)
+        logits: Tensor = seen(*given)
+        return logits
+
+    def _record(self, model: OfOneShape, shape: Shape, given: tuple[Tensor, ...]) -> None:
+        """From now on ``model`` replays; where that is not possible nothing is recorded any more."""
+        try:
+            with torch.random.fork_rng(devices=[given[0].device]):
+                own = tuple(tensor.clone() for tensor in given)
+                torch.cuda.make_graphed_callables(
+                    model, own, num_warmup_iters=1, allow_unused_input=True, pool=self._pool
+                )
+            self._recorded.add(shape)
+        except RuntimeError as error:
+            self._possible = False
+            reason = str(error).splitlines()[0]
+            warnings.warn(
+                f"training goes on without CUDA graphs, which may be slower: {reason}; trainer.cuda_graphs=false "
+                "does without from the start",
+                stacklevel=2,
+            )
