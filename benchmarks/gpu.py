@@ -2,11 +2,12 @@
 
     python benchmarks/gpu.py                      checks and measures everything in one call, on one CUDA GPU
 
-First every architecture that runs without padding, adapted, in fp64: logits and gradients without padding on the GPU
-against those of the padded model on the CPU. Then, on the embedded task and encoder: the dev logits of a run on the GPU
-in fp32 against the same run on the CPU, the merge check in each precision (under autocast it may change predictions,
-which are then rounded before and after), scores side by side, seconds and peak memory, the median of several
-alternating runs. Exits with status 1 where a check fails.
+First every architecture that runs without padding, adapted, in fp64: logits and gradients without padding on the GPU,
+as they are and replayed from a CUDA graph, against those of the padded model on the CPU. Then, on the embedded task and
+encoder: the dev logits of a run on the GPU in fp32 against the same run on the CPU, and after some steps with graphs
+against those without; the merge check in each precision (under autocast it may change predictions, which are then
+rounded before and after), scores side by side, seconds and peak memory, the median of several alternating runs. Exits
+with status 1 where a check fails.
 """
 
 import argparse
@@ -28,18 +29,21 @@ from torch import Tensor, nn
 from lightning_lora import RunConfig, read_predictions, run
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, TrainerConfig
 from lightning_lora.lora import adapter_parameters
-from lightning_lora.ragged import ragged_logits
+from lightning_lora.ragged import CudaGraphs, cuda_graphs, ragged_logits
 from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "tests"))
 from ragged_texts import LENGTHS, adapted, texts
 
-SETTINGS = {
-    "cpu fp32": ("cpu", "32-true"),
-    "gpu fp32": ("gpu", "32-true"),
-    "gpu, the default": ("gpu", "auto"),
-    "gpu, autocast": ("gpu", "bf16-mixed"),
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cpu fp32": {"accelerator": "cpu", "precision": "32-true"},
+    "gpu fp32": {"accelerator": "gpu", "precision": "32-true"},
+    "gpu fp32, without graphs": {"accelerator": "gpu", "precision": "32-true", "cuda_graphs": False},
+    "gpu, the default": {"accelerator": "gpu"},
+    "gpu, without graphs": {"accelerator": "gpu", "cuda_graphs": False},
+    "gpu, autocast": {"accelerator": "gpu", "precision": "bf16-mixed"},
 }
+NOT_TIMED = {"cpu fp32", "gpu fp32, without graphs"}
 # One step from the same weights: what differs is the order of fp32 sums, not the course of training.
 LARGEST_LOGIT_DIFFERENCE = 1e-3
 LARGEST_IN_FP64 = 1e-9
@@ -48,10 +52,11 @@ LARGEST_OF_THE_PLAIN_FORMULA = {"gemma2": 1e-4}
 """Of models whose scores are capped, which torch's attention does not do; the plain formula's softmax is in fp32."""
 
 
-def differences(architecture: str) -> float:
+def differences(architecture: str) -> dict[str, float]:
     """The largest of a logit or a gradient, relative to the largest such, without padding on the GPU and padded here.
 
-    Both in fp64, so that only a wrong computation differs by more than rounding: no type and no order of sums is in it.
+    All in fp64, so that only a wrong computation differs by more than rounding: no type and no order of sums is in it.
+    "replayed" is there where a graph could be recorded.
     """
     torch.manual_seed(0)
     here = adapted(architecture, "eager" if architecture in LARGEST_OF_THE_PLAIN_FORMULA else None)
@@ -61,9 +66,17 @@ def differences(architecture: str) -> float:
     weights = torch.randn(len(LENGTHS["mixed"]), here.config.num_labels, dtype=torch.float64)
     # The lengths stay on the CPU, where they are read.
     ragged["input_ids"] = ragged["input_ids"].cuda()
-    sides = (here, here(**padded).logits), (there, ragged_logits(there, ragged))
-    expected, found = (_logits_and_gradients(model, logits, weights) for model, logits in sides)
-    return max(float((two - one).abs().max() / one.abs().max()) for one, two in zip(expected, found, strict=True))
+    expected = _logits_and_gradients(here, here(**padded).logits, weights)
+    found = {"as it is": _logits_and_gradients(there, ragged_logits(there, ragged), weights)}
+    graphs = CudaGraphs(there)
+    for _ in range(3):
+        replayed = _logits_and_gradients(there, graphs.logits(ragged), weights)
+    if graphs.recorded:
+        found["replayed"] = replayed
+    return {
+        way: max(float((two - one).abs().max() / one.abs().max()) for one, two in zip(expected, values, strict=True))
+        for way, values in found.items()
+    }
 
 
 def _logits_and_gradients(model: nn.Module, logits: Tensor, weights: Tensor) -> list[Tensor]:
@@ -74,11 +87,10 @@ def _logits_and_gradients(model: nn.Module, logits: Tensor, weights: Tensor) -> 
 
 def configuration(options: argparse.Namespace, place: str, max_steps: int = -1) -> RunConfig:
     """The defaults of `train.py` on one device, in one precision."""
-    accelerator, precision = SETTINGS[place]
     return RunConfig(
         model=ModelConfig(name=options.model),
         data=DataConfig(task=options.task, path=options.data),
-        trainer=TrainerConfig(accelerator=accelerator, precision=precision, max_steps=max_steps, progress_bar=False),
+        trainer=TrainerConfig(max_steps=max_steps, progress_bar=False, **SETTINGS[place]),
         logger=LoggerConfig(wandb="disabled"),
         merge=MergeConfig(save=False),
     )
@@ -98,6 +110,12 @@ def measured(config: RunConfig) -> dict[str, Any]:
         "device": record.device,
         "logits": logits,
     }
+
+
+def logit_difference(options: argparse.Namespace, one: str, other: str, max_steps: int) -> float:
+    """The largest between two settings' dev logits after the same few steps."""
+    logits = [measured(configuration(options, place, max_steps))["logits"] for place in (one, other)]
+    return float(np.abs(logits[0] - logits[1]).max())
 
 
 def summary(rows: dict[str, list[dict[str, Any]]]) -> Table:
@@ -124,13 +142,16 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("error: there is no CUDA GPU here; this script measures one")
 
+    cuda_graphs.FILLER_TEXT = 8  # the tiny models have 24 positions
     exact = {architecture: differences(architecture) for architecture in sorted(FIRST_TOKEN | LAST_TOKEN)}
-    print(f"{len(exact)} architectures in fp64: the largest relative difference is {max(exact.values()):.1e}")
+    cuda_graphs.FILLER_TEXT = 32
+    for name, found in exact.items():
+        print(f"{name:12} " + ", ".join(f"{way} {difference:.1e}" for way, difference in found.items()))
     largest = {name: LARGEST_OF_THE_PLAIN_FORMULA.get(name, LARGEST_IN_FP64) for name in exact}
-    inexact = [name for name, difference in exact.items() if not difference <= largest[name]]
-    steps = {place: measured(configuration(options, place, max_steps=1)) for place in ("cpu fp32", "gpu fp32")}
-    difference = float(np.abs(steps["cpu fp32"]["logits"] - steps["gpu fp32"]["logits"]).max())
-    rows: dict[str, list[dict[str, Any]]] = {place: [] for place in SETTINGS}
+    inexact = [name for name, found in exact.items() if not max(found.values()) <= largest[name]]
+    difference = logit_difference(options, "cpu fp32", "gpu fp32", max_steps=1)
+    of_replaying = logit_difference(options, "gpu fp32", "gpu fp32, without graphs", max_steps=30)
+    rows: dict[str, list[dict[str, Any]]] = {place: [] for place in SETTINGS if place not in NOT_TIMED}
     for _ in range(options.repeats):  # alternating, so that a change of the machine's pace hits all alike
         for place, runs in rows.items():
             runs.append(
@@ -140,9 +161,10 @@ def main() -> None:
     wrong = [
         place for place in rows if place != "gpu, autocast" and any(run["changed_by_merging"] for run in rows[place])
     ]
-    passed = difference <= LARGEST_LOGIT_DIFFERENCE and not wrong and not inexact
-    print(f"largest logit difference after one step, GPU against CPU in fp32: {difference:.1e}")
-    failures = f"difference {difference:.1e}, merging changed {wrong}, not the padded model's: {inexact}"
+    passed = max(difference, of_replaying) <= LARGEST_LOGIT_DIFFERENCE and not wrong and not inexact
+    print(f"largest logit difference in fp32 after one step, GPU against CPU: {difference:.1e}")
+    print(f"and after 30 steps, with graphs against without: {of_replaying:.1e}")
+    failures = f"merging changed {wrong}, not the padded model's: {inexact}"
     print("all checks passed" if passed else f"FAILED: {failures}")
     record = {
         "command": " ".join(["python", *sys.argv]),
@@ -151,6 +173,7 @@ def main() -> None:
         "passed": passed,
         "largest_relative_difference_in_fp64": exact,
         "logit_difference_after_one_step": difference,
+        "logit_difference_of_replaying_30_steps": of_replaying,
         "runs": rows,
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)

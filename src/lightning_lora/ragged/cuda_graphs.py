@@ -106,6 +106,11 @@ class CudaGraphs:
         self._recorded: set[Shape] = set()
         self._possible = self._pool is not None
 
+    @property
+    def recorded(self) -> int:
+        """How many shapes are replayed."""
+        return len(self._recorded)
+
     def logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "texts outputs"]:
         """The logits of a batch, which have a gradient for what is trained in the model.
 
