@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lightning_lora.lora import OutputLayout
-from lightning_lora.lora.adapted_linear import adapted_linear
+from lightning_lora.lora.adapted_linear import _AdaptedLinear, adapted_linear
 from lightning_lora.lora.dropout import draw_seed, dropout_factors
 
 LINEAR_CASES = [case for case in CASES if not isinstance(case.build(), nn.Embedding)]
@@ -118,6 +118,27 @@ def test_a_dropped_entry_has_no_part_in_either_direction() -> None:
         assert torch.equal(dx == 0, m == 0)
         masks.append(m)
     assert not torch.equal(*masks)
+
+
+def test_factors_that_are_kept_as_on_a_gpu_are_the_same_in_both_directions() -> None:
+    """Without a seed, which a CUDA graph could not be given; here on the CPU, whose layers have one."""
+    layer, x = adapted(dropout=0.5), rows()
+    delta = delta_of(layer)
+    torch.manual_seed(3)
+    m = dropout_factors(x.shape, 0.5, None, dtype=x.dtype)
+    assert 0 < (m == 0).float().mean() < 1
+    assert torch.equal(m[m != 0], torch.full_like(m[m != 0], 2.0))
+    torch.manual_seed(3)
+    y = _AdaptedLinear.apply(x, layer.weight, layer.bias, delta.A, delta.B, delta.scale, delta.layout, 0.5, None)  # type: ignore[no-untyped-call]
+    expected = x @ layer.weight.T + layer.bias + delta.scale * (m * x) @ delta.A.T @ delta.B.T
+    torch.testing.assert_close(y, expected)
+    weights = torch.randn_like(y)
+    for one, two in zip(
+        torch.autograd.grad(y, (x, delta.A, delta.B), weights),
+        torch.autograd.grad(expected, (x, delta.A, delta.B), weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, two)
 
 
 @DROPOUTS

@@ -46,6 +46,7 @@ def test_it_is_stable_over_key_order_and_runs() -> None:
         changed("trainer", "num_nodes", 1),
         changed("trainer", "accelerator", "gpu"),
         changed("trainer", "checkpoint_every", 10),
+        changed("trainer", "cuda_graphs", False),
         {**CONFIG, "resume": "runs/a", "resume_anyway": True},
         changed("logger", "wandb", "online"),
         changed("merge", "save", False),

@@ -6,8 +6,9 @@ power of two, the longest text to multiples of 64. What is added to T lies behin
 no other sees and whose logits nobody takes.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,20 +92,23 @@ class CudaGraphs:
 
     A shape is recorded when it comes for the second time, so that one that comes once costs nothing; until then it is
     computed operation by operation, with the same results: nothing depends on what was recorded when. Recording takes
-    the time of two steps. It draws no random numbers.
+    the time of two steps, and draws no random numbers.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
         """Keep the model.
 
         Args:
-            model: One that `runs_ragged`, on a CUDA device and in training mode. While this is in use its parameters
-                stay where they are in memory.
+            model: One that `runs_ragged`, in training mode. Its parameters stay where they are in memory while this is
+                in use.
         """
-        self._model, self._pool = model, torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+        self._model = model
         self._by_shape: dict[Shape, OfOneShape] = {}
         self._recorded: set[Shape] = set()
-        self._possible = self._pool is not None
+        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+        # A parameter's gradient is added up on the stream on which this was first asked for; kept, it is this one, and
+        # not the one that a graph is recorded on.
+        self._adding_up = [p.expand_as(p).grad_fn for p in model.parameters() if p.requires_grad]
 
     @property
     def recorded(self) -> int:
@@ -118,38 +122,50 @@ class CudaGraphs:
 
         Args:
             inputs: As of `ragged_logits`, without hidden states; the lengths on the CPU.
+
+        Raises:
+            RuntimeError: the model does something that cannot be recorded. Nothing more can be computed then: torch's
+                random numbers are left in the midst of the recording.
         """
         lengths: list[int] = inputs["lengths"].tolist()
-        shape = Shape.of(lengths)
-        device = inputs["input_ids"].device
+        shape, device = Shape.of(lengths), inputs["input_ids"].device
         texts = torch.tensor(filled(lengths, shape))
-        if device.type == "cuda":
-            texts = texts.pin_memory()
         names = [name for name in OF_TOKENS if name in inputs]
         behind = shape.tokens - sum(lengths)
-        given = (texts.to(device, non_blocking=True), *(F.pad(inputs[name], (0, behind)) for name in names))
+        given = (texts.to(device), *(F.pad(inputs[name], (0, behind)) for name in names))
         seen = self._by_shape.get(shape)
         if seen is None:
             seen = self._by_shape[shape] = OfOneShape(self._model, shape, names)
-        elif self._possible and shape not in self._recorded and len(self._recorded) < MOST:
-            self._record(seen, shape, given)
+        elif device.type == "cuda" and shape not in self._recorded and len(self._recorded) < MOST:
+            self._record(seen, given)
+            self._recorded.add(shape)
         logits: Tensor = seen(*given)
         return logits
 
-    def _record(self, model: OfOneShape, shape: Shape, given: tuple[Tensor, ...]) -> None:
-        """From now on ``model`` replays; where that is not possible nothing is recorded any more."""
+    def _record(self, model: OfOneShape, given: tuple[Tensor, ...]) -> None:
+        """From now on ``model`` replays what it does now."""
+        own = tuple(tensor.clone() for tensor in given)
         try:
-            with torch.random.fork_rng(devices=[given[0].device]):
-                own = tuple(tensor.clone() for tensor in given)
+            with torch.random.fork_rng(devices=[given[0].device]), _nothing_freed():
                 torch.cuda.make_graphed_callables(
                     model, own, num_warmup_iters=1, allow_unused_input=True, pool=self._pool
                 )
-            self._recorded.add(shape)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError as error:
-            self._possible = False
-            reason = str(error).splitlines()[0]
-            warnings.warn(
-                f"training goes on without CUDA graphs, which may be slower: {reason}; trainer.cuda_graphs=false "
-                "does without from the start",
-                stacklevel=2,
-            )
+            raise RuntimeError(
+                f"{type(self._model).__name__} cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); "
+                "train it with trainer.cuda_graphs=false"
+            ) from error
+
+
+@contextmanager
+def _nothing_freed() -> Iterator[None]:
+    """No garbage collection meanwhile: were the graphs of an earlier run freed, the recording would be broken off."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

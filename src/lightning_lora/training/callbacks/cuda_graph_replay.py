@@ -1,5 +1,6 @@
 """Training steps on a GPU as CUDA graphs, where that is possible."""
 
+import gc
 from typing import Any
 
 import torch
@@ -23,25 +24,28 @@ class CudaGraphReplay(Callback):
         """Begin, where that is possible."""
         assert isinstance(pl_module, LoRAClassifier)
         model: Any = pl_module.model
-        if possible(trainer) and runs_ragged(model):
+        can_be_recorded = possible(
+            trainer.strategy.root_device,
+            devices=trainer.world_size,
+            batches_per_step=trainer.accumulate_grad_batches,
+            autocast=isinstance(trainer.precision_plugin, MixedPrecision),
+        )
+        if can_be_recorded and runs_ragged(model):
             pl_module.graphs = CudaGraphs(model)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """End, and give the memory back."""
+        """End, and give the memory back: torch's graphs are in cycles of references."""
         assert isinstance(pl_module, LoRAClassifier)
-        pl_module.graphs = None
+        if pl_module.graphs is not None:
+            pl_module.graphs = None
+            gc.collect()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """As at the end."""
         self.on_train_end(trainer, pl_module)
 
 
-def possible(trainer: Trainer) -> bool:
-    """Whether a trainer's steps are of a kind that can be recorded."""
-    return (
-        trainer.strategy.root_device.type == "cuda"
-        and trainer.world_size == 1
-        and trainer.accumulate_grad_batches == 1
-        and not isinstance(trainer.precision_plugin, MixedPrecision)
-        and not torch.are_deterministic_algorithms_enabled()
-    )
+def possible(device: torch.device, *, devices: int, batches_per_step: int, autocast: bool) -> bool:
+    """Whether steps are of a kind that can be recorded; see `CudaGraphReplay` for why not."""
+    alone = devices == batches_per_step == 1
+    return device.type == "cuda" and alone and not autocast and not torch.are_deterministic_algorithms_enabled()
