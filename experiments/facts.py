@@ -2,14 +2,13 @@
 
     python -m experiments.facts multirun/<sweep> --out experiments/<question>/results.json
 
-With --add the facts that are there already stay, but for those of runs that are found again. The tables come from the
+With --add the facts that are there already stay, but for those of runs that are found again. Each run has its device
+and versions: a file may hold runs of several machines. The tables come from the
 runs themselves: `lightning-lora report multirun/<sweep>`.
 """
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +44,8 @@ def facts(record: RunRecord) -> dict[str, Any]:
         "rows": record.data["rows"],
         "data": record.data["fingerprint"],
         "base": record.base["fingerprint"],
+        "device": record.device,
+        "versions": {name: record.versions[name] for name in ("lightning-lora", "torch", "transformers")},
     }
 
 
@@ -58,12 +59,10 @@ def main() -> None:
     finished = [record for record in records if record.status == "finished"]
     if not finished:
         parser.error("there is no finished run")
-    machine = f"{platform.machine()}, {os.cpu_count()} cores; device of the runs: {finished[0].device}"
     kept = json.loads(options.out.read_text())["runs"] if options.add else []
     by_job = {run["job_id"]: run for run in [*kept, *map(facts, finished)]}
     runs = sorted(by_job.values(), key=lambda run: (run["task"], run["method"], run["lr"], run["seed"]))
-    content = {"machine": machine, "versions": finished[0].versions, "runs": runs}
-    options.out.write_text(json.dumps(content, indent=1) + "\n")
+    options.out.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
     print(f"{options.out}: {len(finished)} runs; {len(records) - len(finished)} did not finish and are left out")
 
 
