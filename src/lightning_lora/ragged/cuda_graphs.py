@@ -27,8 +27,9 @@ FINEST, PARTS = 32, 8
 """T is a multiple of this, and of the power of two below it divided by that: an eighth of it is filler at most."""
 LONGEST = 64
 """The longest text is a multiple of this, for attention alone, where the texts are padded to it."""
-MOST = 48
-"""Shapes that are recorded; further ones run without a graph. Each keeps a gradient of every trained parameter."""
+MOST = 24
+"""Shapes that are recorded; further ones run without a graph. Each keeps a gradient of every trained parameter, and
+took 65 MiB besides on an H200 (benchmarks/README.md)."""
 
 
 @dataclass(frozen=True)
