@@ -195,6 +195,7 @@ class TextDataModule(LightningDataModule):
             collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            # Not with workers: a thread pins then, and would break off the recording of a CUDA graph.
+            pin_memory=torch.cuda.is_available() and not self.num_workers,
             drop_last=False,
         )
