@@ -11,7 +11,9 @@ from lightning_lora import RunConfig, RunRecord, read_predictions, run
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
+from lightning_lora.ragged import CudaGraphs
 from lightning_lora.tasks import TASKS
+from lightning_lora.training.callbacks import cuda_graph_replay
 
 
 def trained(folder: Path, encoder: Path, ragged: bool) -> RunRecord:
@@ -39,6 +41,29 @@ def test_without_dropout_it_is_the_padded_run_to_rounding(without_dropout: Path,
     torch.testing.assert_close(*(torch.from_numpy(values) for values in logits), atol=1e-3, rtol=1e-3)
     assert records[True].merge_check["changed_predictions"] == 0
     assert records[True].job_id != records[False].job_id
+
+
+def test_brought_to_few_shapes_as_on_a_gpu_it_is_the_same_run(
+    without_dropout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training batches are; dev passes, of other shapes each, are not."""
+    trained(tmp_path / "as it is", without_dropout, ragged=True)
+    brought: list[int] = []
+    logits = CudaGraphs.logits
+
+    def counted(graphs: CudaGraphs, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        brought.append(len(inputs["lengths"]))
+        return logits(graphs, inputs)
+
+    monkeypatch.setattr(CudaGraphs, "logits", counted)
+    monkeypatch.setattr(cuda_graph_replay, "is_possible", lambda trainer: True)
+    trained(tmp_path / "few shapes", without_dropout, ragged=True)
+    assert brought == [32] * 5
+    names = ("as it is", "few shapes")
+    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in names)
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=2e-4, rtol=1e-3, msg=name)
+    assert not all(torch.equal(value, two[name]) for name, value in one.items()), "the shapes were others"
 
 
 def test_a_batch_holds_the_rows_of_the_padded_one(tmp_path: Path) -> None:

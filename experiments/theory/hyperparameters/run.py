@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import mean, variance
 from typing import Any
@@ -49,7 +49,10 @@ def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def ranks_and_alphas() -> list[dict[str, Any]]:
-    """On real tasks, scaled by alpha / rank: the best over the rates for each rank and alpha; empty without facts."""
+    """On real tasks, scaled by alpha / rank: the best over the rates for each rank and alpha; empty without facts.
+
+    A task of which less has been run than of another is left out.
+    """
     if not REAL_RANKS.exists():
         return []
     best: dict[tuple[str, int, float], float] = {}
@@ -57,8 +60,10 @@ def ranks_and_alphas() -> list[dict[str, Any]]:
         if one["scaling"] == "alpha_over_rank":
             key = one["task"], one["rank"], (one["alpha"] or 2 * one["rank"]) / one["rank"]
             best[key] = max(one["score"], best.get(key, -math.inf))
+    settings = Counter(task for task, *_ in best)
+    whole = {task for task, count in settings.items() if count == max(settings.values())}
     names = "task", "rank", "alpha / rank", "score"
-    return [dict(zip(names, (*key, score), strict=True)) for key, score in sorted(best.items())]
+    return [dict(zip(names, (*key, score), strict=True)) for key, score in sorted(best.items()) if key[0] in whole]
 
 
 def noise(data: dict[str, Any]) -> float:

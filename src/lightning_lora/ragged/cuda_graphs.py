@@ -8,7 +8,7 @@ no other sees and whose logits nobody takes.
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +22,10 @@ from lightning_lora.ragged.execution import OF_TOKENS, arguments_for, logits_of
 from lightning_lora.ragged.layout import Layout
 
 FILLER_TEXT = 32
-"""Tokens of a text of filler, or one more: few enough to have positions in every model."""
+"""Tokens of a text of filler, or one more: few enough to have positions in every model. Where there are longer texts,
+what the longest has for sure: attention pads every text to that."""
 FINEST, PARTS = 32, 8
-"""T is a multiple of this, and of the power of two below it divided by that: an eighth of it is filler at most."""
+"""T is a multiple of this, and of the power of two below it divided by that."""
 LONGEST = 64
 """The longest text is a multiple of this, for attention alone, where the texts are padded to it."""
 MOST = 24
@@ -53,9 +54,9 @@ class Shape:
         """The shape that texts of these lengths are brought to."""
         total = sum(lengths)
         step = max(FINEST, 2 ** (total.bit_length() - 1) // PARTS)
-        fillers = -(-step // FILLER_TEXT)
-        tokens = -(-(total + fillers) // step) * step
         longest = -(-max(*lengths, FILLER_TEXT + 1) // LONGEST) * LONGEST
+        fillers = -(-step // max(FILLER_TEXT, longest - LONGEST))
+        tokens = -(-(total + fillers) // step) * step
         return cls(len(lengths), fillers, tokens, longest)
 
 
@@ -92,21 +93,22 @@ class CudaGraphs:
     """`ragged_logits` of a model in training, by graphs where a shape comes again.
 
     A shape is recorded when it comes for the second time, so that one that comes once costs nothing; until then it is
-    computed operation by operation, with the same results: nothing depends on what was recorded when. Recording takes
-    the time of two steps, and draws no random numbers.
+    computed operation by operation. A replay does what was recorded, with the random numbers that the operations would
+    have drawn; recording takes the time of two steps and draws none. So nothing depends on what was recorded when.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, record: bool = True) -> None:
         """Keep the model.
 
         Args:
             model: One that `runs_ragged`, in training mode. Its parameters stay where they are in memory while this is
                 in use.
+            record: Whether to; without it, and on a CPU, batches are brought to the same shapes all the same.
         """
-        self._model = model
+        self._model, self._record_more = model, record and torch.cuda.is_available()
         self._by_shape: dict[Shape, OfOneShape] = {}
         self._recorded: set[Shape] = set()
-        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
+        self._pool = torch.cuda.graph_pool_handle() if self._record_more else None
         # A parameter's gradient is added up on the stream on which this was first asked for; kept, it is this one, and
         # not the one that a graph is recorded on.
         self._adding_up = [p.expand_as(p).grad_fn for p in model.parameters() if p.requires_grad]
@@ -125,8 +127,7 @@ class CudaGraphs:
             inputs: As of `ragged_logits`, without hidden states; the lengths on the CPU.
 
         Raises:
-            RuntimeError: the model does something that cannot be recorded. Nothing more can be computed then: torch's
-                random numbers are left in the midst of the recording.
+            RuntimeError: the model does something that cannot be recorded.
         """
         lengths: list[int] = inputs["lengths"].tolist()
         shape, device = Shape.of(lengths), inputs["input_ids"].device
@@ -137,27 +138,41 @@ class CudaGraphs:
         seen = self._by_shape.get(shape)
         if seen is None:
             seen = self._by_shape[shape] = OfOneShape(self._model, shape, names)
-        elif device.type == "cuda" and shape not in self._recorded and len(self._recorded) < MOST:
-            self._record(seen, given)
-            self._recorded.add(shape)
+        elif self._record_more and device.type == "cuda" and shape not in self._recorded:
+            self._record(seen, shape, given)
         logits: Tensor = seen(*given)
         return logits
 
-    def _record(self, model: OfOneShape, given: tuple[Tensor, ...]) -> None:
-        """From now on ``model`` replays what it does now."""
+    def _record(self, model: OfOneShape, shape: Shape, given: tuple[Tensor, ...]) -> None:
+        """From now on ``model`` replays what it does now; where memory is short nothing more is recorded."""
         own = tuple(tensor.clone() for tensor in given)
         try:
-            with torch.random.fork_rng(devices=[given[0].device]), _nothing_freed():
+            with torch.random.fork_rng(devices=[own[0].device]), _nothing_freed():
                 torch.cuda.make_graphed_callables(
                     model, own, num_warmup_iters=1, allow_unused_input=True, pool=self._pool
                 )
         except torch.OutOfMemoryError:
-            raise
+            self._record_more = False
         except RuntimeError as error:
+            _leave_recording(own[0].device)
             raise RuntimeError(
-                f"{type(self._model).__name__} cannot be recorded as a CUDA graph ({str(error).splitlines()[0]}); "
-                "train it with trainer.cuda_graphs=false"
+                f"recording {type(self._model).__name__} as a CUDA graph failed ({str(error).partition(chr(10))[0]}); "
+                "trainer.cuda_graphs=false trains without"
             ) from error
+        else:
+            self._recorded.add(shape)
+            self._record_more = len(self._recorded) < MOST
+
+
+def _leave_recording(device: torch.device) -> None:
+    """What a recording that was broken off leaves torch in: its stream, and a generator that takes every draw for it.
+
+    This run cannot go on, for its other graphs have that generator's state; the next one in this process can.
+    """
+    with suppress(RuntimeError):
+        torch.cuda.set_stream(torch.cuda.default_stream(device))
+        generator = torch.cuda.default_generators[device.index or 0]
+        generator.graphsafe_set_state(generator.clone_state())
 
 
 @contextmanager

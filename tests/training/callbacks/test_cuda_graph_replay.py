@@ -5,40 +5,56 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Trainer
 from short_runs import short_configuration
 
-from lightning_lora import build
-from lightning_lora.config import LoraConfig, TrainerConfig
-from lightning_lora.training.callbacks.cuda_graph_replay import CudaGraphReplay, possible
-
-GPU = torch.device("cuda", 0)
-ALONE: dict[str, Any] = {"devices": 1, "batches_per_step": 1, "autocast": False}
+from lightning_lora import build, running
+from lightning_lora.config import LoraConfig
+from lightning_lora.training.callbacks import cuda_graph_replay
+from lightning_lora.training.callbacks.cuda_graph_replay import CudaGraphReplay, can_be_recorded, is_possible
 
 
-def test_it_is_possible_on_one_gpu() -> None:
-    assert possible(GPU, **ALONE)
+def test_not_on_a_cpu() -> None:
+    assert not is_possible(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
 
 
-@pytest.mark.parametrize(
-    ("changes", "there"),
-    [({}, True), ({"trainer": TrainerConfig(cuda_graphs=False)}, False), ({"lora": LoraConfig(method="full")}, False)],
-    ids=["lora", "switched off", "full"],
-)
-def test_a_run_has_it_unless_it_trains_all_or_says_no(changes: dict[str, Any], there: bool, tmp_path: Path) -> None:
-    """Each graph keeps a gradient of all that is trained."""
-    trainer = build.assemble(short_configuration(**changes), tmp_path).trainer
-    assert any(isinstance(callback, CudaGraphReplay) for callback in trainer.callbacks) is there  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("otherwise", [{"devices": 2}, {"batches_per_step": 2}, {"autocast": True}], ids=str)
-def test_it_is_not(otherwise: dict[str, Any]) -> None:
-    assert not possible(GPU, **ALONE | otherwise)
-
-
-def test_nor_on_a_cpu_and_with_deterministic_kernels() -> None:
-    assert not possible(torch.device("cpu"), **ALONE)
+def test_not_with_several_batches_for_a_step_nor_under_autocast_nor_with_deterministic_kernels() -> None:
+    assert can_be_recorded(batches_per_step=1, autocast=False)
+    assert not can_be_recorded(batches_per_step=2, autocast=False)
+    assert not can_be_recorded(batches_per_step=1, autocast=True)
     torch.use_deterministic_algorithms(True)
     try:
-        assert not possible(GPU, **ALONE)
+        assert not can_be_recorded(batches_per_step=1, autocast=False)
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_not_where_all_is_trained(method: str, tmp_path: Path) -> None:
+    """Each graph keeps a gradient of all that is trained."""
+    trainer: Any = build.assemble(short_configuration(lora=LoraConfig(method=method)), tmp_path).trainer
+    assert any(isinstance(callback, CudaGraphReplay) for callback in trainer.callbacks) is (method == "lora")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_nothing_of_it_is_left_after_training(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_graph_replay, "is_possible", lambda trainer: True)
+    assembled = build.assemble(short_configuration(), tmp_path)
+    module, before = assembled.module, []
+    step = module.training_step
+
+    def watched(batch: Any, batch_idx: int) -> torch.Tensor:
+        before.append(module.graphs)
+        if fails:
+            raise RuntimeError("in the midst")
+        return step(batch, batch_idx)
+
+    monkeypatch.setattr(module, "training_step", watched)
+    if fails:
+        with pytest.raises(RuntimeError, match="midst"):
+            running.fit(assembled)
+    else:
+        running.fit(assembled)
+    assert before
+    assert None not in before
+    assert module.graphs is None

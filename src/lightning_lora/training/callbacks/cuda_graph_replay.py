@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from lightning_lora.ragged import CudaGraphs, runs_ragged
 from lightning_lora.training.module import LoRAClassifier
@@ -20,18 +21,16 @@ class CudaGraphReplay(Callback):
     are computed as ever.
     """
 
+    def __init__(self, record: bool) -> None:
+        """Say whether to record; without it the run is the same, operation by operation."""
+        self._record = record
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, where that is possible."""
         assert isinstance(pl_module, LoRAClassifier)
         model: Any = pl_module.model
-        can_be_recorded = possible(
-            trainer.strategy.root_device,
-            devices=trainer.world_size,
-            batches_per_step=trainer.accumulate_grad_batches,
-            autocast=isinstance(trainer.precision_plugin, MixedPrecision),
-        )
-        if can_be_recorded and runs_ragged(model):
-            pl_module.graphs = CudaGraphs(model)
+        if is_possible(trainer) and runs_ragged(model):
+            pl_module.graphs = CudaGraphs(model, self._record)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End, and give the memory back: torch's graphs are in cycles of references."""
@@ -45,7 +44,18 @@ class CudaGraphReplay(Callback):
         self.on_train_end(trainer, pl_module)
 
 
-def possible(device: torch.device, *, devices: int, batches_per_step: int, autocast: bool) -> bool:
-    """Whether steps are of a kind that can be recorded; see `CudaGraphReplay` for why not."""
-    alone = devices == batches_per_step == 1
-    return device.type == "cuda" and alone and not autocast and not torch.are_deterministic_algorithms_enabled()
+def is_possible(trainer: Trainer) -> bool:
+    """Whether a trainer's steps are of a kind that can be recorded."""
+    return (
+        isinstance(trainer.strategy, SingleDeviceStrategy)
+        and trainer.strategy.root_device.type == "cuda"
+        and can_be_recorded(
+            batches_per_step=trainer.accumulate_grad_batches,
+            autocast=isinstance(trainer.precision_plugin, MixedPrecision),
+        )
+    )
+
+
+def can_be_recorded(*, batches_per_step: int, autocast: bool) -> bool:
+    """Whether steps on one GPU can; see `CudaGraphReplay` for why not."""
+    return batches_per_step == 1 and not autocast and not torch.are_deterministic_algorithms_enabled()
