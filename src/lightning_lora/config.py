@@ -120,7 +120,7 @@ class TrainerConfig:
     early_stopping_patience: int | None = settings.whole(None, 1, "epochs without a better score before stopping")
     checkpoint_every: int | None = settings.whole(None, 1, "steps between checkpoints; null is one an epoch")
     deterministic: bool = settings.flag(False, "only deterministic kernels on a GPU")
-    cuda_graphs: bool = settings.flag(True, "replay training steps on a GPU; false computes the same one by one")
+    cuda_graphs: bool = settings.flag(False, "replay training steps on a GPU: faster, new")
     progress_bar: bool = settings.flag(True, "show progress")
 
     def __post_init__(self) -> None:

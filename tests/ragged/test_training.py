@@ -16,7 +16,7 @@ from lightning_lora.tasks import TASKS
 from lightning_lora.training.callbacks import cuda_graph_replay
 
 
-def trained(folder: Path, encoder: Path, ragged: bool) -> RunRecord:
+def trained(folder: Path, encoder: Path, ragged: bool, cuda_graphs: bool = False) -> RunRecord:
     return run(
         RunConfig(
             epochs=1,
@@ -24,7 +24,13 @@ def trained(folder: Path, encoder: Path, ragged: bool) -> RunRecord:
             data=DataConfig(
                 task="toy_entailment", train_rows=160, ragged=ragged, cache_dir=str(folder.parent / "cache")
             ),
-            trainer=TrainerConfig(accelerator="cpu", precision="32-true", progress_bar=False, limit_val_batches=8),
+            trainer=TrainerConfig(
+                accelerator="cpu",
+                precision="32-true",
+                progress_bar=False,
+                limit_val_batches=8,
+                cuda_graphs=cuda_graphs,
+            ),
             logger=LoggerConfig(wandb="disabled"),
         ),
         folder,
@@ -57,7 +63,7 @@ def test_brought_to_few_shapes_as_on_a_gpu_it_is_the_same_run(
 
     monkeypatch.setattr(CudaGraphs, "logits", counted)
     monkeypatch.setattr(cuda_graph_replay, "is_possible", lambda trainer: True)
-    trained(tmp_path / "few shapes", without_dropout, ragged=True)
+    trained(tmp_path / "few shapes", without_dropout, ragged=True, cuda_graphs=True)
     assert brought == [32] * 5
     names = ("as it is", "few shapes")
     one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in names)

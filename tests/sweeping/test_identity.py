@@ -58,6 +58,7 @@ def test_places_logging_and_the_kind_of_hardware_do_not_count(other: dict[str, o
 
 def test_what_determines_the_result_counts() -> None:
     others = [
+        identity(changed("trainer", "cuda_graphs", True)),
         identity({**CONFIG, "rank": 4}),
         identity({**CONFIG, "seed": 1}),
         identity(changed("trainer", "precision", "bf16-mixed")),
@@ -68,7 +69,7 @@ def test_what_determines_the_result_counts() -> None:
         identity(data_fingerprint="x"),
         identity(code_version="2"),
     ]
-    assert len({identity(), *others}) == 10
+    assert len({identity(), *others}) == 11
 
 
 @pytest.mark.parametrize(

@@ -97,15 +97,14 @@ class CudaGraphs:
     have drawn; recording takes the time of two steps and draws none. So nothing depends on what was recorded when.
     """
 
-    def __init__(self, model: PreTrainedModel, record: bool = True) -> None:
+    def __init__(self, model: PreTrainedModel) -> None:
         """Keep the model.
 
         Args:
             model: One that `runs_ragged`, in training mode. Its parameters stay where they are in memory while this is
-                in use.
-            record: Whether to; without it, and on a CPU, batches are brought to the same shapes all the same.
+                in use. On a CPU batches are brought to the same shapes, and nothing is recorded.
         """
-        self._model, self._record_more = model, record and torch.cuda.is_available()
+        self._model, self._record_more = model, torch.cuda.is_available() and MOST > 0
         self._by_shape: dict[Shape, OfOneShape] = {}
         self._recorded: set[Shape] = set()
         self._pool = torch.cuda.graph_pool_handle() if self._record_more else None
@@ -157,7 +156,7 @@ class CudaGraphs:
             _leave_recording(own[0].device)
             raise RuntimeError(
                 f"recording {type(self._model).__name__} as a CUDA graph failed ({str(error).partition(chr(10))[0]}); "
-                "trainer.cuda_graphs=false trains without"
+                "leave trainer.cuda_graphs=true out"
             ) from error
         else:
             self._recorded.add(shape)

@@ -18,18 +18,11 @@ NOT_IDENTITY: dict[str, tuple[str, ...]] = {
     "merge": ("*",),
     "model": ("name", "revision"),
     "data": ("path", "cache_dir", "num_workers"),
-    "trainer": (
-        "accelerator",
-        "strategy",
-        "profiler",
-        "progress_bar",
-        "checkpoint_every",
-        "deterministic",
-        "cuda_graphs",
-    ),
+    "trainer": ("accelerator", "strategy", "profiler", "progress_bar", "checkpoint_every", "deterministic"),
 }
-# A batch is a device's own, so that their number decides the step. One device, as most jobs have, is not spelt out.
-_DEVICES = ("devices", "num_nodes")
+# A batch is a device's own, so that their number decides the step; graphs decide what dropout draws. One device and no
+# graphs, as most jobs have, are not spelt out.
+_NOT_SPELT_OUT = {"devices": 1, "num_nodes": 1, "cuda_graphs": False}
 _OF_ADAPTERS_ONLY = frozenset({"rank", "alpha", "optim.lora_plus_ratio"})
 
 
@@ -83,7 +76,9 @@ def identity_of(config: Mapping[str, Any], method: str | None = None) -> dict[st
         roles = [role.value for role in Role if role in lora["roles"]]
         kept["lora"] = lora | {"layers": parse_blocks(lora["layers"]), "roles": roles}
     if isinstance(trainer := kept.get("trainer"), dict):
-        kept["trainer"] = {key: value for key, value in trainer.items() if key not in _DEVICES or value != 1}
+        kept["trainer"] = {
+            key: value for key, value in trainer.items() if key not in _NOT_SPELT_OUT or value != _NOT_SPELT_OUT[key]
+        }
     return kept
 
 

@@ -9,7 +9,7 @@ from lightning import Trainer
 from short_runs import short_configuration
 
 from lightning_lora import build, running
-from lightning_lora.config import LoraConfig
+from lightning_lora.config import LoraConfig, TrainerConfig
 from lightning_lora.training.callbacks import cuda_graph_replay
 from lightning_lora.training.callbacks.cuda_graph_replay import CudaGraphReplay, can_be_recorded, is_possible
 
@@ -29,17 +29,28 @@ def test_not_with_several_batches_for_a_step_nor_under_autocast_nor_with_determi
         torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize("method", ["lora", "full"])
-def test_not_where_all_is_trained(method: str, tmp_path: Path) -> None:
+WITH_GRAPHS = TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=2, cuda_graphs=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "there"),
+    [
+        ({}, False),
+        ({"trainer": WITH_GRAPHS}, True),
+        ({"trainer": WITH_GRAPHS, "lora": LoraConfig(method="full")}, False),
+    ],
+    ids=["not asked for", "asked for", "full"],
+)
+def test_where_it_is_asked_for_and_not_all_is_trained(settings: dict[str, Any], there: bool, tmp_path: Path) -> None:
     """Each graph keeps a gradient of all that is trained."""
-    trainer: Any = build.assemble(short_configuration(lora=LoraConfig(method=method)), tmp_path).trainer
-    assert any(isinstance(callback, CudaGraphReplay) for callback in trainer.callbacks) is (method == "lora")
+    trainer: Any = build.assemble(short_configuration(**settings), tmp_path).trainer
+    assert any(isinstance(callback, CudaGraphReplay) for callback in trainer.callbacks) is there
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_of_it_is_left_after_training(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graph_replay, "is_possible", lambda trainer: True)
-    assembled = build.assemble(short_configuration(), tmp_path)
+    assembled = build.assemble(short_configuration(trainer=WITH_GRAPHS), tmp_path)
     module, before = assembled.module, []
     step = module.training_step
 

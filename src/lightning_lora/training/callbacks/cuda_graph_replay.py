@@ -21,16 +21,12 @@ class CudaGraphReplay(Callback):
     are computed as ever.
     """
 
-    def __init__(self, record: bool) -> None:
-        """Say whether to record; without it the run is the same, operation by operation."""
-        self._record = record
-
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, where that is possible."""
         assert isinstance(pl_module, LoRAClassifier)
         model: Any = pl_module.model
         if is_possible(trainer) and runs_ragged(model):
-            pl_module.graphs = CudaGraphs(model, self._record)
+            pl_module.graphs = CudaGraphs(model)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End, and give the memory back: torch's graphs are in cycles of references."""
