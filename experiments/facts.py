@@ -2,9 +2,9 @@
 
     python -m experiments.facts multirun/<sweep> --out experiments/<question>/results.json
 
-With --add the facts that are there already stay, but for those of runs that are found again. Each run has its device and
-versions: a file may hold runs of several machines. The tables come from the runs themselves: `lightning-lora report
-multirun/<sweep>`.
+With --add the facts that are there already stay, but for those of runs that are found again. Each run has its device
+and versions: a file may hold runs of several machines. The tables come from the runs themselves: `lightning-lora
+report multirun/<sweep>`.
 """
 
 import argparse
