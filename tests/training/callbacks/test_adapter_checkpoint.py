@@ -171,3 +171,23 @@ def test_early_stopping_still_leaves_both_checkpoints(tmp_path: Path) -> None:
     trainer = fit(Scripted([0.1, 0.9, 0.5, 0.6, 0.7]), tmp_path, callbacks)
     assert trainer.global_step == 16
     assert weights(tmp_path / "checkpoints") == {"best.ckpt": 8.0, "last.ckpt": 16.0}
+
+
+def test_what_breaks_off_before_training_goes_on_leaves_the_checkpoint_as_it_was(tmp_path: Path) -> None:
+    """Lightning has set its step counter by then, and not yet what comes after it."""
+    folder = tmp_path / "checkpoints"
+    fit(Scripted([0.1, 0.9]), tmp_path, AdapterCheckpoint(folder))
+    before = (folder / "last.ckpt").read_bytes()
+
+    def out_of_memory() -> None:
+        raise torch.OutOfMemoryError("another process has the GPU")
+
+    data = TinyData()
+    data.train_dataloader = out_of_memory  # type: ignore[assignment]
+    again = tiny_trainer(tmp_path, max_epochs=3, enable_checkpointing=True, callbacks=[AdapterCheckpoint(folder)])
+    with (
+        pytest.warns(UserWarning, match="exists and is not empty"),
+        pytest.raises(torch.OutOfMemoryError, match="another process"),
+    ):
+        again.fit(Scripted([0.1, 0.9, 0.5]), datamodule=data, ckpt_path=folder / "last.ckpt")
+    assert (folder / "last.ckpt").read_bytes() == before

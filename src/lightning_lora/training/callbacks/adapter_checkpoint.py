@@ -22,7 +22,8 @@ class AdapterCheckpoint(ModelCheckpoint):
     n-th step. A run that goes on from it repeats the dev pass, and so ends as if it had never stopped.
 
     When training breaks off, ``last.ckpt`` is brought up to the last step, except after `NonFiniteError`: what is there
-    then is from a step that was known to be good. In several processes only what all of them see is answered so.
+    then is from a step that was known to be good. In several processes only what all of them see is answered so. Before
+    training goes on nothing is written: what breaks off while a checkpoint is being loaded has loaded a part of it.
     """
 
     def __init__(self, folder: Path, every: int | None = None) -> None:
@@ -44,6 +45,7 @@ class AdapterCheckpoint(ModelCheckpoint):
         )
         self._every = every
         self._step_begun = 0
+        self._has_begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Make sure that the folder can be written to, before a step is taken that would be lost.
@@ -57,7 +59,7 @@ class AdapterCheckpoint(ModelCheckpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Clear away what another run has left in the folder, which this one, if it was killed, would go on from."""
-        self._last_global_step_saved = trainer.global_step
+        self._last_global_step_saved, self._has_begun = trainer.global_step, True
         if trainer.ckpt_path is None and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
             for name in ("best.ckpt", "last.ckpt"):
                 (self._folder / name).unlink(missing_ok=True)
@@ -90,7 +92,7 @@ class AdapterCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save ``last.ckpt``, unless a step was half taken; the stock callback would write over the best one."""
         half_taken = self._step_begun > trainer.global_step
-        if half_taken or isinstance(exception, NonFiniteError) or not self._should_save_on_exception(trainer):
+        if not self._has_begun or half_taken or isinstance(exception, NonFiniteError) or not self._should_save_on_exception(trainer):
             return
         if trainer.world_size == 1 or isinstance(exception, Interrupted | SIGTERMException):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
