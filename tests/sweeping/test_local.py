@@ -173,6 +173,32 @@ def test_ctrl_c_in_the_terminal_while_jobs_import_is_no_traceback(seconds: float
     )
 
 
+def test_a_sigterm_to_every_process_lets_the_jobs_save(tmp_path: Path) -> None:
+    """As who stops a machine or a service sends it: to the sweep, its jobs, and the process that forks them."""
+    words = ["-m", "hydra/launcher=local", "hydra.launcher.n_parallel=2", "hydra.sweep.dir=sweep", "seed=0,1"]
+    command = [sys.executable, str(ROOT / "train.py"), *words, *WORDS, "epochs=500"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=ENVIRONMENT, text=True, stderr=subprocess.PIPE, start_new_session=True
+    )
+    while len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    for one in [process.pid, *descendants_of(process.pid)]:
+        os.kill(one, signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 143
+    assert errors.endswith("sweep: stopped. The same command goes on with what is left of its 2 jobs.\n")
+    records = [read_record(file.parent) for file in tmp_path.glob("sweep/*/result.json")]
+    assert [(record.status, record.error) for record in records] == [("interrupted", "stopped by SIGTERM")] * 2
+    assert not any("Error" in log.read_text() for log in tmp_path.glob("sweep/*/job.log"))
+
+
+def descendants_of(process: int) -> list[int]:
+    """The processes that it has started, and they, and so on."""
+    children = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    return children + [further for child in children for further in descendants_of(child)]
+
+
 def commands_of_group(group: int) -> list[bytes]:
     """The command lines of the processes that a terminal's Ctrl-C would reach."""
     found = []

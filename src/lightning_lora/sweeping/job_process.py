@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 
 from lightning_lora.sweeping.composing import folder_of
 
+_STOPPING = {signal.SIGINT, signal.SIGTERM}
 LOG = "job.log"
 """File in a job's folder with everything that it has printed, tracebacks included."""
 
@@ -77,16 +79,16 @@ def minutes_since(moment: float) -> float:
 def start_server(context: ForkServerContext, preloaded: list[str]) -> None:
     """Start the process that forks the jobs, and have it import what they need.
 
-    It is deaf to Ctrl-C, which the terminal sends to it, too, also while it is still at its imports. Here the signal
-    waits for so long.
+    It is deaf to what stops the sweep, which a terminal or a service manager sends to it, too: it is through it that the
+    sweep knows which jobs are alive, and it ends with the sweep. Here the signals wait while it is being started.
     """
     context.set_forkserver_preload(preloaded)
-    resource_tracker.ensure_running()  # the server starts it otherwise, and it would unblock the signal
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    resource_tracker.ensure_running()  # the server starts it otherwise, and it would unblock the signals
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
 def start(
@@ -122,7 +124,7 @@ def _carry_out(
     from lightning_lora.sweeping import progress
 
     os.setsid()  # Ctrl-C reaches the sweep, which asks its jobs to stop
-    _hear_ctrl_c_again()
+    _hear_again()
     with (job.folder / LOG).open("a", buffering=1) as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
@@ -144,15 +146,16 @@ def _carry_out(
             job_subdir_key="hydra.sweep.subdir",
             hydra_context=hydra,
         )
-    watched.send(bool(told.reused))
+    with suppress(OSError):  # the sweep was killed
+        watched.send(bool(told.reused))
     sys.exit(0 if result.status == JobStatus.COMPLETED else 1)
 
 
-def _hear_ctrl_c_again() -> None:
-    """Undo what `start_server` has left blocked; one that came before is forgotten."""
+def _hear_again() -> None:
+    """Undo what `start_server` has left blocked. A Ctrl-C that came before is forgotten, a SIGTERM is obeyed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
 def _stop_with_sweep(watched: connection.Connection) -> None:

@@ -183,7 +183,7 @@ def test_what_breaks_off_before_training_goes_on_leaves_the_checkpoint_as_it_was
         raise torch.OutOfMemoryError("another process has the GPU")
 
     data = TinyData()
-    data.train_dataloader = out_of_memory  # type: ignore[assignment]
+    data.train_dataloader = out_of_memory
     again = tiny_trainer(tmp_path, max_epochs=3, enable_checkpointing=True, callbacks=[AdapterCheckpoint(folder)])
     with (
         pytest.warns(UserWarning, match="exists and is not empty"),

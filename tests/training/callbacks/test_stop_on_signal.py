@@ -21,17 +21,18 @@ pytestmark = [
 
 
 class Kill(Callback):
-    """Sends a signal to this process in a hook."""
+    """Sends a signal to this process in a hook, once or several times."""
 
-    def __init__(self, hook: str, number: int, at: int = 0) -> None:
+    def __init__(self, hook: str, number: int, at: int = 0, times: int = 1) -> None:
         self.calls = 0
         setattr(self, hook, self.send)
-        self.number, self.at = number, at
+        self.number, self.at, self.times = number, at, times
 
     def send(self, *_: Any) -> None:
         self.calls += 1
         if self.calls == self.at + 1:
-            os.kill(os.getpid(), self.number)
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
 
 
 def stopped(folder: Path, kill: Kill, *, accumulate: int = 1) -> tuple[Interrupted, int]:
@@ -58,6 +59,12 @@ def test_within_a_step_it_waits_for_its_end(number: int, status: int, tmp_path: 
     error, step = stopped(tmp_path, Kill("on_before_backward", number, at=5))
     assert (error.code, step) == (status, 6)
     assert str(error) == f"stopped by {signal.Signals(number).name}"
+
+
+def test_a_sigterm_that_comes_twice_at_once_is_one(tmp_path: Path) -> None:
+    """A sweep passes on to its job what both have received. Of a later one test_resume.py has a test."""
+    error, step = stopped(tmp_path, Kill("on_before_backward", signal.SIGTERM, at=5, times=2))
+    assert (error.code, step) == (143, 6)
 
 
 def test_between_accumulated_batches_it_waits_for_the_step(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -11,6 +12,9 @@ from lightning import Callback, LightningModule, Trainer
 from lightning_lora.training.exceptions import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+_SAME_REQUEST = 2.0
+"""Seconds in which a further SIGTERM asks for nothing new: who stops a machine or a service sends it to every process, and
+a sweep passes on to its jobs what it has received."""
 
 
 class StopOnSignal(Callback):
@@ -27,6 +31,7 @@ class StopOnSignal(Callback):
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._received_at = 0.0
         self._training = False
         self._before: dict[int, Any] = {}
 
@@ -86,9 +91,12 @@ class StopOnSignal(Callback):
 
     def _answer(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
+            same = number == self._received == signal.SIGTERM
+            if same and time.monotonic() - self._received_at < _SAME_REQUEST:
+                return
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self._received = number
+        self._received, self._received_at = number, time.monotonic()
         if not self._training:
             raise Interrupted(number)
 
