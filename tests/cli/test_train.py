@@ -14,14 +14,24 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
-import json, sys, types
+import gc, json, sys, types, weakref
 from dataclasses import asdict
 import lightning_lora
 from lightning_lora.targets import projections_for
 
 from lightning_lora.reporting import RunRecord, write_record
 
+class Model:
+    alive = weakref.WeakSet()
+
+    def __init__(self):
+        self.alive.add(self)
+
 def run(config, folder, resume=False):
+    gc.collect()
+    if Model.alive:
+        print("a model of an earlier job is in memory")
+    model = Model()
     if config.seed == 1:
         projections_for("no-such-architecture")  # raises this package's ValueError
     if config.seed == 2:
@@ -113,6 +123,13 @@ def test_a_failing_job_does_not_stop_a_sweep(tmp_path: Path) -> None:
     assert statuses == ["failed", "failed"]
     assert result.stdout.count("failed: ") == 2
     assert result.stderr.count("warning: outside the usual ranges") == 1
+
+
+def test_a_failed_job_leaves_no_model_in_memory(tmp_path: Path) -> None:
+    """On a GPU that was full once, every later job would be out of memory."""
+    result = command("train", "-m", "seed=1,3,0", cwd=tmp_path)
+    assert len(ran(tmp_path)) == 1
+    assert "in memory" not in result.stdout
 
 
 def test_overrides_may_stand_on_both_sides_of_a_flag(tmp_path: Path) -> None:

@@ -94,9 +94,12 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
             traceback.print_exception(error)
         values: Any = OmegaConf.to_container(config, resolve=True)
         progress.ended(record_failure(folder, values, running.reason_of(error)), folder)
-        raise JobFailed(f"{folder.name}: {type(error).__name__}: {error}") from error
-    progress.ended(record, folder, was_there)
-    return record.score
+        failed = JobFailed(f"{folder.name}: {type(error).__name__}: {error}")
+    else:
+        progress.ended(record, folder, was_there)
+        return record.score
+    # Hydra keeps it to the end of the sweep. With its cause it would keep the job's model and data, too.
+    raise failed
 
 
 def _run(config: RunConfig, output_dir: Path, resumed: bool = False) -> float | None:
