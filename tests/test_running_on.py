@@ -256,3 +256,6 @@ def test_a_finished_job_that_is_asked_for_its_merged_model_too_writes_it(tmp_pat
     with pytest.raises(ValueError, match="bitfit leaves no adapter to merge"):
         run_once(short_configuration(merge=saving, lora=LoraConfig(method="bitfit")), tuned)
     assert read_record(tuned) == first
+    final = tmp_path / "final" / "tuned"
+    assert not run_once(short_configuration(merge=saving, lora=LoraConfig(method="bitfit")), final)[1]
+    assert (final / file).exists()

@@ -89,7 +89,8 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
         if done is None:
             if earlier is not None and earlier.job_id and earlier.job_id != identity:
                 set_aside(output_dir, earlier)
-            done = take_over(output_dir, identity)
+            needs_merged = bool(config.merge.save) and config.lora.method != "lora"
+            done = take_over(output_dir, identity, needs_merged=needs_merged)
         if done is not None:
             _merge_if_asked(config, output_dir)
             return done, True

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +47,33 @@ def test_each_row_has_its_own_and_they_are_computed_once(tmp_path: Path) -> None
     assert "hidden" not in TokenDataset(tokens(), torch.zeros(5), torch.arange(5))[2]
 
 
+def files_in(folder: Path) -> list[str]:
+    """Those with hidden states, or a part of them."""
+    return [file.name for file in (folder / "hidden_states").iterdir() if file.suffix != ".lock"]
+
+
+def test_of_two_that_start_side_by_side_one_computes(tmp_path: Path) -> None:
+    second, found = Doubling(), []
+    other = threading.Thread(target=lambda: found.append(load_or_compute(tmp_path, "key", tokens(), 2, second)))
+
+    def first(batch: dict[str, Tensor]) -> Tensor:
+        other.start()
+        other.join(0.5)  # long enough for it to compute, were it not to wait
+        return Doubling()(batch)
+
+    computed = load_or_compute(tmp_path, "key", tokens(), 2, first)
+    other.join()
+    assert second.batches == []
+    assert np.array_equal(found[0], computed)
+
+
 def test_what_a_killed_process_left_is_removed_at_the_next_filling(tmp_path: Path) -> None:
     leftover = tmp_path / "hidden_states" / ".key.npy.0a1b2c.tmp"
     leftover.parent.mkdir()
     leftover.write_bytes(b"half")
     os.utime(leftover, (0, 0))
     load_or_compute(tmp_path, "key", tokens(), 2, Doubling())
-    assert [file.name for file in leftover.parent.iterdir()] == ["key.npy"]
+    assert files_in(tmp_path) == ["key.npy"]
 
 
 @pytest.mark.parametrize(
@@ -61,7 +82,7 @@ def test_what_a_killed_process_left_is_removed_at_the_next_filling(tmp_path: Pat
 def test_a_file_cut_short_is_made_again(damage: object, tmp_path: Path) -> None:
     compute = Doubling()
     first = np.array(load_or_compute(tmp_path, "key", tokens(), 2, compute))
-    (file,) = (tmp_path / "hidden_states").iterdir()
+    file = tmp_path / "hidden_states" / "key.npy"
     damage(file)  # type: ignore[operator]
     assert np.array_equal(load_or_compute(tmp_path, "key", tokens(), 2, compute), first)
     assert len(compute.batches) == 2
@@ -89,4 +110,4 @@ def test_no_room_is_one_error_and_leaves_nothing(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.returncode == 1
     assert "CannotWriteError: cannot write" in result.stderr.splitlines()[-1]
-    assert list((tmp_path / "hidden_states").iterdir()) == []
+    assert files_in(tmp_path) == []

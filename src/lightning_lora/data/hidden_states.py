@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from jaxtyping import Float, Float32
 from rich.progress import Progress
 from torch import Tensor
 
-from lightning_lora.atomic import atomic_file, clear_abandoned
+from lightning_lora.atomic import atomic_file, clear_abandoned, explained
 from lightning_lora.data.collation import in_one_row
 from lightning_lora.data.tokens import Tokens
 
@@ -64,6 +65,24 @@ def load_or_compute(
     shape = (int(tokens.offsets[-1]), width)
     if (kept := _mapped(file, shape)) is not None:
         return kept
+    with explained(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Of jobs that start side by side one computes; each of them would need the room, too.
+        with FileLock(file.with_suffix(".lock")):
+            if _mapped(file, shape) is None:
+                _compute(file, shape, tokens, compute, show)
+    kept = _mapped(file, shape)
+    assert kept is not None, "written just now"
+    return kept
+
+
+def _compute(
+    file: Path,
+    shape: tuple[int, int],
+    tokens: Tokens,
+    compute: Callable[[dict[str, Tensor]], Float[Tensor, "tokens width"]],
+    show: str,
+) -> None:
     clear_abandoned(file.parent)
     with atomic_file(file) as temporary:
         values = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.float32, shape=shape)
@@ -76,10 +95,6 @@ def load_or_compute(
             for rows in progress.track(order.split(ROWS_AT_ONCE), description=show):
                 _put(values, tokens, rows.tolist(), compute)
         values.flush()
-        del values
-    kept = _mapped(file, shape)
-    assert kept is not None, "written just now"
-    return kept
 
 
 def _put(

@@ -71,12 +71,13 @@ def record_failure(folder: Path, settings: Mapping[str, Any], reason: str) -> Ru
     return record
 
 
-def take_over(folder: Path, job_id: str) -> RunRecord | None:
+def take_over(folder: Path, job_id: str, *, needs_merged: bool = False) -> RunRecord | None:
     """Copy the same job from another sweep beside this one, if it is finished there.
 
     Args:
         folder: The job's folder, ``SWEEPS/SWEEP/JOB``; others are looked for at ``SWEEPS/*/JOB``.
         job_id: Identity of the job.
+        needs_merged: Only a folder with a merged model will do: one that has none could not be given it afterwards.
 
     Returns:
         Its record, which stands in ``folder`` now; None where no other sweep has it.
@@ -87,6 +88,8 @@ def take_over(folder: Path, job_id: str) -> RunRecord | None:
     for other in sorted(folder.parent.parent.glob(f"*/{folder.name}")):
         record = earlier_record(other) if other != folder else None
         if record is None or record.job_id != job_id or record.status != "finished":
+            continue
+        if needs_merged and not (other / "merged").is_dir():
             continue
         # The record last: until it is there, the job is not done.
         for entry in sorted(other.iterdir(), key=lambda entry: entry.name == FILE_NAME):
