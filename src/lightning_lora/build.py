@@ -111,8 +111,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop, time]
     callbacks += _callbacks(config, report, output_dir)
     frozen_in_bf16 = _frozen_in_bf16(config)
-    # Each graph keeps gradients of all that is trained.
-    replay = CudaGraphReplay() if config.trainer.cuda_graphs and config.lora.method != "full" else None
+    replay = CudaGraphReplay() if config.trainer.cuda_graphs else None
     # The graphs' memory is given back before the base is restored, and that is done before it is merged.
     callbacks += [callback for callback in (replay, frozen_in_bf16, merge_at_end) if callback]
     loggers = _loggers(config, output_dir, resume)

@@ -189,10 +189,13 @@ class RunConfig:
                 raise ConfigError(f"warm_start has no effect with lora.method={self.lora.method}; leave it out")
         if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
             raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
-        if self.lora.cache_frozen_blocks and not self.data.ragged:
-            raise ConfigError(
-                "lora.cache_frozen_blocks=true needs batches without padding; leave out data.ragged=false"
-            )
+        of_ragged = {
+            "lora.cache_frozen_blocks": self.lora.cache_frozen_blocks,
+            "trainer.cuda_graphs": self.trainer.cuda_graphs,
+        }
+        for key, is_on in of_ragged.items():
+            if is_on and not self.data.ragged:
+                raise ConfigError(f"{key}=true needs batches without padding; leave out data.ragged=false")
 
 
 # The folder in which the package's sweeps/ lies, in a clone and where it is installed; conf/train.yaml names it.

@@ -104,6 +104,11 @@ def test_every_axis_value_reaches_a_config() -> None:
             "lora.cache_frozen_blocks=true data.ragged=false",
             "needs batches without padding",
         ),
+        (
+            ["trainer.cuda_graphs=false,true", "data.ragged=true,false"],
+            "trainer.cuda_graphs=true data.ragged=false",
+            "needs batches without padding",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_found_before_the_first_job(words: list[str], pair: str, why: str) -> None:

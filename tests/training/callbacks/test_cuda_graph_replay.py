@@ -1,5 +1,6 @@
 """Steps are recorded where that is possible; that they are the same steps, benchmarks/gpu.py looks at on a GPU."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,49 +8,55 @@ import pytest
 import torch
 from lightning import Trainer
 from short_runs import short_configuration
+from torch import nn
 
 from lightning_lora import build, running
 from lightning_lora.config import LoraConfig, TrainerConfig
 from lightning_lora.training.callbacks import cuda_graph_replay
-from lightning_lora.training.callbacks.cuda_graph_replay import CudaGraphReplay, can_be_recorded, is_possible
+from lightning_lora.training.callbacks.cuda_graph_replay import why_not
 
 
-def test_not_on_a_cpu() -> None:
-    assert not is_possible(Trainer(accelerator="cpu", logger=False, enable_checkpointing=False))
+ON_A_CPU = TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=2)
+WITH_GRAPHS = replace(ON_A_CPU, cuda_graphs=True)
 
 
-def test_not_with_several_batches_for_a_step_nor_under_autocast_nor_with_deterministic_kernels() -> None:
-    assert can_be_recorded(batches_per_step=1, autocast=False)
-    assert not can_be_recorded(batches_per_step=2, autocast=False)
-    assert not can_be_recorded(batches_per_step=1, autocast=True)
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({}, "there is no GPU"),
+        ({"trainer": replace(WITH_GRAPHS, accumulate_grad_batches=2)}, "several batches make a step"),
+        ({"trainer": replace(WITH_GRAPHS, precision="bf16-mixed")}, "autocast chooses types anew at each step"),
+        ({"trainer": replace(WITH_GRAPHS, devices=2)}, "several devices share a step"),
+        ({"lora": LoraConfig(method="full")}, "the whole model is trained"),
+    ],
+    ids=["cpu", "accumulation", "autocast", "devices", "full"],
+)
+def test_the_first_hindrance_is_named(settings: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    assembled = build.assemble(short_configuration(**{"trainer": WITH_GRAPHS, **settings}), tmp_path)
+    assert why_not(assembled.trainer, assembled.module.model) == reason
+
+
+def test_deterministic_kernels_are_a_hindrance() -> None:
     torch.use_deterministic_algorithms(True)
     try:
-        assert not can_be_recorded(batches_per_step=1, autocast=False)
+        trainer = Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+        assert why_not(trainer, nn.Linear(1, 1)) == "kernels are to be deterministic"
     finally:
         torch.use_deterministic_algorithms(False)
 
 
-WITH_GRAPHS = TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=2, cuda_graphs=True)
-
-
-@pytest.mark.parametrize(
-    ("settings", "there"),
-    [
-        ({}, False),
-        ({"trainer": WITH_GRAPHS}, True),
-        ({"trainer": WITH_GRAPHS, "lora": LoraConfig(method="full")}, False),
-    ],
-    ids=["not asked for", "asked for", "full"],
-)
-def test_where_it_is_asked_for_and_not_all_is_trained(settings: dict[str, Any], there: bool, tmp_path: Path) -> None:
-    """Each graph keeps a gradient of all that is trained."""
-    trainer: Any = build.assemble(short_configuration(**settings), tmp_path).trainer
-    assert any(isinstance(callback, CudaGraphReplay) for callback in trainer.callbacks) is there
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_where_it_is_asked_for_in_vain_one_line_says_so(
+    asked_for: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    running.fit(build.assemble(short_configuration(trainer=WITH_GRAPHS if asked_for else ON_A_CPU), tmp_path))
+    said = capsys.readouterr().err.count("trainer.cuda_graphs=true has no effect: there is no GPU\n")
+    assert said == asked_for
 
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_nothing_of_it_is_left_after_training(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph_replay, "is_possible", lambda trainer: True)
+    monkeypatch.setattr(cuda_graph_replay, "why_not", lambda trainer, model: None)
     assembled = build.assemble(short_configuration(trainer=WITH_GRAPHS), tmp_path)
     module, before = assembled.module, []
     step = module.training_step
