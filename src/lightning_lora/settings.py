@@ -170,6 +170,11 @@ def devices(default: int | str, doc: str) -> Any:
     return _setting(default, Setting(doc, allowed, accepts))
 
 
+def device_count(value: Any) -> Any:
+    """What `devices` accepts, with a list as its length: which devices they are decides nothing."""
+    return len(value) if _is_list(value) else value
+
+
 def one_of(default: str | None, names: Sequence[str], doc: str) -> Any:
     """One of some names."""
     return _setting(default, Setting(doc, f"one of {', '.join(names)}", lambda value: value in names, tuple(names)))

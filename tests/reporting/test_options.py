@@ -47,6 +47,8 @@ def labels(*runs: Settings) -> list[str]:
         ([{"lora__layers": [0, 1]}, {}], ["layers [0,1]", "layers null"]),
         ([{"lora__modules": ["a", "b"]}, {"lora__modules": ["a"]}], ["[a,b]", "[a]"]),
         ([{"seed": 1}, {"seed": 2}], ["qv", "qv"]),
+        ([{"trainer__devices": [0]}, {"trainer__devices": [1]}], ["qv", "qv"]),
+        ([{"trainer__devices": [0, 1]}, {}], ["devices 2", "devices 1"]),
         ([{"model__name": "here"}, {"trainer__accelerator": "cpu", "logger__group": "g"}], ["qv", "qv"]),
         ([{"fields": {"precision": "bf16-frozen"}}, {}], ["precision bf16-frozen", "precision 32-true"]),
         ([{"fields": {"data": {"fingerprint": "9876543210"}}}, {}], ["data 987654", "data 012345"]),

@@ -43,6 +43,7 @@ def test_it_is_stable_over_key_order_and_runs() -> None:
         changed("data", "path", "elsewhere"),
         changed("data", "num_workers", 2),
         {**CONFIG, "trainer": {"precision": "32-true", "progress_bar": True}},  # no word of one device
+        changed("trainer", "devices", [3]),
         changed("trainer", "num_nodes", 1),
         changed("trainer", "accelerator", "gpu"),
         changed("trainer", "checkpoint_every", 10),
@@ -70,6 +71,7 @@ def test_what_determines_the_result_counts() -> None:
         identity(code_version="2"),
     ]
     assert len({identity(), *others}) == 11
+    assert identity(changed("trainer", "devices", [0, 1, 2, 5])) in others, "four devices, whichever they are"
 
 
 @pytest.mark.parametrize(

@@ -92,11 +92,19 @@ def test_each_job_that_runs_has_a_gpu_to_itself(launch: Launch) -> None:
     assert seen[2] in {"4", "7"}
 
 
-def test_more_jobs_than_gpus_are_spread_over_them(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+@pytest.mark.parametrize("there", ["4,7", "GPU-5ebe9fa4,MIG-a5b1"])
+def test_more_jobs_than_gpus_are_spread_over_them(there: str, launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", there)
     results = launch(10, 11, 12, 13, n_parallel=4)
-    seen = [gpus_seen_by(result) for result in results.values()]
-    assert sorted(seen) == ["4", "4", "7", "7"]
+    one, other = there.split(",")
+    assert sorted(gpus_seen_by(result) for result in results.values()) == [one, one, other, other]
+
+
+@pytest.mark.parametrize("none", ["", "-1", "NoDevFiles"])
+def test_where_gpus_are_hidden_there_is_none(none: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
+    assert Local().gpus == []
+    assert Local().n_parallel == 1
 
 
 def test_a_job_that_was_there_is_said_to_be(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,26 +39,27 @@ def trials(folder: Path) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name=name, storage=storage).get_trials()
 
 
-def killed_in_a_job_after(ended: int, *words: str, cwd: Path) -> None:
-    """SIGKILL a search in the midst of a job, when so many of its trials have ended."""
+def ended_in_a_job_after(ended: int, *words: str, cwd: Path, by: signal.Signals = signal.SIGKILL) -> int:
+    """Send a signal to a search in the midst of a job, when so many of its trials have ended; its exit status."""
     process = start(*words, cwd=cwd)
     assert process.stdout is not None
-    for line in process.stdout:
-        ended -= line.startswith("trial ")
-        if not ended:
-            break
-    while not any(record.status == "running" for record in records_below(cwd).values()):
+    while ended:
+        ended -= process.stdout.readline().startswith("trial ")
+    while not any(
+        record.status == "running" and (folder / "checkpoints" / "last.ckpt").exists()
+        for folder, record in records_below(cwd).items()
+    ):
         assert process.poll() is None, process.communicate()
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
+    process.send_signal(by)
     process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    return process.returncode
 
 
 @pytest.mark.slow
 def test_a_search_that_was_killed_goes_on_to_the_trials_asked_for(tmp_path: Path) -> None:
     words = [*SEARCH, "hydra.sweeper.n_trials=5", *AXES, *WORDS]
-    killed_in_a_job_after(2, *words, cwd=tmp_path)
+    assert ended_in_a_job_after(2, *words, cwd=tmp_path) == -signal.SIGKILL
     *finished, cut_off = trials(tmp_path / "found")
     assert len(finished) == 2
     assert cut_off.state == TrialState.RUNNING
@@ -97,6 +98,13 @@ def test_a_search_that_was_killed_goes_on_to_the_trials_asked_for(tmp_path: Path
     status, _, errors = to_the_end(*words, "hydra.sweeper.seed=1", cwd=tmp_path)
     assert status == 2
     assert errors.splitlines()[-1].startswith("error: found holds a search with other settings (hydra.sweeper.seed=1)")
+
+
+def test_a_trial_that_was_asked_to_stop_is_told_from_one_that_was_lost(tmp_path: Path) -> None:
+    words = [*SEARCH, "hydra.sweeper.n_trials=1", "lr=1e-3,1e-4", *WORDS, "epochs=500"]
+    assert ended_in_a_job_after(0, *words, cwd=tmp_path, by=signal.SIGTERM) == 143
+    (stopped,) = trials(tmp_path / "found")
+    assert (stopped.state, stopped.user_attrs) == (TrialState.RUNNING, {"stopped": True})
 
 
 OVERLAY = """\

@@ -133,6 +133,20 @@ def test_a_point_that_takes_the_search_down_is_given_up(tmp_path: Path) -> None:
     assert bad.params not in [trial.params for trial in search.ended[1:]]
 
 
+def test_a_stop_costs_a_point_no_attempt(tmp_path: Path) -> None:
+    """A long trial on a machine that is taken away every hour is no trial that takes the search down."""
+    (first,) = opened(tmp_path, n_trials=2).next_trials()
+    for _ in range(2 * MOST_ATTEMPTS):
+        search = opened(tmp_path, n_trials=2)
+        (again,) = search.next_trials()
+        assert again.params == first.params
+        search.stop([again])
+    for _ in range(MOST_ATTEMPTS - 1):
+        (again,) = opened(tmp_path, n_trials=2).next_trials()
+        assert again.params == first.params
+    assert [trial.params for trial in opened(tmp_path, n_trials=2).ended] == [first.params]
+
+
 def test_a_whole_batch_that_was_cut_off_is_tried_again(tmp_path: Path) -> None:
     batch = [trial.params for trial in opened(tmp_path, n_trials=5, n_jobs=3).next_trials()]
     search = opened(tmp_path, n_trials=5, n_jobs=3)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from lightning_lora.reporting.listing import method_of
 from lightning_lora.reporting.record import RunRecord
-from lightning_lora.settings import flat, spelled
+from lightning_lora.settings import device_count, flat, spelled
 
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
@@ -34,6 +34,7 @@ def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]
     kept: Settings = {LORA: spelled(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
     for key, value in flat(record.config).items():
         if key not in _SAID_OTHERWISE and determines_result(key, lora["method"]):
+            value = device_count(value) if key == "trainer.devices" else value
             kept[key] = spelled(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
         kept["alpha"] = 2.0 * record.config["rank"]

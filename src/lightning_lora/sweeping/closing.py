@@ -68,10 +68,15 @@ def told_how_to_go_on(sweep: Path, jobs: int) -> Iterator[None]:
     stopped = f"{sweep}: stopped. The same command goes on with what is left of its {jobs} jobs."
     try:
         yield
-    except KeyboardInterrupt:
-        print(stopped, file=sys.stderr)
-        raise SystemExit(130) from None
-    except SystemExit as error:
-        if isinstance(error.code, int) and error.code > 128:  # 128 and the signal's number
+    except (KeyboardInterrupt, SystemExit) as error:
+        if is_stop(error):
             print(stopped, file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(130) from None
         raise
+
+
+def is_stop(error: KeyboardInterrupt | SystemExit) -> bool:
+    """Whether a signal has asked the sweep to stop, and no job has ended the process."""
+    # The status is 128 and the signal's number then.
+    return isinstance(error, KeyboardInterrupt) or (isinstance(error.code, int) and error.code > 128)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lightning_lora.settings import parse_blocks
+from lightning_lora.settings import device_count, parse_blocks
 from lightning_lora.targets import Role
 
 # Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
@@ -76,8 +76,9 @@ def identity_of(config: Mapping[str, Any], method: str | None = None) -> dict[st
         roles = [role.value for role in Role if role in lora["roles"]]
         kept["lora"] = lora | {"layers": parse_blocks(lora["layers"]), "roles": roles}
     if isinstance(trainer := kept.get("trainer"), dict):
+        counted = trainer | {"devices": device_count(trainer.get("devices", 1))}
         kept["trainer"] = {
-            key: value for key, value in trainer.items() if key not in _NOT_SPELT_OUT or value != _NOT_SPELT_OUT[key]
+            key: value for key, value in counted.items() if key not in _NOT_SPELT_OUT or value != _NOT_SPELT_OUT[key]
         }
     return kept
 

@@ -44,7 +44,7 @@ class Running:
     """A job and its process.
 
     Attributes:
-        gpu: Number of the one it has to itself; None on a CPU.
+        gpu: Number or name of the one it has to itself; None on a CPU.
         held: While this end is open, the process that started the job is alive.
         started: By `time.monotonic`.
         asked: When it was asked to stop, by `time.monotonic`; None where it was not.
@@ -52,7 +52,7 @@ class Running:
 
     job: Job
     process: ForkServerProcess
-    gpu: int | None
+    gpu: str | None
     held: connection.Connection
     started: float
     asked: float | None = None
@@ -79,8 +79,8 @@ def minutes_since(moment: float) -> float:
 def start_server(context: ForkServerContext, preloaded: list[str]) -> None:
     """Start the process that forks the jobs, and have it import what they need.
 
-    It is deaf to what stops the sweep, which a terminal or a service manager sends to it, too: it is through it that the
-    sweep knows which jobs are alive, and it ends with the sweep. Here the signals wait while it is being started.
+    It is deaf to what stops the sweep, which a terminal or a service manager sends to it, too: through it the sweep
+    knows which jobs are alive, and it ends with the sweep. Here the signals wait while it is being started.
     """
     context.set_forkserver_preload(preloaded)
     resource_tracker.ensure_running()  # the server starts it otherwise, and it would unblock the signals
@@ -92,7 +92,7 @@ def start_server(context: ForkServerContext, preloaded: list[str]) -> None:
 
 
 def start(
-    context: ForkServerContext, job: Job, task: Callable[[Any], Any], hydra: HydraContext, gpu: int | None, threads: int
+    context: ForkServerContext, job: Job, task: Callable[[Any], Any], hydra: HydraContext, gpu: str | None, threads: int
 ) -> Running:
     """Start a job's process.
 
@@ -116,7 +116,7 @@ def _carry_out(
     job: Job,
     task: Callable[[Any], Any],
     hydra: HydraContext,
-    gpu: int | None,
+    gpu: str | None,
     threads: int,
     watched: connection.Connection,
 ) -> None:
@@ -131,7 +131,7 @@ def _carry_out(
             os.dup2(log.fileno(), stream.fileno())
     threading.Thread(target=_stop_with_sweep, args=(watched,), daemon=True).start()
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpu)
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     if "OMP_NUM_THREADS" not in os.environ:
         import torch
 

@@ -41,7 +41,7 @@ class Local(Launcher):
     def __init__(self, **settings: Any) -> None:
         """Keep what ``hydra.launcher`` says: the fields of `LocalSettings`."""
         self._settings = LocalSettings(**settings)
-        self.gpus = list(_gpus() if self._settings.gpus is None else self._settings.gpus)
+        self.gpus = _gpus() if self._settings.gpus is None else [str(number) for number in self._settings.gpus]
         self.n_parallel = self._settings.n_parallel or len(self.gpus) or 1
         self._signal: int | None = None
 
@@ -154,9 +154,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _gpus() -> list[int]:
-    """Those that processes of this one may use, counted without torch: asking CUDA would keep forked jobs from it."""
+def _gpus() -> list[str]:
+    """Those that processes of this one may use, counted without torch: asking CUDA would keep forked jobs from it.
+
+    By number, or as a job manager names them and parts of them: ``GPU-...``, ``MIG-...``.
+    """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [int(number) for number in visible.split(",") if number.strip().isdecimal()]
-    return list(range(len(glob.glob("/dev/nvidia[0-9]*"))))
+        names = [name.strip() for name in visible.split(",")]
+        return [name for name in names if name.isdecimal() or name.startswith(("GPU-", "MIG-"))]
+    return [str(number) for number in range(len(glob.glob("/dev/nvidia[0-9]*")))]

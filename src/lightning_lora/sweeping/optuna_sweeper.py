@@ -60,13 +60,18 @@ class OptunaSweeper(OverlaySweeper):
         return returns
 
     def _search(self, search: "Search", fixed: Sequence[str]) -> list[JobReturn]:
-        from lightning_lora.sweeping.closing import record_failures
+        from lightning_lora.sweeping.closing import is_stop, record_failures
         from lightning_lora.sweeping.search import words
 
         returns: list[JobReturn] = []
         while trials := search.next_trials():
             jobs = [[*fixed, *words(trial)] for trial in trials]
-            done = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+            try:
+                done = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+            except (KeyboardInterrupt, SystemExit) as error:
+                if is_stop(error):
+                    search.stop(trials)
+                raise
             record_failures(done)
             for trial, job in zip(trials, done, strict=True):
                 score = job.return_value if job.status == JobStatus.COMPLETED else None

@@ -26,7 +26,8 @@ JOURNAL = "search.journal"
 MOST_ATTEMPTS = 3
 """Times that a point is tried whose trial is cut off: a job that takes the search down must not do so for ever."""
 _NAME = "search"
-_CUT_OFF = "cut_off"
+# What a trial knows: the earlier ones at its point, how many of them ended unforeseen, whether it was asked to stop.
+_CUT_OFF, _LOST, _STOPPED = "cut_off", "lost", "stopped"
 _ENDED = (TrialState.COMPLETE, TrialState.FAIL)
 
 
@@ -49,7 +50,7 @@ class Search:
     """The trials of a search, those of earlier starts included, and the next ones.
 
     A trial that is found running when the search is opened was cut off. It is marked as failed, and its point is tried
-    again, at most `MOST_ATTEMPTS` times; the cut-off trials that were tried again count for nothing.
+    again, until `MOST_ATTEMPTS` have ended unforeseen; the cut-off trials that were tried again count for nothing.
     """
 
     def __init__(
@@ -110,16 +111,23 @@ class Search:
         else:
             self._study.tell(trial, score)
 
+    def stop(self, trials: Sequence[Trial]) -> None:
+        """Note that trials were asked to stop, which costs their points no attempt."""
+        for trial in trials:
+            trial.set_user_attr(_STOPPED, True)
+
     def _ask(self) -> Trial:
         place = sum(trial.state != TrialState.WAITING for trial in self._counted())
         self._study.sampler = _sampler(self._settings, place)
         return self._study.ask(self._space)
 
     def _try_again(self, trial: FrozenTrial) -> None:
-        attempts = [*trial.user_attrs.get(_CUT_OFF, []), trial.number]
+        known = trial.user_attrs
+        attempts = [*known.get(_CUT_OFF, []), trial.number]
+        lost = known.get(_LOST, 0) + (not known.get(_STOPPED, False))
         # Twice noted, or not at all, is what a kill between these two must not leave: so look, and mark it last.
-        if len(attempts) < MOST_ATTEMPTS and trial.number not in self._tried_again():
-            self._study.enqueue_trial(trial.params, user_attrs={_CUT_OFF: attempts})
+        if lost < MOST_ATTEMPTS and trial.number not in self._tried_again():
+            self._study.enqueue_trial(trial.params, user_attrs={_CUT_OFF: attempts, _LOST: lost})
         self._study.tell(trial.number, state=TrialState.FAIL)
 
     def _counted(self) -> list[FrozenTrial]:

@@ -15,7 +15,6 @@ from lightning_lora.config import LoraConfig, TrainerConfig
 from lightning_lora.training.callbacks import cuda_graph_replay
 from lightning_lora.training.callbacks.cuda_graph_replay import why_not
 
-
 ON_A_CPU = TrainerConfig(accelerator="cpu", progress_bar=False, limit_val_batches=2)
 WITH_GRAPHS = replace(ON_A_CPU, cuda_graphs=True)
 

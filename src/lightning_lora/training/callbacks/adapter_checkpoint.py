@@ -92,7 +92,8 @@ class AdapterCheckpoint(ModelCheckpoint):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Save ``last.ckpt``, unless a step was half taken; the stock callback would write over the best one."""
         half_taken = self._step_begun > trainer.global_step
-        if not self._has_begun or half_taken or isinstance(exception, NonFiniteError) or not self._should_save_on_exception(trainer):
+        good = self._has_begun and not half_taken and not isinstance(exception, NonFiniteError)
+        if not good or not self._should_save_on_exception(trainer):
             return
         if trainer.world_size == 1 or isinstance(exception, Interrupted | SIGTERMException):
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -13,8 +13,9 @@ from lightning_lora.training.exceptions import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
 _SAME_REQUEST = 2.0
-"""Seconds in which a further SIGTERM asks for nothing new: who stops a machine or a service sends it to every process, and
-a sweep passes on to its jobs what it has received."""
+"""Seconds in which a further SIGTERM asks for nothing new: who stops a machine or a service sends it to every process,
+and a sweep passes on to its jobs what it has received.
+"""
 
 
 class StopOnSignal(Callback):
