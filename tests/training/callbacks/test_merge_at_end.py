@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 from tiny_task import TinyData, tiny_bert, tiny_module, tiny_trainer
 from torch import nn
 
@@ -42,6 +43,33 @@ def test_the_check_is_what_a_comparison_by_hand_finds(tmp_path: Path) -> None:
     assert check.max_logit_difference == float((adapted - after).abs().max())
     assert 0 < check.max_logit_difference < 1e-5, "merging adds in another order: close, and not the very same"
     assert check.changed_predictions == 0
+
+
+def test_the_adapted_model_is_not_run_anew(tmp_path: Path) -> None:
+    passes = 0
+
+    class Count(Callback):
+        def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            assert isinstance(pl_module.model, nn.Module)
+            pl_module.model.register_forward_hook(self.seen)
+
+        def seen(self, model: nn.Module, *_: object) -> None:
+            nonlocal passes
+            passes += not model.training
+
+    fit(tmp_path, callbacks=[callback := MergeAtEnd(), Count()])
+    assert callback.check is not None
+    assert passes == 3 * 3 + 3, "three batches: after each epoch, and merged"
+
+
+def test_where_the_last_step_has_no_dev_pass_yet_it_waits_for_it(tmp_path: Path) -> None:
+    callback, module, data = MergeAtEnd(), tiny_module(epochs=3), TinyData()
+    trainer = tiny_trainer(tmp_path, max_epochs=2, max_steps=6, callbacks=[callback])
+    trainer.fit(module, datamodule=data)
+    assert callback.check is None
+    trainer.validate(module, datamodule=data, verbose=False)
+    assert callback.check is not None
+    assert callback.check.rows == 21
 
 
 def test_a_merge_that_goes_wrong_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_lora.inject import merged
 from lightning_lora.training.forward import batch_logits
+from lightning_lora.training.module import LoRAClassifier, Predictions, each_row_once
 
 # In the unit of the labels. Those of STS-B, from 0 to 5, are given with three decimals.
 REGRESSION_TOLERANCE = 1e-3
@@ -34,14 +35,14 @@ class MergeCheck:
 
 
 class MergeAtEnd(Callback):
-    """Runs the first dev split adapted and merged, and keeps the comparison in ``check``.
+    """Runs the first dev split merged, and keeps the comparison with the last dev pass in ``check``.
 
-    It does so when training ends; where a resumed run has no step left to train, so that no end comes, in the closing
-    dev pass.
+    It does so when training ends, if the dev pass at its last step has been made, else after that pass, which then
+    closes the run.
 
     The model is ``pl_module.model``; afterwards it is unmerged, bit for bit, and in the mode it was in. After an
     exception nothing is merged, and ``check`` is None; so it is where no dev batches are allowed. With several
-    processes each does the whole split, at the same time.
+    processes each does the whole split, at the same time; of a pass that was cut short the rows that it has count.
     """
 
     def __init__(self) -> None:
@@ -68,16 +69,14 @@ class MergeAtEnd(Callback):
             self._compare(trainer, pl_module)
 
     def _compare(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model = pl_module.model
-        assert isinstance(model, nn.Module)
-        with evaluating(model), torch.no_grad():
-            adapted = _dev_logits(trainer, model)
-            if adapted is None:
-                return
-            with merged(model):
-                after = _dev_logits(trainer, model)
-        assert after is not None
-        self.check = compare_logits(adapted, after)
+        assert isinstance(pl_module, LoRAClassifier)
+        if pl_module.dev_pass_step != trainer.global_step:
+            return
+        adapted = pl_module.predictions[pl_module.task.dev_splits[0]]
+        with evaluating(pl_module.model), torch.no_grad(), merged(pl_module.model):
+            after = _dev_predictions(trainer, pl_module.model)
+        in_both = torch.isin(adapted.idx, after.idx), torch.isin(after.idx, adapted.idx)
+        self.check = compare_logits(adapted.logits[in_both[0]], after.logits[in_both[1]])
 
 
 def compare_logits(adapted: Float[Tensor, "rows outputs"], after: Float[Tensor, "rows outputs"]) -> MergeCheck:
@@ -100,15 +99,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _dev_logits(trainer: Trainer, model: nn.Module) -> Float[Tensor, "rows outputs"] | None:
+def _dev_predictions(trainer: Trainer, model: nn.Module) -> Predictions:
+    """Of the first dev split; at least one batch is allowed."""
     datamodule = trainer.datamodule  # type: ignore[attr-defined]
     loaders = datamodule.val_dataloader()
     loader = loaders[0] if isinstance(loaders, list) else loaders
     limit = trainer.limit_val_batches
     count = limit if isinstance(limit, int) else int(limit * len(loader))
-    logits = []
+    columns = []
     for batch in islice(loader, count):
         on_device = trainer.strategy.batch_to_device(trainer.precision_plugin.convert_input(batch))
         with trainer.precision_plugin.val_step_context():
-            logits.append(batch_logits(model, on_device).cpu())
-    return torch.cat(logits) if logits else None
+            columns.append((batch["idx"], batch["labels"], batch_logits(model, on_device).cpu()))
+    return each_row_once(*(torch.cat(column) for column in zip(*columns, strict=True)))
