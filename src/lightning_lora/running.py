@@ -4,7 +4,6 @@ import importlib.metadata
 import platform
 import shutil
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -12,17 +11,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
-from lightning_lora.atomic import clear_leftovers, explained
+from lightning_lora.atomic import clear_leftovers
 from lightning_lora.backbone import quiet_transformers
 from lightning_lora.build import Run, assemble
 from lightning_lora.config import RunConfig
 from lightning_lora.fingerprints import Fingerprints, fingerprints
 from lightning_lora.inject import merged
+from lightning_lora.locking import held
 from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.reporting.log import LOG
@@ -111,7 +110,7 @@ def _merge_if_asked(config: RunConfig, folder: Path) -> None:
 
 @contextmanager
 def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the folder while the run lasts; the system gives it free when the process ends, however it ends.
+    """Hold the folder while the run lasts.
 
     A job manager's signal that stopped the run is handed on to its handler when all is written, and not before: the
     handler requeues the job, which ends the process.
@@ -119,24 +118,15 @@ def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
     if _further_process():
         yield
         return
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+    refusal = "" if wait else f"{folder}: another process is at work on this run; stop it first, or wait"
+    waiting = f"{folder}: another process is at work on this job; waiting for it"
+    with held(folder / ".lock", refusal=refusal, waiting=waiting):
         try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            if not wait:
-                raise ValueError(f"{folder}: another process is at work on this run; stop it first, or wait") from None
-            print(f"{folder}: another process is at work on this job; waiting for it", file=sys.stderr)
-            lock.acquire()
-    try:
-        yield
-    except Interrupted as interrupted:
-        if interrupted.number == signal.SIGUSR2:
-            signal.raise_signal(signal.SIGUSR2)
-        raise
-    finally:
-        lock.release()
+            yield
+        except Interrupted as interrupted:
+            if interrupted.number == signal.SIGUSR2:
+                signal.raise_signal(signal.SIGUSR2)
+            raise
 
 
 def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:

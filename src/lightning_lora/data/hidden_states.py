@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from jaxtyping import Float, Float32
 from rich.progress import Progress
 from torch import Tensor
 
-from lightning_lora.atomic import atomic_file, clear_abandoned, explained
+from lightning_lora.atomic import atomic_file, clear_abandoned
 from lightning_lora.data.collation import in_one_row
 from lightning_lora.data.tokens import Tokens
+from lightning_lora.locking import held
 
 ROWS_AT_ONCE = 64
 FORMAT_VERSION = 1
@@ -65,12 +65,10 @@ def load_or_compute(
     shape = (int(tokens.offsets[-1]), width)
     if (kept := _mapped(file, shape)) is not None:
         return kept
-    with explained(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Of jobs that start side by side one computes; each of them would need the room, too.
-        with FileLock(file.with_suffix(".lock")):
-            if _mapped(file, shape) is None:
-                _compute(file, shape, tokens, compute, show)
+    # Of jobs that start side by side one computes; each of them would need the room, too.
+    with held(file.with_suffix(".lock")):
+        if _mapped(file, shape) is None:
+            _compute(file, shape, tokens, compute, show)
     kept = _mapped(file, shape)
     assert kept is not None, "written just now"
     return kept

@@ -204,6 +204,8 @@ def _gathered(
 
 def _product(one: Float[Tensor, "n h a b"], two: Float[Tensor, "n h b c"]) -> Float[Tensor, "n h a c"]:
     """`torch.matmul` of two contiguous tensors or their transposes, without its search for a shape."""
+    if one.shape[-1] == 1:  # outer products, as of one query a text: bmm takes ten times as long
+        return one * two
     product = torch.bmm(one.flatten(0, 1), two.flatten(0, 1))
     return product.view(*one.shape[:2], *product.shape[1:])
 

@@ -1,16 +1,14 @@
 """``hydra/sweeper=optuna``: a search in place of a grid, with any of Hydra's launchers."""
 
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 
-from lightning_lora.atomic import explained
+from lightning_lora.locking import held
 from lightning_lora.sweeping.composing import composed, resolved
 from lightning_lora.sweeping.names import asked_for
 from lightning_lora.sweeping.search_settings import SearchSettings, first_word
@@ -50,7 +48,9 @@ class OptunaSweeper(OverlaySweeper):
 
         folder = Path(self.config.hydra.sweep.dir)
         axes, fixed = self._axes(arguments)
-        with told_how_to_go_on(folder, self._settings.n_trials), _claimed(folder):
+        # Two processes would each take the other's running trials for cut off.
+        refusal = f"{folder}: another process is at work on this search; stop it first, or wait"
+        with told_how_to_go_on(folder, self._settings.n_trials), held(folder / ".search.lock", refusal=refusal):
             self.folder_with_config()
             search = Search(folder, axes, self._asked(axes, fixed), self._settings)
             returns = self._search(search, fixed)
@@ -110,19 +110,3 @@ class OptunaSweeper(OverlaySweeper):
                 f"  python train.py {shlex.join(of_single_run(self.hydra_context, job))}",
             ]
         return "\n".join(lines)
-
-
-@contextmanager
-def _claimed(folder: Path) -> Iterator[None]:
-    """Hold the folder: two processes would each take the other's running trials for cut off."""
-    with explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".search.lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ValueError(f"{folder}: another process is at work on this search; stop it first, or wait") from None
-    try:
-        yield
-    finally:
-        lock.release()
