@@ -1,6 +1,6 @@
 """Does a run on the GPU give what it gives on the CPU, and how fast and how large is it there?
 
-    python benchmarks/gpu.py                      checks and measures everything in one call, on one CUDA GPU
+    python benchmarks/gpu.py --out OUT/gpu.json   checks and measures everything in one call, on one CUDA GPU
 
 First every architecture that runs without padding, adapted, in fp64: logits and gradients without padding on the GPU,
 as they are and replayed from a CUDA graph, against those of the padded model on the CPU. Then, on the embedded task and

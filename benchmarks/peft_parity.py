@@ -1,6 +1,6 @@
 """Does a run here reach the dev score of PEFT in a plain loop, from the same start, over several seeds?
 
-    python benchmarks/peft_parity.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks mrpc stsb
+    python benchmarks/peft_parity.py --model <folder of all-MiniLM-L6-v2> --data GLUE --tasks mrpc stsb --out OUT
 
 For each task and seed, the run of `python train.py lora=qv rank=8`, padded and in fp32, and a hand-written PyTorch
 loop around PEFT's model train from the same pretrained weights, the same new head, the same A, on the same batches,

@@ -1,6 +1,6 @@
 """How long does one LoRA job take, and how much memory, here and with the peers?
 
-    python benchmarks/single_job.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks sst2 mrpc
+    python benchmarks/single_job.py --model <folder of all-MiniLM-L6-v2> --data GLUE --tasks sst2 mrpc --out OUT
 
 Every side trains the same number of epochs on the same rows, from the same pretrained weights, with a dev pass after
 every epoch; measured is the time of training with its dev passes, tokenising and loading left out, and how much the

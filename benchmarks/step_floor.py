@@ -1,6 +1,6 @@
 """How far is a LoRA step from the least that any such step must compute?
 
-    python benchmarks/step_floor.py --model <folder of all-MiniLM-L6-v2> --data ../shared/glue --tasks mrpc sst2
+    python benchmarks/step_floor.py --model <folder of all-MiniLM-L6-v2> --data GLUE --tasks mrpc sst2 --out OUT
 
 The floor is the frozen model's forward and the gradient of its input, on the same batches without padding, with the
 same dropout of the base model and the same head: what is left of training when nothing is adapted and no optimizer

@@ -23,7 +23,8 @@ HERE = {
 
 
 def commands(program: str) -> list[str]:
-    lines = [line.strip().split("  #")[0].strip() for line in README.splitlines()]
+    whole = re.sub(r" \\\n +", " ", README)
+    lines = [line.strip().split("  #")[0].strip() for line in whole.splitlines()]
     return sorted({line.removeprefix(program).strip() for line in lines if line.startswith(program)})
 
 
@@ -82,7 +83,7 @@ def test_there_are_commands_to_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_ones_own_file_as_it_is_typed_gives_a_dev_set(tmp_path: Path) -> None:
-    (line,) = [line for line in commands("python train.py ") if line.startswith("data=custom")]
+    (line,) = [line for line in commands("python train.py ") if "data=custom" in line.split()]
     rows = [f"this one is {label},{label}" for label in ("good", "bad")] * 20
     (tmp_path / "reviews.csv").write_text("\n".join(["text,label", *rows]))
     (config,) = precheck.check(shlex.split(line.replace("reviews.csv", str(tmp_path / "reviews.csv")))).configs

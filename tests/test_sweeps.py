@@ -91,7 +91,7 @@ def test_the_help_lists_them() -> None:
 
 def test_equal_parameters_are_those_of_the_closed_form() -> None:
     values = axes(ROOT / "sweeps" / "layer_choice_matched.yaml")
-    assert values == {"rank": [20], "lora.same_parameters_as": ["all"], "lora": ["qv", "qkvo", "mlp", "all"]}
+    assert values == {"rank": [5], "lora.same_parameters_as": ["all"], "lora": ["qv", "qkvo", "mlp", "all"]}
 
 
 @EVERY_SWEEP

@@ -1,4 +1,4 @@
-"""Good command lines pass, every value of every axis is seen, and unusual ones get one warning."""
+"""Good command lines pass, and every value of every axis is seen."""
 
 import itertools
 import re
@@ -196,40 +196,6 @@ def test_axes_of_an_overlay_without_effect_are_refused_like_a_setting(monkeypatc
         precheck.check(["-m", "+sweeps=rank_alpha", "lora=full"])
 
 
-@pytest.mark.parametrize(
-    ("words", "phrases"),
-    [
-        (["rank=3"], ["rank=3"]),
-        (["rank=65"], ["rank=65"]),
-        (["rank=8", "alpha=7"], ["alpha=7 at rank=8"]),
-        (["rank=8", "alpha=17"], ["alpha=17 at rank=8"]),
-        (["lr=2e-3"], ["lr=0.002"]),
-        (["lr=9e-5"], ["lr=9e-05"]),
-        (["lora.dropout=0.2"], ["lora.dropout=0.2"]),
-        (["rank=128", "alpha=8", "lr=1", "lora.dropout=0.5"], ["rank=128", "alpha=8 at", "lr=1", "lora.dropout=0.5"]),
-        (["-m", "rank=2,4,128"], ["rank=2", "rank=128"]),
-        (["-m", "seed=0,1,2", "lr=1"], ["lr=1"]),
-    ],
-    ids=lambda value: " ".join(value),
-)
-def test_values_outside_the_usual_ranges_get_one_line(words: list[str], phrases: list[str]) -> None:
-    warning = precheck.check(words).warning
-    assert "\n" not in warning
-    assert warning.startswith("warning: ")
-    named = warning.rpartition("): ")[2].split(", ")
-    assert len(named) == len(phrases)
-    assert all(found.startswith(phrase) for found, phrase in zip(named, phrases, strict=True))
-
-
-@pytest.mark.parametrize(
-    "words",
-    [[], ["lora=full", "lr=2e-5"], *(["rank=" + r, "alpha=" + a] for r, a in itertools.product(["8"], ["8", "16"])),
-     ["rank=4", "lr=1e-4"], ["rank=64", "lr=1e-3", "lora.dropout=0.1"]],
-)  # fmt: skip
-def test_values_inside_get_none(words: list[str]) -> None:
-    assert precheck.check(words).warning == ""
-
-
 SEARCH = ["-m", "hydra/sweeper=optuna"]
 
 
@@ -239,7 +205,8 @@ def test_an_interval_is_checked_at_its_ends() -> None:
     assert {config.lr for config in configs} == {2e-4, 5e-4}
     assert {config.rank for config in configs} == {4, 16}
     assert {tuple(config.lora.roles) for config in configs} > {("query", "value")}
-    assert "lr=0.1" in precheck.check([*SEARCH, "lr=interval(2e-4,0.1)"]).warning
+    (warning,) = precheck.check([*SEARCH, "lr=interval(2e-4,0.1)"]).warnings
+    assert "lr=0.1" in warning
 
 
 def test_a_log_scale_without_a_meaning_is_refused() -> None:

@@ -94,6 +94,15 @@ def test_ctrl_c_before_a_run_answers_it_is_no_traceback(tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (130, "")
 
 
+def test_each_kind_of_warning_is_a_line_and_the_run_goes_on(tmp_path: Path) -> None:
+    result = command("train", "rank=4", "alpha=128", "data=rte", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    ranges, model = result.stderr.splitlines()
+    assert ranges.startswith("warning: outside the usual ranges")
+    assert model.startswith("warning: model=tiny ")
+    assert ran(tmp_path)[0]["rank"] == 4
+
+
 def test_a_users_mistake_in_a_job_is_one_line(tmp_path: Path) -> None:
     result = command("train", "seed=1", cwd=tmp_path)
     assert result.returncode == 2

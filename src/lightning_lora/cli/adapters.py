@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 _NO_RUN = """\
 It is no run: predict, evaluate and merge refuse it. It is for
 
-  python train.py warm_start=imported              of the same layers, rank and scale
-  lightning-lora spectrum imported
+  python train.py warm_start=imported model=roberta_base lora=qv rank=8 alpha=16 data=mrpc
+                                                   base, layers, rank and scale must be the adapter's
+  lightning-lora spectrum imported                 what each layer uses of its rank
   load_peft_folder in Python, and PEFT             docs/adapters.md"""
 _IMPORT_PEFT = f"""\
 Put an adapter that PEFT trained onto its base model, check it, and write it as a run's adapter/ folder.

@@ -1,9 +1,26 @@
-"""The ranges in which LoRA is usually run."""
+"""What is allowed and seldom meant: settings outside the usual ranges of LoRA, the embedded encoder on real text."""
+
+from collections.abc import Sequence
 
 from lightning_lora.config import RunConfig
+from lightning_lora.model_names import EMBEDDED
+from lightning_lora.tasks import TOY_TASKS
 
 USUAL_RANGES = "rank 4 to 64, alpha rank to 2·rank, lr 1e-4 to 1e-3, lora.dropout up to 0.1"
 """The guideline ranges within which LoRA is usually run; outside them a run gets a warning, not an error."""
+
+
+def warnings_of(configs: Sequence[RunConfig]) -> tuple[str, ...]:
+    """What the jobs of a command line are warned of, one line for each kind of warning."""
+    found = []
+    if phrases := dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config)):
+        found.append(f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}")
+    if tasks := dict.fromkeys(config.data.task for config in configs if _is_beyond_the_embedded_encoder(config)):
+        found.append(
+            f"warning: model={EMBEDDED} knows the generated language of the toy_* tasks and no English; "
+            f"for data={','.join(tasks)} give model=roberta_base or model.name=path/to/encoder"
+        )
+    return tuple(found)
 
 
 def guideline_warnings(config: RunConfig) -> list[str]:
@@ -18,3 +35,7 @@ def guideline_warnings(config: RunConfig) -> list[str]:
         f"lora.dropout={config.lora.dropout:g}": config.lora.dropout > 0.1,
     }
     return [phrase for phrase, is_outside in outside.items() if is_outside]
+
+
+def _is_beyond_the_embedded_encoder(config: RunConfig) -> bool:
+    return config.model.name == EMBEDDED and config.data.task not in TOY_TASKS

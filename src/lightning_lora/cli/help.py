@@ -19,8 +19,8 @@ Train LoRA adapters on a transformer, or a baseline to compare them with.
   python train.py data=mrpc data.path=glue/mrpc model.name=path/to/encoder
   python train.py lora=head                                    a baseline: head, bitfit or full
   python train.py -m rank=1,2,4,8 seed=0,1,2                   a sweep: one job for each combination
-  python train.py -m +sweeps=layer_choice data=mrpc            a sweep that is written down
-  python train.py -m hydra/sweeper=optuna 'lr=tag(log,interval(1e-4,1e-2))' rank=4,8    a search
+  python train.py -m +sweeps=layer_choice model=roberta_base data=mrpc    a sweep that is written down
+  python train.py -m hydra/sweeper=optuna 'lr=tag(log,interval(1e-4,1e-2))' rank=4,8    a search; needs the extra optuna
   python train.py +recipe=lora_paper/roberta_base/rte          published settings; lightning-lora recipes lists them
   python train.py resume=runs/2026-01-31/12-00-00-000000       go on with a run that was stopped
   python train.py debug=fast                                   does it run at all?"""

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lora.cli import arguments, overrides, safety
 from lightning_lora.cli.arguments import CommandLine
 from lightning_lora.cli.composition import checked_config, compose_config, with_value
-from lightning_lora.cli.guidelines import USUAL_RANGES, guideline_warnings
+from lightning_lora.cli.guidelines import warnings_of
 from lightning_lora.cli.launching import check_jobs, check_launching
 from lightning_lora.config import RunConfig, schema_settings, with_settings
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
@@ -42,7 +42,7 @@ class Checked:
     Attributes:
         line: The command line taken apart.
         configs: The config of the first job, then one for each further value of each axis.
-        warning: One line about values outside the usual ranges, or "".
+        warnings: What to say before the jobs start, one line each.
         sweep_words: How a sweep is carried out, where the command line does not say: by our grid, in a folder that is
             named after what varies.
         given: The overrides as Hydra's grammar reads them.
@@ -50,7 +50,7 @@ class Checked:
 
     line: CommandLine
     configs: tuple[RunConfig, ...]
-    warning: str
+    warnings: tuple[str, ...] = ()
     sweep_words: tuple[str, ...] = ()
     given: tuple[Override, ...] = ()
 
@@ -67,7 +67,7 @@ def check(words: Sequence[str]) -> Checked:
     safety.refuse_secrets(words)
     line = arguments.parse(words)
     if not line.composes:
-        return Checked(line, (), "")
+        return Checked(line, ())
     with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
         loader = GlobalHydra.instance().config_loader()
         given = overrides.read(line.overrides, loader)
@@ -85,10 +85,8 @@ def check(words: Sequence[str]) -> Checked:
         _check_places(config)
     _check_widths(configs)
     _check_effect([*given, *axes.values()], configs)
-    phrases = dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config))
-    warning = f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}" if phrases else ""
     sweep_words = _sweep_words(given, base, axes) if _is_sweep(base, line) else ()
-    return Checked(line, configs, warning, sweep_words, tuple(given))
+    return Checked(line, configs, warnings_of(configs), sweep_words, tuple(given))
 
 
 def _is_sweep(base: DictConfig, line: CommandLine) -> bool:

@@ -39,9 +39,10 @@ def main(words: Sequence[str] | None = None) -> None:
         return
     with failure.one_line_for_mistakes():
         checked = precheck.check(given)
-    # Lightning starts one process for each further device with this very command line; one warning is enough.
-    if checked.line.runs and checked.warning and os.environ.get("LOCAL_RANK", "0") == "0":
-        print(checked.warning, file=sys.stderr)
+    # Lightning starts one process for each further device with this very command line; to be warned once is enough.
+    if checked.line.runs and os.environ.get("LOCAL_RANK", "0") == "0":
+        for warning in checked.warnings:
+            print(warning, file=sys.stderr)
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
     sys.argv[1:] = [*checked.line.words(), *checked.sweep_words]
     if checked.line.runs and checked.configs[0].resume is not None:
