@@ -149,7 +149,7 @@ def real_table(data: dict[str, Any], factor: str) -> str:
         + ", ".join(f"{100 * score:.1f} at {value:g}" for (of, value), score in sorted(best.items()) if of == task)
         for task in tasks
     ]
-    return f"MiniLM, dev set, one seed, best over the other settings: {'; '.join(parts)}."
+    return f"MiniLM, dev set, one seed, best over the other settings under alpha / rank: {'; '.join(parts)}."
 
 
 def of_rank(data: dict[str, Any]) -> Finding:
