@@ -21,9 +21,13 @@ PAGE = ROOT / "docs" / "theory.md"
 
 INTRODUCTION = """# The document's claims, tested
 
-Written by `make theory` from what the experiments in `experiments/theory/` measured; do not edit. A claim is given in
-our words; the verdict is on the claim as the document states it. Where an experiment has been run at length, its
-figures stand here; else those of its quick version, which `make theory` runs.
+The document is the text from which this project started: LoRA's mathematics with proofs, code and usual settings. It is
+not public; its claims are given here in our words, with the number of the section that makes them, and the verdict is
+on the claim as the document states it.
+
+Written by `make theory` from what the experiments in `experiments/theory/` measured; do not edit. Where an experiment
+has been run at length, its figures stand here; else those of its quick version, which `make theory` runs. MINILM is the
+folder of all-MiniLM-L6-v2 (README, "Measured").
 """
 
 

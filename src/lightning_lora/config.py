@@ -44,13 +44,18 @@ class LoraConfig:
 
     method: str = settings.one_of("lora", METHODS, "what is trained besides the new head")
     roles: list[str] = settings.some_of(["query", "value"], [role.value for role in Role], "projections to adapt")
-    modules: list[str] | None = settings.texts(None, "layers by name, instead of roles")
+    modules: list[str] | None = settings.texts(
+        None,
+        "layers instead of roles: full names or their last parts; `lightning-lora inspect lora.modules=[x]` lists them",
+    )
     layers: Any = settings.blocks("blocks to adapt; null is all")
-    exclude: list[str] = settings.texts([], "layers to leave out, by name")
+    exclude: list[str] = settings.texts([], "layers to leave out: full names or their last parts, as for lora.modules")
     same_parameters_as: str | None = settings.one_of(
         None, tuple(ROLE_SETS), "spend what these projections would at this rank, by other ranks"
     )
-    scaling: str = settings.one_of("alpha_over_rank", SCALINGS, "rule for the scale of the adapter's output")
+    scaling: str = settings.one_of(
+        "alpha_over_rank", SCALINGS, "rule for the scale of the adapter's output; constant is alpha itself"
+    )
     initialisation: str = settings.one_of("kaiming", INITIALISATIONS, "how A starts; B starts at 0")
     dropout: float = settings.fraction(0.0, "dropout on the adapter's input")
     cache_frozen_blocks: bool = settings.flag(
@@ -110,10 +115,12 @@ class TrainerConfig:
     num_nodes: int = settings.whole(1, 1, "machines")
     strategy: str = settings.one_of("auto", STRATEGIES, "how several devices share the work")
     precision: str = settings.one_of("auto", PRECISIONS, "number format; auto: frozen base in bf16 where native")
-    max_steps: int = settings.whole(-1, 1, "optimizer steps after which to stop", also=-1)
+    max_steps: int = settings.whole(-1, 1, "optimizer steps after which to stop; -1 is no limit", also=-1)
     accumulate_grad_batches: int = settings.whole(1, 1, "batches per optimizer step")
-    limit_train_batches: Any = settings.batches(1.0, "training batches per epoch")
-    limit_val_batches: Any = settings.batches(1.0, "dev batches per pass")
+    limit_train_batches: Any = settings.batches(
+        1.0, "training batches per epoch, a number or a share: 1.0 is all, 1 is one"
+    )
+    limit_val_batches: Any = settings.batches(1.0, "dev batches per pass, a number or a share: 1.0 is all, 1 is one")
     overfit_batches: Any = settings.batches(0.0, "train and measure on these few batches", or_none=True)
     fast_dev_run: bool = settings.flag(False, "one batch of everything; no model and no record kept")
     profiler: str | None = settings.one_of(None, PROFILERS, "measure where the time goes")
@@ -170,7 +177,9 @@ class RunConfig:
     seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
     epochs: int = settings.whole(3, 1, "passes over the training rows")
     batch_size: int = settings.whole(32, 1, "rows per batch and device")
-    warm_start: str | None = settings.text(None, "folder of a run whose adapter this one starts from, with a new head")
+    warm_start: str | None = settings.text(
+        None, "folder of a run, or of an imported adapter, that this one's adapter starts from, with a new head"
+    )
     resume: str | None = settings.text(None, "folder of a run to go on with, by its own settings")
     resume_anyway: bool = settings.flag(False, "go on even where base model or data have changed")
     lora: LoraConfig = field(default_factory=LoraConfig)

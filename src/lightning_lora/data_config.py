@@ -19,7 +19,9 @@ class DataConfig:
     )
     train_rows: int | None = settings.whole(None, 1, "train on a seeded random subset of this many rows")
     holdout: float | None = settings.share(None, "measure on this share of the training rows, not on the dev splits")
-    max_length: int = settings.whole(128, 4, "tokens at which a text is cut")
+    max_length: int = settings.whole(
+        128, 4, "tokens at which a text is cut; each task but custom sets its own, 64 to 256"
+    )
     ragged: bool = settings.flag(True, "the same batches without padding, or with little where the model needs some")
     num_workers: int = settings.whole(0, 0, "processes that build batches")
     cache_dir: str | None = settings.text(

@@ -13,8 +13,10 @@ from lightning_lora.cli import precheck
 from lightning_lora.cli.help import help_text
 from lightning_lora.cli.options import groups
 from lightning_lora.config import schema_settings
+from lightning_lora.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
+CLI = sorted((ROOT / "src" / "lightning_lora" / "cli").glob("*.py"))
 
 
 def test_every_option_and_key_stands_in_the_help() -> None:
@@ -42,6 +44,34 @@ def test_a_key_says_what_null_means_and_which_names_it_takes() -> None:
         assert all(name in line for name in setting.names), key
         assert setting.otherwise in line, key
     assert any(setting.otherwise for setting in schema_settings().values())
+
+
+def test_a_tasks_own_length_is_in_the_range_that_the_help_gives() -> None:
+    said = re.search(r"each task but custom sets its own, (\d+) to (\d+)", schema_settings()["data.max_length"].doc)
+    assert said
+    own = {task: precheck.check([f"data={task}"]).configs[0].data.max_length for task in TASKS}
+    assert (min(own.values()), max(own.values())) == tuple(map(int, said.groups()))
+    assert "max_length" not in (ROOT / "conf" / "data" / "custom.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "meaning"),
+    [
+        ("lora.scaling", "constant", "constant is alpha itself"),
+        ("trainer.max_steps", -1, "-1 is no limit"),
+        ("trainer.limit_train_batches", 1, "1.0 is all, 1 is one"),
+        ("trainer.limit_val_batches", 1, "1.0 is all, 1 is one"),
+    ],
+)
+def test_values_that_do_not_explain_themselves_are_explained(key: str, value: object, meaning: str) -> None:
+    assert schema_settings()[key].accepts(value)
+    assert meaning in schema_settings()[key].doc
+
+
+def test_folders_of_runs_look_as_runs_name_them() -> None:
+    shown = [folder for path in CLI for folder in re.findall(r"runs/\d{4}-\d\d-\d\d/([\d-]+)", path.read_text())]
+    assert len(shown) > 4
+    assert [folder for folder in shown if not re.fullmatch(r"\d\d-\d\d-\d\d-\d{6}", folder)] == []
 
 
 def test_the_defaults_are_marked() -> None:

@@ -32,7 +32,7 @@ the like are refused by name. Only safetensors are read, never pickles.
 _EXPORT_PEFT = """\
 Write the adapter of a run as a plain PEFT folder, head included.
 
-  lightning-lora export-peft runs/2026-01-31/12-00-00 --out my_adapter
+  lightning-lora export-peft runs/2026-01-31/12-00-00-000000 --out my_adapter
 
   from peft import PeftModel
   base = AutoModelForSequenceClassification.from_pretrained(BASE, num_labels=N)

@@ -11,7 +11,10 @@ Score a run's model on labelled data: the task's own dev splits, those in a fold
 
   lightning-lora evaluate runs/2026-11-24/09-30-00-123456
   lightning-lora evaluate RUN --data glue/mrpc
-  lightning-lora evaluate RUN/merged --data fresh.csv"""
+  lightning-lora evaluate RUN/merged --data fresh.csv
+
+The data need the text columns of the run's task and its label column, which is called label unless data.label_column
+named another. One file is scored whatever its name; of a folder the dev splits are, validation.csv for most tasks."""
 
 
 def main(words: Sequence[str]) -> None:

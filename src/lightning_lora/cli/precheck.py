@@ -204,7 +204,8 @@ def _check_places(config: RunConfig) -> None:
         raise ConfigError(f"data.path={shown(path)} does not exist; it must be a local folder or file")
     if config.warm_start is not None and not Path(config.warm_start).is_dir():
         raise ConfigError(
-            f"warm_start={shown(config.warm_start)} does not exist; it must be the folder of a finished run"
+            f"warm_start={shown(config.warm_start)} does not exist; it must be the folder of a finished run, or of an "
+            "imported adapter"
         )
     if is_path(name) and not folder_of(name).is_dir():
         raise ConfigError(f"model.name={shown(name)} does not exist; it must be a local folder, a hub id, or tiny")

@@ -17,6 +17,9 @@ every label (in regression, with the number).
   lightning-lora predict RUN/merged pairs.jsonl --out predicted.parquet
   cat rows.jsonl | lightning-lora predict RUN - > predicted.jsonl
 
+A row needs the text columns of the run's task: sentence1 and sentence2 for MRPC, those of data.text_columns for a task
+of your own. What else it holds is passed on; a label is not needed.
+
 A run's folder stands for its adapter on its base model; RUN/merged for the merged model in it."""
 
 
