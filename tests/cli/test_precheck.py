@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lora.cli import precheck
+from lightning_lora.cli import overrides, precheck
 from lightning_lora.config import RunConfig
 from lightning_lora.settings import ConfigError
 
@@ -152,6 +152,20 @@ def test_overlays_are_found_below_the_current_directory(monkeypatch: pytest.Monk
         precheck.check(["+sweeps=rank_alpha"])
     with pytest.raises(ConfigError, match="'rank_alpha'"):
         precheck.check(["-m", "+sweeps=rank_alhpa"])
+
+
+def test_an_overlay_that_is_there_is_found_without_a_walk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "experiments" / "rte").mkdir(parents=True)
+    (tmp_path / "experiments" / "rte" / "mine.yaml").write_text("# @package _global_\n{rank: 4}\n")
+    monkeypatch.chdir(tmp_path)
+    walked: list[str] = []
+    monkeypatch.setattr(overrides, "_options", lambda group, loader: walked.append(group) or [])
+    assert precheck.check(["+experiments=rte/mine"]).configs[0].rank == 4
+    assert not walked
+    for wrong in ("+experiments=rte/yours", "+experiments=rte/../rte/mine", "+sweeps=wandb/lr"):
+        with pytest.raises(ConfigError, match="is not an option"):
+            precheck.check([wrong])
+    assert walked == ["experiments", "experiments", "sweeps"]
 
 
 @pytest.mark.parametrize("wrong", ["{rank: 0}", "{ranck: 8}", "{rank: [}", "{lora: {roles: query}}"])
