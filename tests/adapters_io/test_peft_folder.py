@@ -12,7 +12,7 @@ from tiny_models import SETTINGS, TINY, build, tiny_batch
 from torch import nn
 from two_tasks import new_names, two_tasks
 
-from lightning_lora.adapters_io import load_peft_folder, peft_outputs, save_peft_folder
+from lightning_lora.adapters_io import AdapterFacts, load_peft_folder, peft_outputs, save_peft_folder
 from lightning_lora.inject import disabled, enable, inject_adapter, merge, mixed_logits
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
@@ -61,6 +61,20 @@ def test_we_open_what_peft_trained_with_equal_logits(name: str, tmp_path: Path) 
     assert loaded.report.totals.trainable == sum(p.numel() for p in peer.parameters() if p.requires_grad)
     with disabled(ours):
         assert not torch.allclose(logits(ours), logits(peer), atol=1e-2), "the control: it is not the head alone"
+
+
+def test_a_module_whose_name_ends_as_the_heads_is_saved_with_it(tmp_path: Path) -> None:
+    """Of a fine-tuned DistilBERT with other labels only `classifier` is new, and to PEFT `pre_classifier` ends in it."""
+    base = TINY["distilbert"]()
+    model, new = copy.deepcopy(base), new_of(base, ("classifier",))
+    inject_adapter(model, LoraSpec(rank=2), new=new)
+    randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new, facts=AdapterFacts())
+    ours = copy.deepcopy(base)
+    loaded = load_peft_folder(ours, tmp_path / "adapter", new=new)
+    assert set(loaded.parameters) == set(new_of(base, ("classifier", "pre_classifier")))
+    assert_equal(logits(ours), logits(model))
+    assert_equal(logits(PeftModel.from_pretrained(base, tmp_path / "adapter").eval()), logits(model))
 
 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
 from lightning_lora.inject import head_names, new_modules
-from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, lora_layers
+from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, adapter_keys, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
 PREFIX = "base_model.model."
@@ -63,6 +63,7 @@ def save_peft_folder(
     tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
         tensors |= _factors(name, layer, adapter)
+    new = _as_peft_saves(model, new)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     tensors |= {
         _own_key(name, layers): parameters[own].detach() for name, own in head_names(model, adapter, new).items()
@@ -94,6 +95,17 @@ def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
     if isinstance(layer, nn.Embedding):
         return f"{PREFIX}{name}.lora_embedding_A", f"{PREFIX}{name}.lora_embedding_B"
     return f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight"
+
+
+def _as_peft_saves(model: nn.Module, new: Collection[str]) -> list[str]:
+    """The names ``new``, and those of modules that end in a saved one's name, not at a dot: PEFT takes both for saved.
+
+    Of a fine-tuned DistilBERT with other labels only ``classifier`` is new, and ``pre_classifier`` ends so.
+    """
+    ends, adapters = tuple(new_modules(model, new)), adapter_keys(model)
+    modules = tuple(f"{name}." for name, _ in model.named_modules() if name.endswith(ends))
+    names = [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in adapters]
+    return list(dict.fromkeys([*new, *(name for name in names if name.startswith(modules))]))
 
 
 def _bias(parameters: Collection[str], layers: Collection[str], new: Collection[str], saved: Collection[str]) -> str:
