@@ -14,7 +14,8 @@ from peft_peer import QV, Bomb, assert_equal, logits, new_of, refused, rewrite, 
 from tiny_models import TINY
 
 from lightning_lora.adapters_io import AdapterFacts, load_peft_folder
-from lightning_lora.lora import lora_layers
+from lightning_lora.inject import inject_adapter
+from lightning_lora.lora import LoraSpec, lora_layers
 
 BLOCK = "bert.encoder.layer.1.attention.self"
 # Tries every way of cutting a name into eight, three times over.
@@ -212,6 +213,19 @@ def test_a_name_that_is_taken_or_weights_that_are_merged_are_refused(folder: Pat
     refused(folder, "already has an adapter named 'default'", model)
     next(layer for _, layer in lora_layers(model)).merge("default")
     refused(folder, "adapter 'default' is merged", model, adapter="second")
+
+
+@pytest.mark.parametrize("bias", ["lora_only", "all"])
+def test_biases_are_not_loaded_under_adapters_that_are_there(bias: str, tmp_path: Path) -> None:
+    """PEFT refuses them, too: all adapters share the base model's biases, and the first would compute something else."""
+    model = TINY["bert"]()
+    settings = {"target_modules": QV, "bias": bias, "task_type": None}
+    peer = trained_by_peft(copy.deepcopy(model), tmp_path, **settings)
+    with pytest.raises(ValueError, match="supports only 1 adapter with bias"):
+        peer.load_adapter(str(tmp_path), "two")
+    inject_adapter(model, LoraSpec(rank=2), adapter="one")
+    said = r"brings \S+\.bias, .* would change the adapters that are there \(one\) as well; load it onto a model without"
+    refused(tmp_path, said, model, adapter="two")
 
 
 def test_a_saved_module_that_is_tied_here_is_refused(tmp_path: Path) -> None:

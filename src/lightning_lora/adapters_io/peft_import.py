@@ -40,8 +40,8 @@ def load_peft_folder(
 
     Biases and modules that were saved whole (the head) get the folder's values in place: they are the model's own, and
     `disabled` does not bring the former ones back. On a model that has adapters, the head becomes one of the new
-    adapter's own, with as many outputs as the folder's; switching the adapter switches it. A fused layer is adapted as
-    the one matrix that it is to PEFT.
+    adapter's own, with as many outputs as the folder's; switching the adapter switches it. Biases have no such place, so
+    an adapter with biases is refused there. A fused layer is adapted as the one matrix that it is to PEFT.
 
     Args:
         model: The base model that the adapter was trained on, changed in place.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lora.adapters_io.safe_files import tensor_name
-from lightning_lora.inject import InjectionReport, Selected, attach_adapter, head_names, last_names, select
+from lightning_lora.inject import InjectionReport, Selected, adapter_names, attach_adapter, head_names, last_names, select
 from lightning_lora.lora import LoraSpec, adapter_keys, lora_class_for, lora_layers
 
 
@@ -102,7 +102,8 @@ def place(
         outputs: Outputs of a further adapter's own head, see `inject.inject_adapter`.
 
     Raises:
-        ValueError: a new parameter would keep its random values, or the adapter exists. The model is unchanged then.
+        ValueError: a new parameter would keep its random values, the adapter exists, or a value is for a parameter that
+            it would share with adapters that are there. The model is unchanged then.
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     if random := sorted(set(new) - set(values)):
@@ -112,6 +113,12 @@ def place(
         )
     brought = [name for name in values if name in parameters]
     heads = _whole_modules(model, brought) | set(new)
+    shared = [name for name in brought if name not in heads]
+    if shared and (there := adapter_names(model)):
+        raise ValueError(
+            f"the adapter brings {shared[0]}, which all adapters share: it would change the adapters that are there "
+            f"({', '.join(there)}) as well; load it onto a model without adapters"
+        )
     report = attach_adapter(
         model,
         chosen,
