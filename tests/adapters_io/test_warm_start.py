@@ -98,6 +98,15 @@ def test_a_folder_without_an_adapter_of_ours_is_refused(tmp_path: Path) -> None:
     unchanged_after(model, said, lambda: warm_start(model, tmp_path / "peft", base_fingerprint=BASE))
 
 
+def test_an_adapter_with_biases_is_refused(tmp_path: Path) -> None:
+    """A and B alone are not what it computes."""
+    trained_by_peft(TINY["bert"](), tmp_path, target_modules=["query", "value"], bias="lora_only")
+    (tmp_path / "lightning_lora.json").write_text(AdapterFacts("mnli", ("a", "b"), BASE).to_json())
+    model = adapt(TINY["bert"](), rank=2, alpha=3)
+    said = "trained with biases .bias=lora_only., and only A and B are taken over; start from one with bias=none"
+    unchanged_after(model, said, lambda: warm_start(model, tmp_path, base_fingerprint=BASE))
+
+
 def test_a_fused_layer_adapted_as_one_matrix_is_refused(tmp_path: Path) -> None:
     """PEFT's own rank-2 adapter of c_attn mixes query, key and value, so it is no sum of adapters of two of them."""
     base = TINY["gpt2"]()

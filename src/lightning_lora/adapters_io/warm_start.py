@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import read_facts
-from lightning_lora.adapters_io.peft_config import read_peft_config
+from lightning_lora.adapters_io.peft_config import PeftConfig, read_peft_config
 from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, adapter_folder_of, factor_keys
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.digests import fingerprint_of, tensor_digests
@@ -52,14 +52,16 @@ def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str, adapter: s
         adapter: Name of the adapter in the model.
 
     Raises:
-        ValueError: there is no adapter, or it is of another base model, other layers, ranks or scales. The model is
-            unchanged then.
+        ValueError: there is no adapter, or it is of another base model, other layers, ranks or scales, or has biases.
+            The model is unchanged then.
     """
     try:
         folder = _adapter_of(run)
         task = _task_of(folder, base_fingerprint)
         layers = {name: layer for name, layer in lora_layers(model) if adapter in layer.adapters}
-        _check_scales(folder, layers, adapter)
+        config = read_peft_config(folder)
+        _check_no_biases(config)
+        _check_scales(config, layers, adapter)
         with open_tensors(folder / WEIGHTS_FILE) as file:
             _check_layers(file, layers)
             factors = {name: _factors(file, layer, name, adapter) for name, layer in layers.items()}
@@ -118,8 +120,15 @@ def _check_layers(file: TensorFile, layers: dict[str, LoRALayer]) -> None:
         raise ValueError(f"it adapts {layer} as well, which is not adapted here; choose the same layers")
 
 
-def _check_scales(folder: Path, layers: dict[str, LoRALayer], adapter: str) -> None:
-    config = read_peft_config(folder)
+def _check_no_biases(config: PeftConfig) -> None:
+    if config.bias != "none":
+        raise ValueError(
+            f"it was trained with biases (bias={config.bias}), and only A and B are taken over; start from one with "
+            "bias=none"
+        )
+
+
+def _check_scales(config: PeftConfig, layers: dict[str, LoRALayer], adapter: str) -> None:
     for name, layer in layers.items():
         was, now = config.spec(name).scale, layer.delta(adapter).scale
         if not math.isclose(was, now, rel_tol=1e-6):
