@@ -184,6 +184,28 @@ def test_opt_mixes_in_attention_and_refuses_where_it_flattens_rows_into_tokens()
         torch.testing.assert_close(together[row], alone(model, adapter, inputs)[row], rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "module", "said"),
+    [
+        ("opt", "fc1", r"a LoRALinear is given a tensor of shape \(35, 16\)"),
+        ("bert", "position_embeddings", r"position_embeddings is adapted, and is not the embedding of tokens"),
+    ],
+)
+@torch.no_grad()
+def test_a_layer_that_carries_none_of_the_batchs_adapters_need_not_be_given_rows(
+    architecture: str, module: str, said: str
+) -> None:
+    model, _ = two_tasks(architecture, choice="qkvo")
+    inputs = batch()
+    before = mixed_logits(model, NAMES, inputs)
+    inject_adapter(model, LoraSpec(rank=2, dtype=torch.float64), modules=[module], adapter="c")
+    for _, value in adapter_parameters(model, "c"):
+        nn.init.normal_(value)
+    assert all(map(torch.equal, mixed_logits(model, NAMES, inputs), before))
+    with pytest.raises(ValueError, match=said):
+        mixed_logits(model, ["c", *NAMES[1:]], inputs)
+
+
 def test_gradient_checkpointing_is_refused_in_training_only() -> None:
     """Its second pass comes in backward, after the block; with reentrant checkpointing nothing would tell."""
     model, _ = two_tasks("bert")

@@ -29,10 +29,10 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
         rows: The adapter of each row of the batch.
 
     Raises:
-        ValueError: there are no rows, the model has no such adapter, or an embedding is adapted of which it is not
-            known that it looks up rows of the batch (positions, for one, are the same for all rows); the model trains
-            with gradient checkpointing, which runs layers again in backward, when the block may be over. In the block:
-            a layer is given something that has no row for each row of the batch.
+        ValueError: there are no rows, the model has no such adapter, or one of them adapts an embedding of which it is
+            not known that it looks up rows of the batch (positions, for one, are the same for all rows); the model
+            trains with gradient checkpointing, which runs layers again in backward, when the block may be over. In the
+            block: a layer that one of them adapts is given something that has no row for each row of the batch.
         RuntimeError: an adapter is merged.
     """
     routing = shared_routing(model)
@@ -40,7 +40,7 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
         raise ValueError("rows is empty; give the name of an adapter, or None, for each row of the batch")
     for adapter in set(rows) - {None}:
         check_adapter(model, str(adapter))
-    _check_embeddings(model)
+    _check_embeddings(model, rows)
     _check_runs_once(model)
     found = merged_adapter(model)
     if found is not None:
@@ -95,10 +95,11 @@ def _check_runs_once(model: nn.Module) -> None:
         )
 
 
-def _check_embeddings(model: nn.Module) -> None:
+def _check_embeddings(model: nn.Module, rows: Sequence[str | None]) -> None:
     token_embedding = getattr(model, "get_input_embeddings", None)
     # Of its weight: encoder and decoder may look up in it by embeddings of their own (T5).
     tokens = token_embedding().weight if callable(token_embedding) else None
     for name, layer in lora_layers(model):
-        if isinstance(layer, LoRAEmbedding) and layer.weight is not tokens:
+        carries = any(adapter in layer.adapters for adapter in rows)
+        if isinstance(layer, LoRAEmbedding) and carries and layer.weight is not tokens:
             raise ValueError(f"{name} is adapted, and is not the embedding of tokens; such a model runs no mixed batch")

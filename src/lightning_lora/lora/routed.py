@@ -56,11 +56,13 @@ class Routed(nn.Module):
     def adapter_in_force(self) -> str | None:
         """The adapter to go through beside what stands in place: None for the base model, and for a merged adapter.
 
+        In a mixed batch it is None too; see `spans_for`.
+
         Raises:
             RuntimeError: an adapter is merged, and the routing asks for something else.
         """
         if self.merged_adapter is None:
-            return self.routing.adapter
+            return None if self.routing.spans else self.routing.adapter
         if self.routing.spans or self.merged_adapter != self.routing.adapter:
             asked = "a mixed batch" if self.routing.spans else repr(self.routing.adapter)
             raise RuntimeError(
@@ -70,13 +72,15 @@ class Routed(nn.Module):
         return None
 
     def spans_for(self, x: Tensor) -> tuple[Span, ...]:
-        """The spans that divide ``x``; empty where the batch is not mixed.
+        """The spans that divide ``x``; empty where the batch is not mixed, or none of its adapters is carried here.
 
         Raises:
             ValueError: ``x`` does not have one row for each row of the mixed batch.
         """
         spans = self.routing.spans
-        if spans and (x.ndim == 0 or x.shape[0] != spans[-1].stop):
+        if not any(span.adapter in self.adapters for span in spans):
+            return ()
+        if x.ndim == 0 or x.shape[0] != spans[-1].stop:
             raise ValueError(
                 f"the mixed batch has {spans[-1].stop} rows, but a {type(self).__name__} is given a tensor of shape "
                 f"{tuple(x.shape)}; a layer that is given something else than rows, such as positions that all rows "
