@@ -1,5 +1,6 @@
 """A run's adapter merged into a plain folder: exact sums, rounded once, and what that changed."""
 
+import gc
 import json
 import math
 import shutil
@@ -19,6 +20,7 @@ from lightning_lora.lora.functional import round_once
 from lightning_lora.merging import DTYPES, merge_run, rounding_in_ulps
 from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.reporting import read_predictions
+from lightning_lora.restoring import restore
 
 ADAPTED = "bert.encoder.layer.2.attention.self.value.weight"
 
@@ -47,6 +49,28 @@ def test_weights_are_the_exact_sum_rounded_once(dtype: str, finished: Path, tmp_
     assert not torch.equal(stored[ADAPTED], load_file(EMBEDDED_FOLDER / "model.safetensors")[ADAPTED].to(DTYPES[dtype]))
     assert 0.4 < report.largest_rounding <= 0.5
     assert report.rows == 1000
+
+
+def test_the_model_is_kept_once_in_fp64(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted whenever a tensor is rounded: all fp64 values that Python holds."""
+    model = restore(finished / "adapter").backbone.model
+    size = 8 * sum(parameter.numel() for parameter in model.parameters())
+    before, most = bytes_in_fp64(), 0
+
+    def counted(exact: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        nonlocal most
+        most = max(most, bytes_in_fp64() - before)
+        return round_once(exact, dtype)
+
+    monkeypatch.setattr("lightning_lora.merging.round_once", counted)
+    merge_run(finished, tmp_path / "out", dtype="bf16")
+    assert 0.9 * size < most < 1.1 * size
+
+
+def bytes_in_fp64() -> int:
+    found = [value for value in gc.get_objects() if issubclass(type(value), torch.Tensor)]
+    storages = [value.untyped_storage() for value in found if value.dtype == torch.float64]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def test_no_folder_but_the_runs_own_merged_one_is_replaced(finished: Path, tmp_path: Path) -> None:

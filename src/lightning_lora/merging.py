@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float, Shaped
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.atomic import refuse_existing
@@ -66,12 +66,7 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
     model = trained.backbone.model.cpu().double()
     merge(model)
     eject(model)
-    exact = {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    with torch.no_grad():
-        for tensor in (*model.parameters(), *model.buffers()):
-            if tensor.is_floating_point():
-                tensor.data = round_once(tensor.data, DTYPES[dtype])
-    rounding = max(_checked_rounding(name, exact[name], model.state_dict()[name]) for name in exact)
+    rounding = round_weights(model, DTYPES[dtype])
     with quiet_transformers():
         save_model_folder(model, trained.backbone.tokenizer, out)
     if isinstance(before, str):
@@ -83,6 +78,25 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
         report = MergeReport(dtype, rounding, check.rows, check.changed_predictions, check.max_logit_difference)
     (out / "README.md").write_text(model_card(trained.record, report), encoding="utf-8")
     return report
+
+
+@torch.no_grad()
+def round_weights(model: nn.Module, dtype: torch.dtype) -> float:
+    """Round a model from fp64 in place, tensor by tensor: one of them at a time is there twice. What is tied stays so.
+
+    Returns:
+        The largest rounding, see `rounding_in_ulps`.
+
+    Raises:
+        ValueError: a value is not finite in ``dtype``. The model is rounded in part then.
+    """
+    largest = 0.0
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if tensor.dtype == torch.float64:  # tied tensors have several names, and are rounded under the first
+            rounded = round_once(tensor, dtype)
+            largest = max(largest, _checked_rounding(name, tensor, rounded))
+            tensor.data = rounded
+    return largest
 
 
 def rounding_in_ulps(exact: Float[Tensor, "..."], rounded: Shaped[Tensor, "..."]) -> float:
