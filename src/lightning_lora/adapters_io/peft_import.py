@@ -213,7 +213,7 @@ def _check_keys(
 ) -> None:
     """Raise ValueError for a tensor that is missing, or that this model has no use for.
 
-    PEFT saves an adapted embedding's frozen weight where it thinks it resized: harmless where it is this model's own.
+    PEFT saves frozen embeddings where it takes them for resized, or is told to: harmless where they are this model's own.
     """
     if missing := sorted(set(required) - set(keys)):
         raise ValueError(f"tensor {tensor_name(PREFIX + missing[0])} is missing: the settings say that it was saved")
@@ -221,11 +221,15 @@ def _check_keys(
         if name not in tensors:
             raise ValueError(f"tensor {tensor_name(found[0])} belongs to nothing that the settings adapt in this model")
         fitting(found[0], file.entries[found[0]].shape, tuple(tensors[name].shape))
-        if name not in allowed:
-            if not found[0].endswith(".base_layer.weight"):
-                raise ValueError(f"tensor {tensor_name(found[0])} is of a part that the settings say is not saved")
-            if not torch.equal(file.read(found[0], tensors[name].dtype), tensors[name].cpu()):
-                raise ValueError(f"{tensor_name(name)} had other values in the base model the adapter was trained on")
+        if name not in allowed and not _is_own(file, found, tensors[name]):
+            raise ValueError(
+                f"tensor {tensor_name(found[0])} is of a part that the settings say is not saved, and has other values "
+                "than this base model"
+            )
+
+
+def _is_own(file: TensorFile, keys: list[str], own: Tensor) -> bool:
+    return all(torch.equal(file.read(key, own.dtype), own.cpu()) for key in keys)
 
 
 def _value(file: TensorFile, keys: list[str], name: str, own: Tensor) -> Tensor:
