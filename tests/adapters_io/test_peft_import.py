@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import EvaConfig, PeftModel
 from peft_peer import QV, assert_equal, logits, new_of, refused, rewrite, trained_by_peft
 from safetensors.torch import load_file
 from tiny_models import TINY
@@ -49,6 +49,8 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "rank above the width": ("bert", {"target_modules": QV, "r": 40}),
     "dropout, gaussian": ("bert", {"target_modules": QV, "lora_dropout": 0.3, "init_lora_weights": "gaussian"}),
     "orthogonal": ("bert", {"target_modules": QV, "init_lora_weights": "orthogonal"}),
+    "eva": ("bert", {"target_modules": QV, "init_lora_weights": "eva", "eva_config": EvaConfig()}),
+    "mica": ("bert", {"target_modules": [*QV, "word_embeddings"], "init_lora_weights": "mica"}),
 }
 
 
@@ -62,7 +64,8 @@ def test_what_peft_trained_loads_with_equal_logits(case: str, tmp_path: Path) ->
     loaded = load_peft_folder(ours, tmp_path)
     assert_equal(logits(ours), logits(peer))
     assert not torch.allclose(before, logits(peer), atol=1e-2), "the control: the base model's logits differ"
-    trained = sum(p.numel() for p in peer.parameters() if p.requires_grad)
+    # MiCA freezes B.
+    trained = sum(p.numel() for name, p in peer.named_parameters() if p.requires_grad or ".lora_" in name)
     assert loaded.report.totals.trainable == trained
     assert {module.name for module in loaded.report.modules} == {
         name.removeprefix("base_model.model.") for name, module in peer.named_modules() if hasattr(module, "base_layer")

@@ -35,10 +35,10 @@ _READ = {
 }
 _OF_NO_WEIGHT = {
     *("base_model_name_or_path", "revision", "peft_version", "auto_mapping", "inference_mode", "fan_in_fan_out"),
-    *("megatron_core", "qalora_group_size", "runtime_config"),
+    *("megatron_core", "qalora_group_size", "runtime_config", "eva_config"),
 }
 # Other schemes (pissa, olora, corda, loftq, ...) change the base weights, or the layer itself.
-_INITIALISATIONS_OF_A_AND_B = (True, False, None, "gaussian", "orthogonal")
+_INITIALISATIONS_OF_A_AND_B = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
 
 
 @dataclass(frozen=True)
