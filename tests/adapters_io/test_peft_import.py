@@ -32,6 +32,10 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
     "exclude": ("bert", {"target_modules": QV, "exclude_modules": ["layer.0.attention.self.query"]}),
     "exclude by expression": ("bert", {"target_modules": QV, "exclude_modules": r".*layer\.0.*query"}),
     "blocks": ("bert", {"target_modules": QV, "layers_to_transform": [1], "layers_pattern": "layer"}),
+    "a full name among blocks": (
+        "bert",
+        {"target_modules": ["query", "classifier"], "layers_to_transform": [0], "task_type": None},
+    ),
     "one block": ("bert", {"target_modules": QV, "layers_to_transform": 0}),
     "ranks and alphas": (
         "bert",

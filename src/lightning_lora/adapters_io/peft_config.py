@@ -54,7 +54,7 @@ class PeftConfig:
         alphas: The same for alpha.
         targets: Names of layers, full or last parts, or one regular expression for the full name, or "all-linear".
         exclude: Names or a regular expression of layers that are left out.
-        blocks: Numbers of the blocks to adapt; None for all.
+        blocks: Numbers of the blocks to adapt; None for all. A layer that ``targets`` names in full is in any.
         block_lists: Names of the lists of blocks that the numbers count in; empty for any.
         saved_modules: Ends of the names of modules that are saved whole.
         bias: Which biases were trained: "none", "all" or "lora_only".
@@ -118,7 +118,7 @@ class PeftConfig:
         }
 
     def _in_blocks(self, name: str) -> bool:
-        if self.blocks is None or isinstance(self.targets, str):
+        if self.blocks is None or isinstance(self.targets, str) or name in self.targets:
             return True
         patterns = [rf"(?:^|.*?\.){block_list}\.(\d+)\." for block_list in self.block_lists]
         found = (_match(pattern, name) for pattern in patterns or [r".*?\.[^.]*\.(\d+)\."])
