@@ -105,6 +105,18 @@ def test_biases_travel_on_to_a_folder_of_ours(bias: str, tmp_path: Path) -> None
     assert_equal(logits(PeftModel.from_pretrained(third, tmp_path / "ours").eval()), logits(peer))
 
 
+def test_biases_are_counted_without_those_of_other_adapters_heads(tmp_path: Path) -> None:
+    base = TINY["bert"]()
+    ours, again = copy.deepcopy(base), copy.deepcopy(base)
+    peer = trained_by_peft(base, tmp_path / "peft", target_modules=QV, bias="all")
+    loaded = load_peft_folder(ours, tmp_path / "peft")
+    inject_adapter(ours, LoraSpec(rank=2), adapter="two", new=new_of(ours, HEAD))
+    save_peft_folder(ours, tmp_path / "ours", base_name="", new=loaded.parameters)
+    load_peft_folder(again, tmp_path / "ours")
+    assert_equal(logits(again), logits(peer))
+    assert json.loads((tmp_path / "ours" / "adapter_config.json").read_text())["bias"] == "all"
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_float_types_load_as_peft_loads_them(dtype: torch.dtype, tmp_path: Path) -> None:
     ours = TINY["bert"]()

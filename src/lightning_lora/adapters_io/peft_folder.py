@@ -74,7 +74,7 @@ def save_peft_folder(
         "base_model_name_or_path": base_name,
         "revision": revision,
         "modules_to_save": saved or None,
-        "bias": _bias(parameters, layers, new, saved),
+        "bias": _bias(set(parameters) - adapter_keys(model), layers, new, saved),
         # PEFT cannot open a classifier's adapter without the head it expects; to the logits the task type is nothing.
         "task_type": "SEQ_CLS" if saved and heads <= set(saved) else None,
     }
@@ -109,7 +109,14 @@ def _as_peft_saves(model: nn.Module, new: Collection[str]) -> list[str]:
 
 
 def _bias(parameters: Collection[str], layers: Collection[str], new: Collection[str], saved: Collection[str]) -> str:
-    """PEFT's word for the biases among ``new``, beside those of the modules that are saved whole."""
+    """PEFT's word for the biases among ``new``, beside those of the modules that are saved whole.
+
+    Args:
+        parameters: Names of the base model's parameters.
+        layers: Names of the adapted layers.
+        new: Names of the parameters that are saved.
+        saved: Names of the modules that are saved whole.
+    """
     heads = tuple(f"{module}." for module in saved)
     single = {name for name in new if not (heads and name.startswith(heads))}
     biases = {name for name in parameters if name.endswith(".bias")}
