@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from transformers import RobertaConfig, RobertaForSequenceClassification
 
 from lightning_lora.adapters_io import load_loralib_file
-from lightning_lora.inject import disabled
-from lightning_lora.lora import LoRALayer, LowRankDelta, lora_layers
+from lightning_lora.inject import disabled, enable, inject_adapter
+from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, lora_layers
 from lightning_lora.targets import ROLE_SETS
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
@@ -162,6 +162,21 @@ def test_embeddings_biases_and_ranks_of_their_own(tmp_path: Path) -> None:
     assert_equal(logits(ours), logits(peer.eval()))
     assert {module.rank for module in loaded.report.modules} == {1, 2, 3}
     assert sum(ours.get_parameter(name).numel() for name in loaded.parameters) == sum(p.numel() for p in biases)
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 3])
+def test_a_second_adapter_has_a_head_of_its_own_with_the_files_outputs(outputs: int, tmp_path: Path) -> None:
+    ours = TINY["bert"]()
+    peer = with_loralib(copy.deepcopy(ours), {".query": plain(2, 4)}).train()
+    peer.classifier = nn.Linear(16, outputs)
+    randomise(lora_parameters(peer, HEAD))
+    new = new_of(ours, HEAD)
+    inject_adapter(ours, LoraSpec(rank=2), adapter="first", new=new)
+    before = logits(ours)
+    load_loralib_file(ours, save(peer, tmp_path / "adapter.bin", HEAD), alpha=4, adapter="second", new=new)
+    assert_equal(logits(ours), logits(peer.eval()))
+    enable(ours, "first")
+    assert torch.equal(logits(ours), before)
 
 
 # What is refused

@@ -16,7 +16,7 @@ from torch import nn
 
 from lightning_lora.adapters_io import AdapterFacts, load_peft_folder, save_peft_folder
 from lightning_lora.digests import fingerprint_of, tensor_digests
-from lightning_lora.inject import inject_adapter
+from lightning_lora.inject import enable, inject_adapter
 from lightning_lora.lora import LoraSpec
 
 HEAD = ("classifier",)
@@ -137,6 +137,22 @@ def test_a_second_adapter_loads_beside_the_first(tmp_path: Path) -> None:
     inject_adapter(ours, LoraSpec(rank=2))
     load_peft_folder(ours, tmp_path, adapter="second")
     assert_equal(logits(ours), logits(peer))
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 16])
+def test_a_second_adapters_outputs_are_those_of_its_head_whatever_else_was_saved(outputs: int, tmp_path: Path) -> None:
+    """An embedding of two rows, here of token types, has fewer than a head may have outputs."""
+    ours = TINY["bert"]()
+    base = copy.deepcopy(ours)
+    base.classifier, base.config.num_labels = nn.Linear(16, outputs), outputs
+    saved = ["classifier", "token_type_embeddings"]
+    peer = trained_by_peft(base, tmp_path, target_modules=QV, modules_to_save=saved)
+    inject_adapter(ours, LoraSpec(rank=2), adapter="first", new=new_of(ours, HEAD))
+    before = logits(ours)
+    load_peft_folder(ours, tmp_path, adapter="second", new=new_of(ours, HEAD))
+    assert_equal(logits(ours), logits(peer))
+    enable(ours, "first")
+    assert torch.equal(logits(ours), before)
 
 
 def facts_of(model: nn.Module, new: list[str]) -> AdapterFacts:

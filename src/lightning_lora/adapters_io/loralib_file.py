@@ -20,6 +20,7 @@ from lightning_lora.adapters_io.placing import (
     own_tensors,
     place,
     whole_layers,
+    with_outputs,
 )
 from lightning_lora.adapters_io.safe_files import FLOATS, tensor_name
 from lightning_lora.inject import Selected, select
@@ -42,7 +43,7 @@ def load_loralib_file(
     """Inject the adapter of a loralib file, make it the active one, and freeze all but it and what came with it.
 
     The rank of each layer is the width of its B, and its scale alpha / rank. Biases and new parameters that the file
-    holds get their values in place.
+    holds get their values in place; on a model that has adapters, as `load_peft_folder` says.
 
     Args:
         model: The base model that the adapter was trained on, changed in place.
@@ -58,14 +59,15 @@ def load_loralib_file(
     """
     try:
         tensors = _read(file)
-        own = own_tensors(model)
         names = _adapted_layers(tensors)
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        own, outputs = with_outputs(model, own_tensors(model), new, shapes)
         chosen = whole_layers(model, names) if roles is None else _by_roles(model, names, roles)
         factors = {selected.name: _factors(tensors, selected, alpha) for selected in chosen}
         values = {
             name: _value(name, tensor, own, new) for name, tensor in tensors.items() if not name.endswith((_A, _B))
         }
-        return place(model, chosen, factors, values, adapter=adapter, new=new)
+        return place(model, chosen, factors, values, adapter=adapter, new=new, outputs=outputs)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 

@@ -28,7 +28,7 @@ from lightning_lora.adapters_io.placing import (
 )
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.inject import Selected, adapter_names
+from lightning_lora.inject import Selected
 from lightning_lora.lora import LoraSpec
 from lightning_lora.settings import shown
 
@@ -60,15 +60,14 @@ def load_peft_folder(
         tensors = own_tensors(model)
         if not force:
             _check_base(facts, tensors)
-        outputs = peft_outputs(folder) if new and adapter_names(model) else None
-        if outputs is not None:
-            tensors = with_outputs(model, tensors, new, outputs)
         chosen = _chosen(model, config)
         required = _brought(model, config, chosen, tensors) | set(facts.parameters)
         _refuse_tied(model, required | set(new))
         with open_tensors(_weights_file(folder)) as file:
             factors = {selected.name: _factors(file, selected, config.spec(selected.name)) for selected in chosen}
             keys = _own_keys(file, chosen, config, tensors)
+            shapes = {name: file.entries[found[0]].shape for name, found in keys.items()}
+            tensors, outputs = with_outputs(model, tensors, new, shapes)
             allowed = required | set(new)
             _check_keys(file, keys, required, allowed, tensors)
             values = {name: _value(file, keys[name], name, tensors[name]) for name in keys if name in allowed}

@@ -48,11 +48,25 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def with_outputs(
-    model: nn.Module, tensors: Mapping[str, Tensor], new: Collection[str], outputs: int
-) -> dict[str, Tensor]:
-    """The tensors, with those of the head's last layer for so many outputs."""
-    last = {name: tensors[name] for name in last_names(model, new)}
-    return {**tensors, **{name: value.new_empty(outputs, *value.shape[1:]) for name, value in last.items()}}
+    model: nn.Module, tensors: dict[str, Tensor], new: Collection[str], shapes: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, Tensor], int | None]:
+    """The tensors that an adapter takes, its head's last layer for as many outputs as that has in the adapter's file.
+
+    Args:
+        model: The model; only where it has adapters does the one to come get a head of its own.
+        tensors: What `own_tensors` gave.
+        new: Names of the newly initialised parameters.
+        shapes: Shapes of what is in the file beside A and B, by the names of ``tensors``.
+
+    Returns:
+        The tensors, and the number of outputs; None where the head is the one in the model.
+    """
+    last = last_names(model, new) if adapter_names(model) else []
+    outputs = next((shapes[name][0] for name in last if len(shapes.get(name, ())) == 2), None)
+    if outputs is None:
+        return tensors, None
+    resized = {name: tensors[name].new_empty(outputs, *tensors[name].shape[1:]) for name in last}
+    return {**tensors, **resized}, outputs
 
 
 def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:
