@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft_peer import MODELS, assert_equal, logits, new_of, randomise, trained_by_peft
 from tiny_models import SETTINGS, TINY, build, tiny_batch
-from torch import nn
+from torch import Tensor, nn
 from two_tasks import new_names, two_tasks
 
 from lightning_lora.adapters_io import AdapterFacts, load_peft_folder, peft_outputs, save_peft_folder
@@ -191,6 +191,42 @@ def test_two_rates_of_dropout_cannot_be_told_to_peft(tmp_path: Path) -> None:
     inject_adapter(model, specs, modules=names)
     with pytest.raises(ValueError, match=r"one dropout for all layers; adapter 'default' has \[0\.0, 0\.1\]"):
         save_peft_folder(model, tmp_path / "adapter", base_name="base")
+
+
+class Twice(nn.Module):
+    """A layer at two places, or (``inside``) a module at two places with a layer in it."""
+
+    def __init__(self, inside: bool) -> None:
+        super().__init__()
+        self.first = self.second = nn.Sequential(nn.Linear(4, 4), nn.Tanh()) if inside else nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x))
+
+
+def test_a_layer_at_two_places_is_not_saved(tmp_path: Path) -> None:
+    """To PEFT the folder would mean an adapter at one of them."""
+    model = Twice(inside=False)
+    peer = get_peft_model(copy.deepcopy(model), LoraConfig(target_modules=["first"])).base_model.model
+    assert peer.first is not peer.second
+    inject_adapter(model, LoraSpec(rank=2), modules=["first"])
+    with pytest.raises(ValueError, match="first stands in the model at 2 places and is adapted at all of them here"):
+        save_peft_folder(model, tmp_path / "adapter", base_name="base")
+    assert not (tmp_path / "adapter").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")
+def test_a_layer_in_a_module_at_two_places_travels(tmp_path: Path) -> None:
+    """PEFT misses the other name of the same factors, and says so."""
+    base = Twice(inside=True)
+    model, ours, x = copy.deepcopy(base), copy.deepcopy(base), torch.randn(3, 4)
+    inject_adapter(model, LoraSpec(rank=2), modules=["first.0"])
+    randomise(parameter for _, parameter in adapter_parameters(model))
+    save_peft_folder(model, tmp_path / "adapter", base_name="base")
+    load_peft_folder(ours, tmp_path / "adapter")
+    assert not torch.allclose(base(x), model(x), atol=1e-2), "the control: the base model's outputs differ"
+    assert torch.equal(ours(x), model(x))
+    torch.testing.assert_close(PeftModel.from_pretrained(base, tmp_path / "adapter").eval()(x), model(x))
 
 
 @pytest.mark.parametrize("while_merged", [None, "a", "b"])

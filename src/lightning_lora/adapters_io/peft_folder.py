@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.inject import head_names, new_modules
+from lightning_lora.inject import check_stands_once, head_names, new_modules
 from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, adapter_keys, lora_layers
 from lightning_lora.lora.functional import expand_low_rank
 
@@ -55,13 +55,15 @@ def save_peft_folder(
             leaves a folder of PEFT's own two files.
 
     Raises:
-        ValueError: the model has no such adapter, or its layers cannot be told in one PEFT configuration.
+        ValueError: the model has no such adapter, its layers cannot be told in one PEFT configuration, or one of them
+            stands in the model at several places.
     """
     layers = {name: layer for name, layer in lora_layers(model) if adapter in layer.adapters}
     if not layers:
         raise ValueError(f"the model has no adapter named {adapter!r} to save")
     tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
+        check_stands_once(model, name, layer)
         tensors |= _factors(name, layer, adapter)
     new = _as_peft_saves(model, new)
     parameters = dict(model.named_parameters(remove_duplicate=False))

@@ -7,7 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from lightning_lora.adapters_io.safe_files import tensor_name
-from lightning_lora.inject import InjectionReport, Selected, adapter_names, attach_adapter, head_names, last_names, select
+from lightning_lora.inject import (
+    InjectionReport,
+    Selected,
+    adapter_names,
+    attach_adapter,
+    check_stands_once,
+    head_names,
+    last_names,
+    select,
+)
 from lightning_lora.lora import LoraSpec, adapter_keys, lora_class_for, lora_layers
 
 
@@ -82,8 +91,7 @@ def whole_layers(model: nn.Module, names: Collection[str]) -> list[Selected]:
         module = modules[name]
         if lora_class_for(module) is None:
             raise ValueError(f"{name} is a {type(module).__name__}; adapted can be Linear, Conv1D and Embedding")
-        if (places := sum(other is module for other in modules.values())) > 1:
-            raise ValueError(f"{name} stands in the model at {places} places, and was adapted at one of them")
+        check_stands_once(model, name, module)
     return [selected for selected in select(model, modules=sorted(names)) if selected.name in names]
 
 

@@ -29,6 +29,7 @@ from lightning_lora.inject.heads import new_modules as new_modules
 from lightning_lora.inject.heads import outputs_of as outputs_of
 from lightning_lora.inject.mixing import mixed as mixed
 from lightning_lora.inject.mixing import mixed_logits as mixed_logits
+from lightning_lora.inject.replacement import check_stands_once as check_stands_once
 from lightning_lora.inject.report import AdaptedModule as AdaptedModule
 from lightning_lora.inject.report import InjectionReport as InjectionReport
 from lightning_lora.inject.report import ParameterTotals as ParameterTotals
