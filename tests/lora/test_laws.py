@@ -64,6 +64,19 @@ def test_forward_equals_the_dense_formula_and_differs_from_the_base(case: Case) 
     assert not torch.allclose(layer(x), base(x), atol=0.05)
 
 
+@pytest.mark.parametrize("composed", [False, True])
+@over_cases
+def test_no_rows_in_are_no_rows_out(case: Case, composed: bool) -> None:
+    """A hook on the term has the layer composed of torch's operations."""
+    base = case.base()
+    layer, x = case.adapted(base), case.inputs()[:0]
+    if composed:
+        delta_of(layer).register_forward_hook(lambda *_: None)
+    output = layer(x)
+    assert output.shape == base(x).shape
+    assert output.dtype is base(x).dtype
+
+
 @over_cases
 def test_an_untrained_adapter_is_the_base(case: Case) -> None:
     base = case.base()
