@@ -64,7 +64,7 @@ def test_we_open_what_peft_trained_with_equal_logits(name: str, tmp_path: Path) 
 
 
 def test_a_module_whose_name_ends_as_the_heads_is_saved_with_it(tmp_path: Path) -> None:
-    """Of a fine-tuned DistilBERT with other labels only `classifier` is new, and to PEFT `pre_classifier` ends in it."""
+    """Of a fine-tuned DistilBERT with other labels only `classifier` is new; to PEFT `pre_classifier` ends in it."""
     base = TINY["distilbert"]()
     model, new = copy.deepcopy(base), new_of(base, ("classifier",))
     inject_adapter(model, LoraSpec(rank=2), new=new)

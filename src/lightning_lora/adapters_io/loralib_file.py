@@ -56,6 +56,7 @@ def load_loralib_file(
     Raises:
         ValueError: the file is damaged, or is not for this model; one line that names the tensor. The model is
             unchanged then.
+        RuntimeError: an adapter is merged.
     """
     try:
         tensors = _read(file)

@@ -40,8 +40,8 @@ def load_peft_folder(
 
     Biases and modules that were saved whole (the head) get the folder's values in place: they are the model's own, and
     `disabled` does not bring the former ones back. On a model that has adapters, the head becomes one of the new
-    adapter's own, with as many outputs as the folder's; switching the adapter switches it. Biases have no such place, so
-    an adapter with biases is refused there. A fused layer is adapted as the one matrix that it is to PEFT.
+    adapter's own, with as many outputs as the folder's; switching the adapter switches it. Biases have no such place,
+    so an adapter with biases is refused there. A fused layer is adapted as the one matrix that it is to PEFT.
 
     Args:
         model: The base model that the adapter was trained on, changed in place.
@@ -53,6 +53,7 @@ def load_peft_folder(
     Raises:
         ValueError: the folder is damaged, was made for another base, or asks for more than LoRA layers can express;
             one line that names file, key or tensor. The model is unchanged then.
+        RuntimeError: an adapter is merged.
     """
     config = read_peft_config(folder)
     facts = read_facts(folder) or AdapterFacts()
@@ -212,7 +213,7 @@ def _check_keys(
 ) -> None:
     """Raise ValueError for a tensor that is missing, or that this model has no use for.
 
-    PEFT saves frozen embeddings where it takes them for resized, or is told to: harmless where they are this model's own.
+    PEFT saves frozen embeddings that it takes for resized, or is told to save: harmless where they are this model's.
     """
     if missing := sorted(set(required) - set(keys)):
         raise ValueError(f"tensor {tensor_name(PREFIX + missing[0])} is missing: the settings say that it was saved")

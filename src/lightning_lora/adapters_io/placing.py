@@ -13,6 +13,7 @@ from lightning_lora.inject import (
     adapter_names,
     attach_adapter,
     check_stands_once,
+    check_unmerged,
     head_names,
     last_names,
     select,
@@ -47,11 +48,9 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The model's state dict without adapters: parameters and buffers under the base model's names.
 
     Raises:
-        ValueError: an adapter is merged into the weights, so they are not the base model's.
+        RuntimeError: an adapter is merged, so that the weights are not the base model's.
     """
-    for name, layer in lora_layers(model):
-        if layer.merged_adapter is not None:
-            raise ValueError(f"adapter {layer.merged_adapter!r} is merged into {name}; call unmerge() first")
+    check_unmerged(model, before="loading another one")
     adapters = adapter_keys(model)
     return {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
 

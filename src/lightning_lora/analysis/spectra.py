@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_lora.inject import merged_adapter
+from lightning_lora.inject import check_unmerged
 from lightning_lora.lora import LoRALayer, OutputLayout, lora_layers
 from lightning_lora.lora.combination import Term, singular_values
 from lightning_lora.targets import ARCHITECTURES, match
@@ -160,8 +160,7 @@ def spectra(model: nn.Module, adapter: str = "default") -> list[Spectrum]:
         ValueError: the model has no such adapter.
         RuntimeError: an adapter is merged, so that the weights are not the base model's.
     """
-    if (merged := merged_adapter(model)) is not None:
-        raise RuntimeError(f"adapter {merged!r} is merged; call unmerge() before taking spectra")
+    check_unmerged(model, before="taking spectra")
     carriers = [(name, layer) for name, layer in lora_layers(model) if adapter in layer.adapters]
     if not carriers:
         raise ValueError(f"the model has no adapter named {adapter!r}")

@@ -1,6 +1,7 @@
 """Surgery on a model: choose layers, adapt them, freeze the rest, merge and undo it; and say what was done."""
 
 from lightning_lora.inject.adapters import adapter_state as adapter_state
+from lightning_lora.inject.adapters import check_unmerged as check_unmerged
 from lightning_lora.inject.adapters import delete_adapter as delete_adapter
 from lightning_lora.inject.adapters import merged_adapter as merged_adapter
 from lightning_lora.inject.adapters import swap_merged as swap_merged

@@ -20,6 +20,19 @@ def merged_adapter(model: nn.Module) -> str | None:
     return next((found for _, module in routed_modules(model) if (found := module.merged_adapter) is not None), None)
 
 
+def check_unmerged(model: nn.Module, *, before: str, adapter: str | None = None) -> None:
+    """Raise RuntimeError where an adapter is merged: any, or (given its name) that one.
+
+    Args:
+        model: The model.
+        before: What cannot be done then, as the message has it: "deleting it".
+        adapter: Name of the adapter.
+    """
+    found = merged_adapter(model)
+    if found is not None and adapter in (None, found):
+        raise RuntimeError(f"adapter {found!r} is merged; call unmerge() before {before}")
+
+
 def delete_adapter(model: nn.Module, adapter: str) -> None:
     """Remove an adapter, its factors and its own head. A layer without adapters becomes the original module again.
 
@@ -31,8 +44,7 @@ def delete_adapter(model: nn.Module, adapter: str) -> None:
         RuntimeError: the adapter is merged.
     """
     check_adapter(model, adapter)
-    if merged_adapter(model) == adapter:
-        raise RuntimeError(f"adapter {adapter!r} is merged; call unmerge() before deleting it")
+    check_unmerged(model, before="deleting it", adapter=adapter)
     routing = routing_of(model)
     assert routing is not None, "check_adapter() has found the adapter"
     if routing.adapter == adapter:
@@ -116,8 +128,7 @@ def swap_values(model: nn.Module, adapter: str, values: Mapping[str, Tensor]) ->
     """
     heads = {name for name in values if not name.endswith((".A", ".B"))}
     own = adapter_state(model, adapter, heads)
-    if merged_adapter(model) == adapter:
-        raise RuntimeError(f"adapter {adapter!r} is merged; call unmerge() before changing its values")
+    check_unmerged(model, before="changing its values", adapter=adapter)
     if different := sorted(set(own).symmetric_difference(values)):
         where = "the model" if different[0] in own else "the new values"
         raise ValueError(f"{different[0]!r} is in {where} only; {len(different)} names differ")

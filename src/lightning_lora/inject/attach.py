@@ -20,7 +20,6 @@ from lightning_lora.inject.selection import Selected, select
 from lightning_lora.lora import (
     LoRALayer,
     LoraSpec,
-    LowRankDelta,
     Routing,
     adapter_parameters,
     check_adapter_name,
@@ -261,7 +260,7 @@ def adapter_names(model: nn.Module) -> list[str]:
     """Names of the adapters anywhere in the model, in the order in which its layers have them."""
     found: dict[str, None] = {}
     for _, layer in lora_layers(model):
-        found.update(dict.fromkeys(key for key, delta in layer.adapters.items() if isinstance(delta, LowRankDelta)))
+        found.update(dict.fromkeys(layer.adapters))
     return list(found)
 
 

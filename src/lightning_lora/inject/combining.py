@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lightning_lora.inject.adapters import merged_adapter
+from lightning_lora.inject.adapters import check_unmerged
 from lightning_lora.inject.attach import adapter_names, check_adapter
 from lightning_lora.lora import LoRALayer, LoraSpec, RoutedHead, lora_layers, routed_modules
 from lightning_lora.lora.combination import METHODS, Factors, Term, distance, singular_values
@@ -87,8 +87,7 @@ def combine_adapters(
         RuntimeError: an adapter is merged.
     """
     _check(model, weights, name, method)
-    if (merged := merged_adapter(model)) is not None:
-        raise RuntimeError(f"adapter {merged!r} is merged; call unmerge() before combining adapters")
+    check_unmerged(model, before="combining adapters")
     heads = _heads(model, weights, head)
     terms = {path: _terms(path, layer, weights) for path, layer in lora_layers(model)}
     terms = {path: parts for path, parts in terms.items() if parts}

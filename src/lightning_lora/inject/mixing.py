@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lora.inject.adapters import merged_adapter
+from lightning_lora.inject.adapters import check_unmerged
 from lightning_lora.inject.attach import check_adapter, shared_routing
 from lightning_lora.inject.heads import outputs_of
 from lightning_lora.lora import LoRAEmbedding, lora_layers, route, spans_of
@@ -42,9 +42,7 @@ def mixed(model: nn.Module, rows: Sequence[str | None]) -> Iterator[None]:
         check_adapter(model, str(adapter))
     _check_embeddings(model, rows)
     _check_runs_once(model)
-    found = merged_adapter(model)
-    if found is not None:
-        raise RuntimeError(f"adapter {found!r} is merged into the weights; call unmerge() before mixing adapters")
+    check_unmerged(model, before="mixing adapters")
     before, routing.spans = routing.spans, spans_of(rows)
     try:
         yield
@@ -100,6 +98,5 @@ def _check_embeddings(model: nn.Module, rows: Sequence[str | None]) -> None:
     # Of its weight: encoder and decoder may look up in it by embeddings of their own (T5).
     tokens = token_embedding().weight if callable(token_embedding) else None
     for name, layer in lora_layers(model):
-        carries = any(adapter in layer.adapters for adapter in rows)
-        if isinstance(layer, LoRAEmbedding) and carries and layer.weight is not tokens:
+        if isinstance(layer, LoRAEmbedding) and layer.weight is not tokens and any(map(layer.carries, rows)):
             raise ValueError(f"{name} is adapted, and is not the embedding of tokens; such a model runs no mixed batch")

@@ -78,7 +78,7 @@ def expand_low_rank(
         return F.linear(reduced, B)
     count = len(layout.adapted)
     terms = [F.linear(s, b) for s, b in zip(reduced.chunk(count, dim=-1), B.chunk(count, dim=0), strict=True)]
-    terms = [term.unflatten(-1, (layout.groups, -1)) for term in terms]
+    terms = [term.reshape(*term.shape[:-1], layout.groups, term.shape[-1] // layout.groups) for term in terms]
     by_part = dict(zip(layout.adapted, terms, strict=True))
     absent = torch.zeros_like(terms[0])
     return torch.stack([by_part.get(part, absent) for part in range(layout.parts)], dim=-2).flatten(-3)

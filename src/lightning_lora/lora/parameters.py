@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from lightning_lora.lora.layers import LoRALayer, LowRankDelta
+from lightning_lora.lora.layers import LoRALayer
 from lightning_lora.lora.routed import routed_modules
 from lightning_lora.lora.routing import Routing
 
@@ -17,10 +17,10 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALayer]]:
 def adapter_parameters(model: nn.Module, adapter: str | None = None) -> Iterator[tuple[str, nn.Parameter]]:
     """(full name, parameter) of every A and B, of one adapter or (None) of all."""
     for name, layer in lora_layers(model):
-        for key, delta in layer.adapters.items():
-            if isinstance(delta, LowRankDelta) and adapter in (None, key):
-                yield f"{name}.adapters.{key}.A".lstrip("."), delta.A
-                yield f"{name}.adapters.{key}.B".lstrip("."), delta.B
+        for key in layer.adapters:
+            if adapter in (None, key):
+                yield f"{name}.adapters.{key}.A".lstrip("."), layer.delta(key).A
+                yield f"{name}.adapters.{key}.B".lstrip("."), layer.delta(key).B
 
 
 def routing_of(model: nn.Module) -> Routing | None:

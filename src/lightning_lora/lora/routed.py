@@ -53,6 +53,10 @@ class Routed(nn.Module):
         base._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
         return base
 
+    def carries(self, adapter: str | None) -> bool:
+        """Whether an adapter has something of its own here; the base model (None) has not."""
+        return adapter is not None and adapter in self.adapters
+
     def adapter_in_force(self) -> str | None:
         """The adapter to go through beside what stands in place: None for the base model, and for a merged adapter.
 
@@ -78,7 +82,7 @@ class Routed(nn.Module):
             ValueError: ``x`` does not have one row for each row of the mixed batch.
         """
         spans = self.routing.spans
-        if not any(span.adapter in self.adapters for span in spans):
+        if not any(self.carries(span.adapter) for span in spans):
             return ()
         if x.ndim == 0 or x.shape[0] != spans[-1].stop:
             raise ValueError(
