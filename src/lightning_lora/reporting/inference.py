@@ -17,9 +17,10 @@ percentiles know no degrees of freedom. Variances are not pooled over options, n
 would make more of few seeds: an option whose seeds vary more than the others' would then be judged by the others'.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,15 +83,29 @@ class Estimate:
     def quantile(self, level: float) -> float:
         """How many standard errors a difference exceeds by chance, up or down, in a share ``level`` of the cases.
 
-        The mean of Student's quantile and the normal one, weighted with the two variances (Cochran and Cox 1957,
-        "Experimental Designs", section 4.14). Exact where only one part is there, else a little too wide; Welch's
-        degrees of freedom are too narrow with two or three seeds.
+        At 5 % it is the mean of Student's quantile and the normal one, weighted with the two variances (Cochran and Cox
+        1957, "Experimental Designs", section 4.14): exact where only one part is there, else a little too wide; Welch's
+        degrees of freedom are too narrow with two or three seeds. Further out, where a correction for many pairs looks,
+        that mean is too narrow as well: two seeds that agree by chance make little of both the error and its quantile.
+        There it grows as the two half-widths taken at right angles do (Howe 1974, "Approximate confidence limits on the
+        mean of X + Y", JASA 69).
         """
         normal = float(special.ndtri(1 - level / 2))
         if not self.over_seeds:
             return normal
-        share = self.over_seeds / (self.over_seeds + self.over_examples)
-        return share * float(special.stdtrit(self.freedom, 1 - level / 2)) + (1 - share) * normal
+        return self._stretch * _hypotenuse(self._share, float(special.stdtrit(self.freedom, 1 - level / 2)), normal)
+
+    @property
+    def _share(self) -> float:
+        """Of seeds in the variance."""
+        return self.over_seeds / (self.over_seeds + self.over_examples) if self.over_seeds else 0.0
+
+    @cached_property
+    def _stretch(self) -> float:
+        """The quantile at 5 % over the half-widths at right angles there."""
+        share, normal = self._share, float(special.ndtri(1 - LEVEL / 2))
+        student = float(special.stdtrit(self.freedom, 1 - LEVEL / 2))
+        return (share * student + (1 - share) * normal) / _hypotenuse(share, student, normal)
 
     def p_value(self) -> float:
         """Two-sided: the level at which the interval just reaches 0; 1.0 where nothing differs and nothing varies."""
@@ -111,10 +126,13 @@ class Estimate:
             pairs: How many differences the test is corrected for. By Bonferroni, which is Holm's first step: a
                 difference of this size is found whatever the others are.
         """
-        critical = self.quantile(LEVEL / pairs)
-        share = (self.over_seeds or 0.0) / (self.error**2 or 1.0)
+        critical, share = self.quantile(LEVEL / pairs), self._share
         freedom = self.freedom / share**2 if share else np.inf
         return float(_noncentrality(round(freedom, 6), round(critical, 9))) * self.error
+
+
+def _hypotenuse(share: float, student: float, normal: float) -> float:
+    return math.sqrt(share * student**2 + (1 - share) * normal**2)
 
 
 @cache
