@@ -101,6 +101,8 @@ def test_jsonl_fills_gaps_with_missing_values(tmp_path: Path) -> None:
         ("a.csv", b'label,sentence\n1,a\n0,"open\n1,b\n', "row 2: a quotation mark is opened and never closed"),
         ("a.csv", b'sentence\na\n"open\nb\n', "row 2: a quotation mark is opened and never closed"),
         ("a.csv", b'"sentence,label\na,1\n', "header: a quotation mark is opened and never closed"),
+        ("a.csv", b'sentence,label\n"open,0\nb,1\nc,0\n"open,1\nd,0\n', "row 1: a text goes on behind its closing"),
+        ("a.csv", b'sentence,label\na,1\n"Great" film,0\n', "row 2: a text goes on behind its closing"),
         ("a.parquet", b"", r"a\.parquet: cannot be read as parquet"),
         ("a.xlsx", b"", r"\.xlsx is not one of the endings \.parquet, \.csv, \.tsv, \.jsonl"),
     ],
@@ -112,9 +114,17 @@ def test_a_broken_file_is_named_with_its_row(tmp_path: Path, name: str, content:
     assert "\n" not in str(error.value)
 
 
-def test_an_inch_mark_in_a_text_is_no_quotation_mark(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text('sentence,label\na 5" pipe,1\n')
-    assert read_file(tmp_path / "a.csv", WANTED).table["sentence"].to_pylist() == ['a 5" pipe']
+@pytest.mark.parametrize("text", ['a 5" pipe', '5"', 'a 5" pipe and a 6" one'])
+def test_an_inch_mark_in_a_text_is_no_quotation_mark(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.csv").write_text(f"sentence,label\n{text},1\n")
+    assert read_file(tmp_path / "a.csv", WANTED).table["sentence"].to_pylist() == [text]
+
+
+def test_a_quoted_text_may_be_long_and_the_limit_of_csv_stays_as_it_was(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    texts = ["word, " * limit, "b"]
+    assert read_file(write(tmp_path / "a.csv", texts), WANTED).table["sentence"].to_pylist() == texts
+    assert csv.field_size_limit() == limit
 
 
 def test_bytes_in_parquet_that_are_no_text_are_refused(tmp_path: Path) -> None:

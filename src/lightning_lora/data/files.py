@@ -17,6 +17,11 @@ import pyarrow.parquet as pq
 
 from lightning_lora.settings import shown
 
+QUOTING_ERRORS = {
+    "unexpected end of data": "a quotation mark is opened and never closed",
+    "',' expected after '\"'": "a text goes on behind its closing quotation mark; write each one inside a text twice",
+}
+
 
 class DataError(ValueError):
     """The data is not what the task needs; the message names the file and, where there is one, column and row."""
@@ -139,17 +144,24 @@ def delimited_rows(lines: Iterable[str], file: Path) -> Iterator[list[str]]:
             yield row
             number += 1
     except csv.Error as error:
-        at_the_end = str(error) == "unexpected end of data"
-        reason = "a quotation mark is opened and never closed" if at_the_end else error
+        reason = QUOTING_ERRORS.get(str(error), error)
         raise DataError(f"{file}, {f'row {number}' if number else 'header'}: {reason}") from error
 
 
 def _refuse_unpaired_quotes(file: Path) -> None:
-    """pyarrow takes all behind a mark that is never closed for one text, and the rows in it would be lost."""
-    if file.read_bytes().count(b'"') % 2:
+    """pyarrow takes all up to the next mark, however many rows on, for one text, and these rows would be lost."""
+    content = file.read_bytes()
+    # 0.15 s for 100,000 rows of 160 characters, which take pyarrow 0.05 s: only where there is a mark at all.
+    if b'"' not in content:
+        return
+    limit = csv.field_size_limit()
+    csv.field_size_limit(max(limit, len(content)))
+    try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             for _ in delimited_rows(lines, file):
                 pass
+    finally:
+        csv.field_size_limit(limit)
 
 
 def _header(file: Path) -> tuple[str, ...]:
