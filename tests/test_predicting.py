@@ -292,6 +292,27 @@ def test_without_other_data_a_run_is_scored_on_what_it_was_scored_on(holdout: fl
     assert (given[0], given[1].rows) == ("reviews", 40), "what is given counts whatever its name"
 
 
+@pytest.mark.parametrize(("holdout", "changed"), [(None, "validation"), (0.25, "reviews")])
+def test_a_run_is_not_scored_on_data_that_have_changed_since(
+    holdout: float | None, changed: str, tmp_path: Path
+) -> None:
+    folder = reviews(tmp_path, holdout)
+    file = tmp_path / f"{changed}.csv"
+    header, _, *others = file.read_text().splitlines()
+    file.write_text("\n".join([header, *others]) + "\n")
+
+    with pytest.raises(DataError, match=rf"{changed}\.csv: not the .* examples that the run was scored on.*--data"):
+        evaluate(restore(folder))
+    merged = merge_run(folder, tmp_path / "out")
+    assert (merged.rows, "not the" in merged.not_compared) == (0, True)
+    assert evaluate(restore(folder), file)[changed].rows == len(others)
+
+    record = json.loads((folder / "result.json").read_text())
+    del record["data"]["examples"]  # as older records are
+    (folder / "result.json").write_text(json.dumps(record))
+    assert len(evaluate(restore(folder))) == 1
+
+
 def test_a_run_on_relative_paths_can_be_used_from_any_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from lightning_lora.backbone import Backbone
 from lightning_lora.data.collation import Collator
 from lightning_lora.data.encoding import check_not_empty, tokenise
 from lightning_lora.data.files import DataError
+from lightning_lora.data.fingerprint import examples_fingerprint
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.splits import scored_splits
 from lightning_lora.data.validation import Split, validate
@@ -120,11 +121,19 @@ def own_splits(trained: Trained) -> dict[str, Split]:
     """What the run itself was scored on, read anew from where it had it.
 
     Raises:
-        DataError: it is not there any more.
+        DataError: it is not there any more, or other examples are (which older records cannot tell).
     """
     data = trained.record.config["data"]
     path = found_from(trained.folder, data["path"]) if data["path"] else None
-    return scored_splits(trained.task, path, data["holdout"])
+    splits = scored_splits(trained.task, path, data["holdout"])
+    recorded = trained.record.data.get("examples", {})
+    for name, split in splits.items():
+        if name in recorded and examples_fingerprint(split) != recorded[name]:
+            raise DataError(
+                f"{split.origin}: not the {name} examples that the run was scored on; put those back, or score others "
+                "with `evaluate RUN --data <folder or file>`"
+            )
+    return splits
 
 
 def _told(task: Task, logits: Float[Tensor, "rows outputs"]) -> Iterator[dict[str, Any]]:
