@@ -9,6 +9,7 @@ import pytest
 
 from lightning_lora.data.files import DataError
 from lightning_lora.data.sources import load_splits
+from lightning_lora.data.splits import read_splits
 from lightning_lora.data.validation import validate
 from lightning_lora.tasks import TASKS, TOY_TASKS, custom_task
 
@@ -78,6 +79,27 @@ def test_one_file_is_the_split_it_is_named_after(tmp_path: Path) -> None:
     (tmp_path / "train.csv.bak").rename(tmp_path / "train.csv")
     assert origins("train.csv") == ["train.csv", "validation.csv"]
     assert origins("validation.parquet") == ["train.csv", "validation.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("train.csv", "train.csv"),
+        ("validation.csv", "train.csv"),
+        ("validation.csv", None),
+        ("reviews.csv", "reviews.csv"),
+    ],
+)
+def test_a_dev_file_is_not_trained_on_where_rows_are_held_out(tmp_path: Path, name: str, read: str | None) -> None:
+    file = write(tmp_path / name)
+    if read is None:
+        with pytest.raises(DataError, match=r"validation\.csv is one split; the split 'train' is missing beside it"):
+            read_splits(SST2, file, 0.5)
+        return
+    write(tmp_path / read, rows=4)
+    splits = read_splits(SST2, file, 0.5)
+    assert {split: Path(rows.origin).name for split, rows in splits.items()} == {"train": read, "held_out": read}
+    assert [len(rows) for rows in splits.values()] == [2, 2]
 
 
 def test_a_single_file_without_the_other_split_tells_what_is_missing(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class TextDataModule(LightningDataModule):
                 raise ValueError(f"{name}={value} must be {lowest} or more")
         check_max_length(tokenizer, max_length, pairs=len(task.text_columns) == 2, max_positions=max_positions)
         self.task, self.tokenizer, self.path = task_of(task, holdout), tokenizer, path
-        self.holdout = holdout
+        self._as_it_stands, self.holdout = task, holdout
         self.train_rows, self.max_length, self.batch_size = train_rows, max_length, batch_size
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
         self.collate = collator_for(tokenizer, padding)
@@ -103,7 +103,7 @@ class TextDataModule(LightningDataModule):
         """
         if self._sets:
             return
-        every_row = read_splits(self.task, self.path, self.holdout)
+        every_row = read_splits(self._as_it_stands, self.path, self.holdout)
         splits = drawn(every_row, self.task, self.train_rows, self.seed)
         self._drawn_from, self._fingerprint = data_fingerprint(every_row), data_fingerprint(splits)
         self._examples = {name: examples_fingerprint(splits[name]) for name in self.task.dev_splits}

@@ -8,14 +8,14 @@ import pyarrow as pa
 from lightning_lora.data import toy
 from lightning_lora.data.files import READERS, DataError, RawSplit, read_file
 from lightning_lora.data.validation import IDX
-from lightning_lora.tasks import HELD_OUT, TOY_TASKS, Task
+from lightning_lora.tasks import TOY_TASKS, Task
 
 # The toy data is one fixed data set, as GLUE is: a run's seed does not change it.
 TOY_SEED = 0
 
 
-def load_splits(task: Task, path: str | Path | None = None) -> dict[str, RawSplit]:
-    """The training split and the dev splits but for one held out, in that order, unchecked.
+def load_splits(task: Task, path: str | Path | None = None, *, train_only: bool = False) -> dict[str, RawSplit]:
+    """The training split and, unless it is wanted alone, the dev splits, in that order, unchecked.
 
     With a path, only the path counts: a folder holding `<split>.parquet|csv|tsv|jsonl`, itself or in a sub-folder named
     after the task; or one file, which is the split it is named after (the training split for any other name), with the
@@ -24,14 +24,15 @@ def load_splits(task: Task, path: str | Path | None = None) -> dict[str, RawSpli
     Raises:
         DataError: nothing is there, a split is missing, or a file cannot be read; one line saying what to do.
     """
+    splits = (task.train_split,) if train_only else _splits(task)
     if path is not None:
-        files = _find_files(task, Path(path).expanduser())
+        files = _find_files(task, Path(path).expanduser(), splits)
         return {split: read_file(file, _wanted(task)) for split, file in files.items()}
     if task.name in TOY_TASKS:
-        return {split: _toy_split(task, split) for split in _splits(task)}
+        return {split: _toy_split(task, split) for split in splits}
     if task.hub is None:
         raise DataError(f"task {task.name} has no source of its own: give data.path=<folder or file>")
-    return _from_hub(task, *task.hub)
+    return _from_hub(task, *task.hub, splits)
 
 
 def load_labelled(task: Task, path: str | Path) -> dict[str, RawSplit]:
@@ -50,7 +51,7 @@ def load_labelled(task: Task, path: str | Path) -> dict[str, RawSplit]:
 
 
 def _splits(task: Task) -> tuple[str, ...]:
-    return (task.train_split, *(split for split in task.dev_splits if split != HELD_OUT))
+    return (task.train_split, *task.dev_splits)
 
 
 def _wanted(task: Task) -> tuple[str, ...]:
@@ -73,24 +74,22 @@ def _raw(task: Task, table: pa.Table, origin: str) -> RawSplit:
     return RawSplit(table.select([name for name in columns if name in _wanted(task)]), columns, origin)
 
 
-def _find_files(task: Task, path: Path) -> dict[str, Path]:
+def _find_files(task: Task, path: Path, splits: tuple[str, ...]) -> dict[str, Path]:
     if path.is_dir():
-        folders = [folder for folder in (path, path / task.name) if _candidates(folder, _splits(task))]
+        folders = [folder for folder in (path, path / task.name) if _candidates(folder, splits)]
         if not folders:
             raise DataError(
                 f"data.path={path}: no file for task {task.name} in it or in {task.name}/; "
                 f"expected {task.train_split}{_endings()}; there is {_listing(path)}"
             )
-        return {split: _split_file(folders[0], split) for split in _splits(task)}
+        return {split: _split_file(folders[0], split) for split in splits}
     if not path.exists():
         raise DataError(f"data.path={path}: no such file or folder")
     given = path.stem if path.stem in _splits(task) else task.train_split
     beside = {
-        split: _split_file(path.parent, split, prefer=path.suffix, given=path)
-        for split in _splits(task)
-        if split != given
+        split: _split_file(path.parent, split, prefer=path.suffix, given=path) for split in splits if split != given
     }
-    return {split: beside.get(split, path) for split in _splits(task)}
+    return {split: beside.get(split, path) for split in splits}
 
 
 def _candidates(folder: Path, splits: tuple[str, ...]) -> list[Path]:
@@ -123,11 +122,11 @@ def _listing(folder: Path) -> str:
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") if names else "nothing"
 
 
-def _from_hub(task: Task, repository: str, configuration: str) -> dict[str, RawSplit]:
+def _from_hub(task: Task, repository: str, configuration: str, splits: tuple[str, ...]) -> dict[str, RawSplit]:
     reasons = []
     for way, source in (("hub", repository), ("snapshot", None)):
         try:
-            return _load_dataset(task, source or _snapshot(repository), configuration, repository)
+            return _load_dataset(task, source or _snapshot(repository), configuration, repository, splits)
         except DataError:
             raise
         except Exception as error:  # the hub's client raises a dozen unrelated types for "not to be had"
@@ -147,14 +146,16 @@ def _snapshot(repository: str) -> str:
     return snapshot_download(repository, repo_type="dataset", local_files_only=True)
 
 
-def _load_dataset(task: Task, source: str, configuration: str, repository: str) -> dict[str, RawSplit]:
+def _load_dataset(
+    task: Task, source: str, configuration: str, repository: str, splits: tuple[str, ...]
+) -> dict[str, RawSplit]:
     import datasets
 
     found = datasets.load_dataset(source, configuration)
-    missing = [split for split in _splits(task) if split not in found]
+    missing = [split for split in splits if split not in found]
     if missing:
         raise DataError(f"{repository}/{configuration}: no split {missing[0]!r}; there are {', '.join(found)}")
     return {
         split: _raw(task, found[split].with_format("arrow")[:], f"{repository}/{configuration}/{split}")
-        for split in _splits(task)
+        for split in splits
     }

@@ -25,33 +25,28 @@ def scored_splits(task: Task, path: str | Path | None, holdout: float | None) ->
     Raises:
         ValueError: see `load_splits`, `validate`, `hold_out`.
     """
-    task = task_of(task, holdout)
-    raw = load_splits(task, path)
     if holdout is None:
+        raw = load_splits(task, path)
         return {name: validate(raw[name], task) for name in task.dev_splits}
-    train = validate(raw[task.train_split], task)
-    _, held_out = hold_out(len(train), holdout)
-    return {HELD_OUT: train.take(held_out)}
+    _, held_out = _train_and_held_out(task, path, holdout)
+    return {HELD_OUT: held_out}
 
 
 def read_splits(task: Task, path: str | Path | None, holdout: float | None) -> dict[str, Split]:
     """The training split, then those that are scored; the same for every seed.
 
     Args:
-        task: What to read.
+        task: What to read, as it stands, not yet `task_of`.
         path: A local folder or file; None for the task's own source.
         holdout: Share of the training split that is scored in the place of the dev splits.
 
     Raises:
         ValueError: see `load_splits`, `validate`, `hold_out`.
     """
-    task = task_of(task, holdout)
-    splits = {name: validate(raw, task) for name, raw in load_splits(task, path).items()}
-    if holdout is not None:
-        train = splits[task.train_split]
-        kept, held_out = hold_out(len(train), holdout)
-        splits = {task.train_split: train.take(kept), HELD_OUT: train.take(held_out)}
-    return splits
+    if holdout is None:
+        return {name: validate(raw, task) for name, raw in load_splits(task, path).items()}
+    train, held_out = _train_and_held_out(task, path, holdout)
+    return {task.train_split: train, HELD_OUT: held_out}
 
 
 def drawn(splits: Mapping[str, Split], task: Task, train_rows: int | None, seed: int) -> dict[str, Split]:
@@ -71,3 +66,10 @@ def drawn(splits: Mapping[str, Split], task: Task, train_rows: int | None, seed:
         train = train.take(random_subset(len(train), train_rows, seed))
     check_train_labels(train, task)
     return {**splits, task.train_split: train}
+
+
+def _train_and_held_out(task: Task, path: str | Path | None, holdout: float) -> tuple[Split, Split]:
+    raw = load_splits(task, path, train_only=True)
+    every_row = validate(raw[task.train_split], task)
+    kept, held_out = hold_out(len(every_row), holdout)
+    return every_row.take(kept), every_row.take(held_out)
