@@ -28,12 +28,12 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     return replace(found, tasks=(replace(task, unfinished=(lost,)),), unreadable=((Path("runs/torn"), "is torn"),))
 
 
-def odd(comparison: Comparison) -> Comparison:
+def odd(comparison: Comparison, label: str = ODD) -> Comparison:
     """The same with an option whose label no format takes as it is."""
     (task,) = comparison.tasks
     best, *others = task.options
-    groups = {ODD if label == best.label else label: letters for label, letters in task.groups.items()}
-    return Comparison((replace(task, options=(replace(best, label=ODD), *others), groups=groups, reference=ODD),))
+    groups = {label if name == best.label else name: letters for name, letters in task.groups.items()}
+    return Comparison((replace(task, options=(replace(best, label=label), *others), groups=groups, reference=label),))
 
 
 def test_a_row_by_hand(comparison: Comparison) -> None:
@@ -82,11 +82,19 @@ def test_latex_escapes_what_it_would_read_as_its_own(comparison: Comparison) -> 
     written = latex(odd(comparison))
     rows = [line for line in written.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {14}
-    assert r"50\% of a\_b \& [red]c[/red]" in written
+    assert r"50\% of a\_b \& {[}red{]}c{[}/red{]}" in written
     assert r"\{e\} \textbackslash{}f \#1 \$2 \textasciitilde{} \textasciicircum{}" in written
     assert r"\textless{}0.001" in written
     assert all(f"\\{rule}rule" in written for rule in ("top", "mid", "bottom"))
     assert not re.search(r"(?<!\\)[%#$]", written)
+
+
+@pytest.mark.parametrize("label", ["[query,value]", "*"])
+def test_no_latex_row_begins_with_what_the_line_before_would_take(label: str, comparison: Comparison) -> None:
+    lines = latex(odd(comparison, label)).splitlines()
+    assert not [line for line in lines if line.startswith(("[", "*"))]
+    row = lines[lines.index(r"\midrule") + 1]
+    assert re.sub(r"\{([\[\]*])\}", r"\1", row).startswith(f"{label} & ")
 
 
 def test_csv_is_one_row_for_each_option_with_all_digits(comparison: Comparison) -> None:

@@ -23,6 +23,8 @@ _LATEX = {
     ">": r"\textgreater{}",
     "–": "--",
     "±": r"$\pm$",
+    # At the beginning of a row they would be taken for what the rule or the row before is given.
+    **{letter: f"{{{letter}}}" for letter in "[]*"},
 }
 
 
