@@ -113,15 +113,27 @@ def test_a_run_on_other_examples_is_left_out(tmp_path: Path) -> None:
     assert (run.folder.name, run.error) == ("qv-1", "it was scored on other dev examples than the other runs")
 
 
-def test_examples_with_the_same_labels_and_other_texts_are_other_examples(tmp_path: Path) -> None:
-    """An older record does not say which texts its examples had, and is compared as it was."""
-    write_sweep(tmp_path, ACCURACIES)
-    texts = {"qv-0": "a", "qv-1": "a", "all-0": "b", "head-0": "a"}
-    for name, said in texts.items():
-        record = read_record(tmp_path / name)
-        write_record(replace(record, data={**record.data, "examples": {"validation": said}}), tmp_path / name)
-    (run,) = the_task(tmp_path).unfinished
-    assert (run.folder.name, run.error) == ("all-0", "it was scored on other dev examples than the other runs")
+@pytest.mark.parametrize(
+    ("said", "tasks"),
+    [(["a", "b"], [3, 3]), (["a", None], [6]), (["a", "a"], [6]), (["a", "b", None], [3, 3, 3])],
+    ids=["two sets", "one set and older runs", "one set", "two sets and older runs"],
+)
+def test_runs_on_examples_of_other_texts_are_another_task(
+    said: list[str | None], tasks: list[int], tmp_path: Path
+) -> None:
+    """An older record does not say which texts its examples had; it goes with the others where they agree."""
+    for number, texts in enumerate(said):
+        write_sweep(tmp_path / str(number), ACCURACIES, seeds=1, epochs=3 + number)
+        for folder in (tmp_path / str(number)).iterdir():
+            record = read_record(folder)
+            examples = {"examples": {"validation": texts}} if texts else {}
+            write_record(replace(record, data=record.data | examples), folder)
+    found = compared(tmp_path).tasks
+    assert [len(task.options) for task in found] == tasks
+    assert not [run for task in found for run in task.unfinished]
+    for task in found:
+        labels = {option.label for option in task.options}
+        assert labels == set(ACCURACIES) or len(tasks) == 1, "the settings of other data are in no label"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,14 @@ from lightning_lora.reporting.options import LORA, Settings, axes_of, following_
 from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import Floats, example_covariance
-from lightning_lora.reporting.scored import Scored, dev_split_of, on_the_same_examples, read_curve, read_scored
+from lightning_lora.reporting.scored import (
+    Scored,
+    dev_split_of,
+    examples_of,
+    on_the_same_examples,
+    read_curve,
+    read_scored,
+)
 from lightning_lora.settings import ConfigError
 from lightning_lora.spelling import did_you_mean
 
@@ -41,9 +48,9 @@ def compare(
 ) -> Comparison:
     """Compare the options that were tried on each task.
 
-    A task's options are compared on one base model (by its fingerprint) and on the same dev examples. A job that is
-    there twice counts once. Besides the records, predictions and logs are read from the runs' folders. The same records
-    give the same comparison, to the bit.
+    A task's options are compared on one base model (by its fingerprint) and on the same dev examples; on others it is
+    another task. A job that is there twice counts once. Besides the records, predictions and logs are read from the
+    runs' folders. The same records give the same comparison, to the bit.
 
     Args:
         records: By their runs' folders.
@@ -61,7 +68,7 @@ def compare(
         run = _Run(folder, record, settings_of(record, determines_result))
         key = record.task, record.metric, record.base["fingerprint"], dev_split_of(record)
         groups.setdefault(key, []).append(run)
-    tasks = tuple(_compare_task(runs, reference) for runs in groups.values())
+    tasks = tuple(_compare_task(runs, reference) for group in groups.values() for runs in _by_examples(group))
     labels = [option.label for task in tasks for option in task.options]
     if reference is not None and reference not in labels:
         hint = did_you_mean(reference, labels) or f"; there are {'; '.join(dict.fromkeys(labels)) or 'none'}"
@@ -124,6 +131,20 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         unfinished=tuple(unfinished),
         notes=notes_on(summaries, letters, settings, axes, counted),
     )
+
+
+def _by_examples(runs: Sequence[_Run]) -> list[list[_Run]]:
+    """Runs on splits of one name and size, told apart by their texts and labels.
+
+    Older records do not say which these were. Their runs go with the others where those agree, else by themselves.
+    """
+    said = [examples_of(run.record) for run in runs]
+    known = set(said) - {None}
+    only = known.pop() if len(known) == 1 else None
+    groups: dict[str | None, list[_Run]] = {}
+    for run, examples in zip(runs, said, strict=True):
+        groups.setdefault(examples or only, []).append(run)
+    return list(groups.values())
 
 
 def base_label(name: str) -> str:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,11 @@ class Scored:
         idx: (rows,) of the examples in their split.
         labels: (rows,) class numbers, or numbers for a regression.
         predictions: (rows,) of the same kind.
-        texts: Fingerprint of the whole split's examples; None where the record is older than these are.
     """
 
     idx: NDArray[np.int64]
     labels: NDArray[Any]
     predictions: NDArray[Any]
-    texts: str | None = None
 
     @property
     def rows(self) -> bytes:
@@ -45,6 +42,12 @@ def dev_split_of(record: RunRecord) -> tuple[str, int]:
     """Name and rows of the split that the score is of."""
     _, first, *_ = record.data["rows"].items()
     return str(first[0]), int(first[1])
+
+
+def examples_of(record: RunRecord) -> str | None:
+    """Fingerprint of all examples of the split that the score is of; None where the record is older than these are."""
+    name, _ = dev_split_of(record)
+    return record.data.get("examples", {}).get(name)
 
 
 def read_scored(folder: Path, record: RunRecord) -> Scored:
@@ -65,20 +68,13 @@ def read_scored(folder: Path, record: RunRecord) -> Scored:
     score = float(resampled_scores(record.metric, table.labels, predictions[None], whole)[0, 0])
     if record.score is None or abs(score - record.score) > _ROUNDING:
         raise ValueError(f"the predictions give {record.metric} {score:.4f}, the record {record.score}")
-    return Scored(table.idx, table.labels, predictions, record.data.get("examples", {}).get(scored_on))
+    return Scored(table.idx, table.labels, predictions)
 
 
 def on_the_same_examples(scored: Mapping[Path, Scored]) -> set[Path]:
-    """The runs that were scored on the examples that most were scored on, the first of equally common ones.
-
-    Row numbers and labels must agree, and the texts wherever a record says which they were.
-    """
-    kept = dict(scored)
-    for part in (attrgetter("rows"), attrgetter("texts")):
-        said = Counter(part(run) for run in kept.values() if part(run) is not None)
-        usual = {part_of_most for part_of_most, _ in said.most_common(1)}
-        kept = {folder: run for folder, run in kept.items() if part(run) in usual | {None}}
-    return set(kept)
+    """The runs whose examples have the row numbers and labels that most have, the first of equally common ones."""
+    usual = {rows for rows, _ in Counter(run.rows for run in scored.values()).most_common(1)}
+    return {folder for folder, run in scored.items() if run.rows in usual}
 
 
 def read_curve(folder: Path, seed: int) -> Curve | None:
