@@ -67,6 +67,7 @@ def task_of(options: Sequence[OptionSummary], *, task: str = "rte", apart: float
         metric="accuracy",
         base="roberta-base",
         base_fingerprint="ba5e",
+        split="validation",
         dev_rows=277,
         axes=tuple(axes),
         options=tuple(ordered),

@@ -23,7 +23,9 @@ def test_what_cannot_be_compared_is_kept_apart(tmp_path: Path) -> None:
     write_run(tmp_path / "c", right, config=config, base={"name": "tiny", "revision": None, "fingerprint": "other"})
     write_run(tmp_path / "d", right[:100], config=config)
     write_run(tmp_path / "e", right, config=config, data={"fingerprint": "x", "rows": {"train": 8, "held_out": ROWS}})
-    assert [[run.folder.name for run in task.unfinished] for task in compared(tmp_path).tasks] == [[]] * 5
+    tasks = compared(tmp_path).tasks
+    assert [[run.folder.name for run in task.unfinished] for task in tasks] == [[]] * 5
+    assert [task.split for task in tasks] == ["validation"] * 4 + ["held_out"]
 
 
 def test_a_job_that_is_there_twice_counts_once(tmp_path: Path) -> None:

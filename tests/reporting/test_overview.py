@@ -1,5 +1,6 @@
 """Tasks side by side: which options are there, what a cell says, and in which order."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,15 @@ def test_one_task_on_two_dev_sets_is_one_task(tmp_path: Path) -> None:
     (overview,) = overviews_of(compared(tmp_path))
     assert overview.title.startswith("2 tasks on a/model")
     assert {f"{EASY}, 300 rows\naccuracy", f"{EASY}, 400 rows\naccuracy"} < set(overview.grid.headings)
+
+
+def test_a_column_says_which_split_it_is_of_unless_it_is_the_plain_one(two_tasks: Comparison) -> None:
+    first, *others = two_tasks.tasks
+    (overview,) = overviews_of(Comparison((replace(first, split="held_out"), *others)))
+    assert [heading.partition("\n")[0] for heading in overview.grid.headings[1:3]] == [
+        f"{first.task}, held_out",
+        others[0].task,
+    ]
 
 
 def test_what_options_of_one_name_do_not_have_in_common_is_said(tmp_path: Path, two_tasks: Comparison) -> None:

@@ -13,7 +13,9 @@ from synthetic_runs import compared, write_sweep
 from lightning_lora.reporting import Comparison, print_comparison
 from lightning_lora.reporting.comparison import Unfinished
 from lightning_lora.reporting.exports import FORMS, csv_rows, latex, markdown, text
-from lightning_lora.reporting.tables import grid_of
+from lightning_lora.reporting.page import page_of
+from lightning_lora.reporting.tables import grid_of, title_of
+from lightning_lora.tasks import HELD_OUT
 
 ODD = r"50% of a_b & [red]c[/red] | <d> {e} \f #1 $2 ~ ^"
 
@@ -51,6 +53,22 @@ def test_a_row_by_hand(comparison: Comparison) -> None:
     assert second["p\n(McNemar)"] == "<0.001"
     assert (best["minus\nbest"], best["p\n(Holm)"], best["% of\nall"]) == ("–", "–", "100.0")
     assert second["training\ns"] == "10"
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("validation", "200 dev rows"),
+        (HELD_OUT, "200 held-out training rows"),
+        ("validation_matched", "200 dev rows of validation_matched"),
+    ],
+)
+def test_the_split_is_said_unless_it_is_the_plain_one(split: str, said: str, comparison: Comparison) -> None:
+    task = replace(comparison.tasks[0], split=split)
+    found = Comparison((task,))
+    assert title_of(task).endswith(f" {said}")
+    assert f"{said.replace('rows', 'examples')}</span></h2>" in page_of(found)
+    assert {row["split"] for row in csv.DictReader(io.StringIO(csv_rows(found)))} == {split}
 
 
 @pytest.mark.parametrize("form", FORMS)

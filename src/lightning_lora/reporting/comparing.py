@@ -114,7 +114,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     summaries = tuple(_summary(option, reference, covariance, left_out.count(option.label)) for option in options)
     checks = [run.record.merge_check for run in once if run.record.merge_check]
     merged, changed = (sum(check[count] for check in checks) for count in ("rows", "changed_predictions"))
-    split_rows = dev_split_of(first)[1]
+    split, split_rows = dev_split_of(first)
     rows = len(options[0].scored[0].labels) if options else split_rows
     counted = Counted(len(runs) - len(once), repeated, merged, changed, rows, split_rows)
     return TaskComparison(
@@ -122,6 +122,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         metric=first.metric,
         base=base_label(str(first.base["name"])),
         base_fingerprint=str(first.base["fingerprint"]),
+        split=split,
         dev_rows=rows,
         axes=axes,
         options=summaries,

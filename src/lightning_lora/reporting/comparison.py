@@ -134,7 +134,8 @@ class TaskComparison:
         metric: Name of the headline metric.
         base: Name of the base model.
         base_fingerprint: Of its weights; a name says little of them.
-        dev_rows: Examples that are scored.
+        split: Name of the split that is scored.
+        dev_rows: Examples of it that are scored.
         axes: Full names of the settings that vary, seed left out, in the order in which a reader expects them.
         options: The best mean first.
         contrasts: One for each option but the first, in the same order.
@@ -150,6 +151,7 @@ class TaskComparison:
     metric: str
     base: str
     base_fingerprint: str
+    split: str
     dev_rows: int
     axes: tuple[str, ...]
     options: tuple[OptionSummary, ...]

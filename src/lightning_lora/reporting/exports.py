@@ -92,6 +92,7 @@ def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
         "task": task.task,
         "base": task.base,
         "metric": task.metric,
+        "split": task.split,
         "dev_rows": task.dev_rows,
         "option": option.label,
         "seeds": len(option.seeds),

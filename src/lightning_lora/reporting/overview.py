@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
-from lightning_lora.reporting.tables import NOTHING, Grid, points
+from lightning_lora.reporting.tables import NOTHING, PLAIN_SPLIT, Grid, points
 
 LIKE_THE_BEST = "*"
 _OF_THE_TASK = "data"  # what was trained on
@@ -59,7 +59,8 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
     headings = ["option"]
     for task in tasks:
         which = f"{task.task}, {task.dev_rows} rows" if names.count(task.task) > 1 else task.task
-        headings.append(f"{which}\n{task.metric}")
+        of_split = "" if task.split == PLAIN_SPLIT else f", {task.split}"
+        headings.append(f"{which}{of_split}\n{task.metric}")
     rows = []
     for label in sorted(labels, key=lambda label: (mean_place(label), label)):
         ran = [(task, column.get(label)) for task, column in zip(tasks, columns, strict=True)]

@@ -47,7 +47,8 @@ def dev_split_of(record: RunRecord) -> tuple[str, int]:
 def examples_of(record: RunRecord) -> str | None:
     """Fingerprint of all examples of the split that the score is of; None where the record is older than these are."""
     name, _ = dev_split_of(record)
-    return record.data.get("examples", {}).get(name)
+    said: dict[str, str] = record.data.get("examples", {})
+    return said.get(name)
 
 
 def read_scored(folder: Path, record: RunRecord) -> Scored:

@@ -7,6 +7,10 @@ from statistics import mean
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
 
 NOTHING = "–"
+PLAIN_SPLIT = "validation"
+"""The dev split of most tasks, which goes without saying."""
+HELD_OUT = "held_out"
+"""`lightning_lora.tasks.HELD_OUT`; that room needs torch."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,14 @@ class _Line:
 
 def title_of(task: TaskComparison) -> str:
     """A task in one line."""
-    return f"{task.task} on {task.base}: {task.metric} in %, {task.dev_rows} dev rows"
+    return f"{task.task} on {task.base}: {task.metric} in %, {task.dev_rows} {examples_of(task)}"
+
+
+def examples_of(task: TaskComparison, noun: str = "rows") -> str:
+    """What the scored examples are: "dev rows" of a plain dev split, of any other with what it is."""
+    if task.split == HELD_OUT:
+        return f"held-out training {noun}"
+    return f"dev {noun}" if task.split == PLAIN_SPLIT else f"dev {noun} of {task.split}"
 
 
 def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:

@@ -83,7 +83,7 @@ def hostile() -> TaskComparison:
     contrasts = tuple(replace(one, option=options[1].label) for one in task.contrasts)
     failed = Unfinished(Path(HOSTILE), HOSTILE, 0, HOSTILE, HOSTILE)
     return TaskComparison(
-        *(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 9, task.axes, options, contrasts),
+        *(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE, 9, task.axes, options, contrasts),
         {one.label: HOSTILE for one in options}, HOSTILE, (failed,), (HOSTILE,),
     )  # fmt: skip
 
