@@ -1,5 +1,6 @@
 """Texts in one row and padded, and adapted tiny models to run them on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,9 +14,23 @@ from lightning_lora.targets import ROLE_SETS
 LENGTHS = {"mixed": [7, 1, 12, 3], "even": [5, 5, 5], "alone": [9], "one token": [1, 1]}
 
 
-def texts(lengths: list[int], pairs: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The same texts padded on the right, and in one row; in pairs the second half is of the second type."""
+PADDING_TOKENS = [2, 1, 0, 3]
+"""Of the mixed texts: one ends in two of them, two consist of nothing else."""
+
+
+def texts(
+    lengths: list[int], pairs: bool, padding_tokens: Sequence[int] = ()
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The same texts padded on the right, and in one row.
+
+    Args:
+        lengths: Tokens of each.
+        pairs: Whether the second half of each is of the second type.
+        padding_tokens: With how many of its own each ends, which the mask does not hide.
+    """
     rows = [torch.randint(3, VOCABULARY, (length,)) for length in lengths]
+    for row, count in zip(rows, padding_tokens, strict=False):
+        row[len(row) - count :] = PAD
     kinds = [(torch.arange(length) >= length // 2).long() * pairs for length in lengths]
     pad = nn.utils.rnn.pad_sequence
     padded = {"input_ids": pad(rows, True, PAD), "token_type_ids": pad(kinds, True, 0)}

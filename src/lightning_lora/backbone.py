@@ -127,7 +127,7 @@ def _new_parameters(model: nn.Module, info: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _give_padding_token(model: Any, tokenizer: Any) -> None:
-    """Decoders come without a padding token; the end-of-text token stands in, and the mask hides it."""
+    """Decoders come without a padding token; the end-of-text token stands in, and the mask hides it where it pads."""
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ValueError(f"the tokenizer of {type(model).__name__} has neither a padding nor an end-of-text token")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ragged_texts import LENGTHS, adapted, texts
+from ragged_texts import LENGTHS, PADDING_TOKENS, adapted, texts
 
 from lightning_lora.lora import adapter_parameters
 from lightning_lora.ragged import CudaGraphs, cuda_graphs, ragged_logits
@@ -39,14 +39,15 @@ def test_batches_of_a_task_have_few_shapes() -> None:
     assert len({Shape.of(lengths) for lengths in batches}) <= 12
 
 
+@pytest.mark.parametrize("padding_tokens", [(), PADDING_TOKENS], ids=["plain", "ending in padding"])
 @pytest.mark.parametrize("architecture", sorted(FIRST_TOKEN | LAST_TOKEN))
 def test_logits_and_gradients_are_those_of_the_batch_as_it_is(
-    architecture: str, monkeypatch: pytest.MonkeyPatch
+    architecture: str, padding_tokens: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda_graphs, "FILLER_TEXT", 8)  # the tiny models have 24 positions
     model = adapted(architecture)
     graphs = CudaGraphs(model)
-    _, ragged = texts(LENGTHS["mixed"], pairs=False)
+    _, ragged = texts(LENGTHS["mixed"], pairs=False, padding_tokens=padding_tokens)
     del ragged["token_type_ids"]
     expected = gradients_of(model, ragged_logits(model, ragged))
     tolerance = SOFTMAX_IN_FP32 if architecture == "gemma2" else EXACT

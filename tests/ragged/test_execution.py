@@ -1,11 +1,12 @@
 """A ragged batch gives the logits and gradients of the padded model, on every architecture that runs ragged."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
-from ragged_texts import LENGTHS, adapted, takes_types, texts
+from ragged_texts import LENGTHS, PADDING_TOKENS, adapted, takes_types, texts
 from tiny_models import TINY
 from torch import Tensor
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -27,8 +28,10 @@ def tolerance(architecture: str) -> dict[str, float]:
     return SOFTMAX_IN_FP32 if architecture == "gemma2" else EXACT  # whose scores are capped, by the plain formula
 
 
-def both(model: Any, lengths: list[int], pairs: bool) -> tuple[Tensor, Tensor]:
-    padded, ragged = texts(lengths, pairs)
+def both(
+    model: Any, lengths: list[int], pairs: bool = False, padding_tokens: Sequence[int] = ()
+) -> tuple[Tensor, Tensor]:
+    padded, ragged = texts(lengths, pairs, padding_tokens)
     if not takes_types(model):
         del padded["token_type_ids"], ragged["token_type_ids"]
     return model(**padded).logits, ragged_logits(model, ragged)
@@ -47,15 +50,20 @@ def test_logits_are_those_of_the_padded_model(architecture: str, lengths: list[i
     assert len(lengths) == 1 or expected.std(0).min() > 1e-4, "the texts give different logits, or nothing is tested"
 
 
-@pytest.mark.parametrize("architecture", RAGGED)
-def test_gradients_are_those_of_the_padded_model(architecture: str) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "padding_tokens"),
+    [(architecture, ()) for architecture in RAGGED]
+    + [pytest.param(decoder, PADDING_TOKENS, id=f"{decoder}-ending in padding") for decoder in sorted(LAST_TOKEN)],
+)
+def test_gradients_are_those_of_the_padded_model(architecture: str, padding_tokens: Sequence[int]) -> None:
     model = adapted(architecture)
     twin = copy.deepcopy(model)
     weights = torch.randn(4, model.config.num_labels, dtype=torch.float64)
     torch.manual_seed(1)
-    expected, _ = both(model, LENGTHS["mixed"], pairs=False)
+    expected, _ = both(model, LENGTHS["mixed"], padding_tokens=padding_tokens)
     torch.manual_seed(1)
-    _, found = both(twin, LENGTHS["mixed"], pairs=False)
+    _, found = both(twin, LENGTHS["mixed"], padding_tokens=padding_tokens)
+    torch.testing.assert_close(found, expected, **tolerance(architecture))
     (expected * weights).sum().backward()
     (found * weights).sum().backward()
     gradients = dict(adapter_parameters(twin))

@@ -18,7 +18,7 @@ from lightning_lora.ragged.layout import Layout
 FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
 """Encoders whose head reads the first token."""
 LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt", "qwen2", "qwen3"})
-"""Decoders whose head, `score`, reads the last token of the text."""
+"""Decoders whose head, `score`, reads the last token of the text that is not the padding token."""
 OF_TOKENS = ("input_ids", "token_type_ids")
 """What a batch holds for each token, and the model is given."""
 FEW_LENGTHS = 64
@@ -70,7 +70,7 @@ def logits_of(model: PreTrainedModel, layout: Layout, arguments: Mapping[str, An
         arguments: What the model is called with; see `arguments_for`.
     """
     reads_last = model.config.model_type in LAST_TOKEN
-    wanted = layout.ends if reads_last else layout.starts
+    wanted = _last_tokens(model, layout, arguments["input_ids"]) if reads_last else layout.starts
     with ExitStack() as within:
         within.enter_context(ragged_attention_in(model))
         alone = within.enter_context(last_block_for(model, layout, wanted))
@@ -125,6 +125,21 @@ def _multiple(model: PreTrainedModel) -> int:
 def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 tokens"]:
     offset = model.config.pad_token_id + 1 if model.config.model_type in _POSITIONS_FROM_PADDING else 0
     return (layout.positions + offset).unsqueeze(0)
+
+
+def _last_tokens(
+    model: PreTrainedModel, layout: Layout, input_ids: Int64[Tensor, "1 tokens"]
+) -> Int64[Tensor, " texts"]:
+    """The place in the row of each text's last token that is not the padding token, as transformers finds it.
+
+    A tokenizer may end every text with that token. Of a text that holds nothing else it is the first token.
+    """
+    padding = model.config.pad_token_id
+    if padding is None:
+        return layout.ends
+    places = torch.arange(input_ids.shape[1], device=input_ids.device)
+    last_so_far = torch.where(input_ids[0] == padding, 0, places).cummax(0).values
+    return torch.maximum(last_so_far.index_select(0, layout.ends), layout.starts)
 
 
 @contextmanager
