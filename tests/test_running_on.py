@@ -4,10 +4,11 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from lightning import Callback
+from lightning import Callback, Trainer
 from safetensors.torch import load_file, save_file
 from short_runs import short_configuration
 
@@ -215,6 +216,40 @@ def test_a_run_that_ends_before_its_first_step_does_not_say_that_it_runs(
     record = read_record(folder)
     assert record.status == expected[1]
     assert expected[2] in str(record.error)
+
+
+class InStep(Callback):
+    """Sends SIGTERM to this process in the midst of a step, or never."""
+
+    def __init__(self, number: int | None) -> None:
+        self._number = number
+
+    def on_before_backward(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step + 1 == self._number:
+            signal.raise_signal(signal.SIGTERM)
+
+
+# Every tenth step is due in the log, and the last one.
+@pytest.mark.parametrize("number", [9, 10, 12])
+def test_a_run_that_is_stopped_in_any_step_goes_on_to_the_log_of_a_whole_one(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, stop_in = running.fit, InStep(None)
+
+    def disturbed(assembled: Run) -> None:
+        assembled.trainer.callbacks.append(stop_in)
+        fit(assembled)
+
+    monkeypatch.setattr(running, "fit", disturbed)
+    settings = short_configuration(epochs=4)
+    run(settings, tmp_path / "whole")
+    stop_in = InStep(number)
+    with pytest.raises(Interrupted):
+        run(settings, tmp_path / "stopped")
+    stop_in = InStep(None)
+    run(settings, tmp_path / "stopped", resume=True)
+    whole, stopped = ((tmp_path / name / "metrics.jsonl").read_text().splitlines() for name in ("whole", "stopped"))
+    assert stopped == whole
 
 
 def test_a_trial_of_one_batch_says_how_it_went_and_keeps_nothing(

@@ -108,8 +108,9 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
     stop, time = StopOnSignal(), TrainingTime()
     # The first to see a checkpoint refuses it before the others have done anything with it.
-    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), stop, time]
-    callbacks += _callbacks(config, report, output_dir)
+    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), time]
+    # A signal ends the run behind a step whose row is in the log: the run that goes on does not write it.
+    callbacks += [*_callbacks(config, report, output_dir), stop]
     frozen_in_bf16 = _frozen_in_bf16(config)
     replay = CudaGraphReplay() if config.trainer.cuda_graphs else None
     # The graphs' memory is given back before the base is restored, and that is done before it is merged.
