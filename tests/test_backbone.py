@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import tiny_models
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
@@ -12,8 +13,10 @@ from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from lightning_lora.backbone import load_backbone
+from lightning_lora.data.collation import Collator
 from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
+from lightning_lora.targets import ARCHITECTURES
 from lightning_lora.tasks import TASKS
 
 TINY = {"vocab_size": 60, "pad_token_id": 0}
@@ -47,10 +50,11 @@ CASES = {
 }
 
 
-def save_tokenizer(folder: Path, size: int = 50) -> None:
+def save_tokenizer(folder: Path, size: int = 50, **settings: str) -> None:
     vocabulary = {"[PAD]": 0, "[UNK]": 1, **{f"w{i}": i for i in range(2, size)}}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    settings |= {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **settings).save_pretrained(folder)
 
 
 def save_base(folder: Path, model_class: str, model_type: str, settings: dict[str, object]) -> torch.nn.Module:
@@ -132,6 +136,31 @@ def test_a_decoder_gets_a_padding_token(tmp_path: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(tmp_path)
     backbone = load_backbone(str(tmp_path), TASKS["sst2"])
     assert backbone.tokenizer.pad_token_id == backbone.model.config.pad_token_id == 3
+
+
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_a_row_has_its_own_logits_among_longer_ones_whatever_the_tokenizers_side(
+    architecture: str, tmp_path: Path
+) -> None:
+    tiny_models.TINY[architecture]().save_pretrained(tmp_path)
+    save_tokenizer(tmp_path, padding_side="left")
+    backbone = load_backbone(str(tmp_path), TASKS["sst2"])
+    rows = [
+        {"input_ids": torch.tensor([*range(first, first + length), tiny_models.EOS])}
+        for first, length in ((10, 3), (20, 9))
+    ]
+    with torch.no_grad():
+        together = backbone.model(**Collator.of(backbone.tokenizer)(rows)).logits
+        alone = [backbone.model(input_ids=row["input_ids"][None]).logits for row in rows]
+    torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-4)
+
+
+def test_a_model_of_another_kind_is_padded_where_its_tokenizer_says(tmp_path: Path) -> None:
+    """XLNet's head reads the last place."""
+    model_class, settings, _, _ = CASES["xlnet"]
+    save_base(tmp_path, model_class, "xlnet", settings)
+    save_tokenizer(tmp_path, padding_side="left")
+    assert load_backbone(str(tmp_path), TASKS["sst2"]).tokenizer.padding_side == "left"
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,15 @@ def test_rows_keep_their_order_and_columns_whatever_their_length(entailment: Pat
         assert max(probabilities, key=probabilities.__getitem__) == row["prediction"]
 
 
+def test_no_row_is_padded_where_the_model_runs_without(entailment: Path) -> None:
+    """BERT, whose positions are absolute, has other logits behind padding."""
+    back = restore(entailment)
+    back.backbone.tokenizer.padding_side = "left"
+    texts = tuple(_column(column) for column in TASK.text_columns)
+    expected = torch.from_numpy(read_predictions(entailment / "predictions.parquet").logits)
+    torch.testing.assert_close(logits_of(back.backbone, texts, max_length=64), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_no_more_rows_are_read_than_are_needed(entailment: Path) -> None:
     back = restore(entailment)
     read = 0

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
+from lightning_lora.targets import ARCHITECTURES
 from lightning_lora.tasks import Task
 
 
@@ -28,7 +29,7 @@ class Backbone:
 
     Attributes:
         model: The sequence classifier, in fp32, with one output per label (one for regression).
-        tokenizer: Its tokenizer, with a padding token.
+        tokenizer: Its tokenizer, with a padding token, on the side where the model can have padding.
         name: The hub id, the folder or "tiny", as asked for.
         source: What it was loaded from: the folder, or the hub id.
         revision: The hub revision asked for.
@@ -83,6 +84,9 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         tokenizer = _first_that_loads(AutoTokenizer, name, source, revision, {})
     new = _new_parameters(model, info)
     _give_padding_token(model, tokenizer)
+    if model.config.model_type in ARCHITECTURES:
+        # Those whose positions are absolute count padding, and those that read the first token would read it.
+        tokenizer.padding_side = "right"
     _check_vocabulary(name, model, tokenizer)
     digests = tensor_digests((key, value) for key, value in model.state_dict().items() if key not in set(new))
     longest = _max_length(model, tokenizer)

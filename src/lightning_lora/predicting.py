@@ -11,13 +11,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_lora.backbone import Backbone
-from lightning_lora.data.collation import Collator
+from lightning_lora.data.collation import collator_for
 from lightning_lora.data.encoding import check_not_empty, tokenise
 from lightning_lora.data.files import DataError
 from lightning_lora.data.fingerprint import examples_fingerprint
 from lightning_lora.data.sources import load_labelled
 from lightning_lora.data.splits import scored_splits
 from lightning_lora.data.validation import Split, validate
+from lightning_lora.ragged import runs_ragged
 from lightning_lora.recorded_paths import found_from
 from lightning_lora.reporting import SplitScores
 from lightning_lora.restoring import Trained
@@ -36,7 +37,8 @@ def logits_of(
 ) -> Float[Tensor, "rows outputs"]:
     """The model's fp32 logits for texts, on the CPU, in the order of the texts.
 
-    Rows go through in order of length, so that little of a batch is padding. The model runs where its parameters are.
+    They are computed as in a run: without padding where the model runs so. Rows go through in order of length, so that
+    else little of a batch is padding. The model runs where its parameters are.
 
     Args:
         backbone: Model and tokenizer; the model is put in eval mode.
@@ -52,8 +54,8 @@ def logits_of(
     device = next(model.parameters()).device
     tokens = tokenise(texts, backbone.tokenizer, max_length)
     check_not_empty(tokens, texts, lambda row: f"row {first_row + row}")
-    collate = Collator.of(backbone.tokenizer)
-    order = torch.argsort(tokens.offsets.diff(), stable=True)
+    collate = collator_for(backbone.tokenizer, "none" if runs_ragged(model) else "longest")
+    order = torch.argsort(tokens.offsets.diff(), descending=True, stable=True)  # which no collator changes
     found: Tensor | None = None
     for rows in torch.split(order, batch_size):
         batch = collate([tokens.row(row) for row in rows.tolist()])
