@@ -116,12 +116,16 @@ class TrainerConfig:
     strategy: str = settings.one_of("auto", STRATEGIES, "how several devices share the work")
     precision: str = settings.one_of("auto", PRECISIONS, "number format; auto: frozen base in bf16 where native")
     max_steps: int = settings.whole(-1, 1, "optimizer steps after which to stop; -1 is no limit", also=-1)
-    accumulate_grad_batches: int = settings.whole(1, 1, "batches per optimizer step")
+    accumulate_grad_batches: int = settings.whole(
+        1, 1, "batches per optimizer step; the last of an epoch, of fewer, weighs less"
+    )
     limit_train_batches: Any = settings.batches(
         1.0, "training batches per epoch, a number or a share: 1.0 is all, 1 is one"
     )
     limit_val_batches: Any = settings.batches(1.0, "dev batches per pass, a number or a share: 1.0 is all, 1 is one")
-    overfit_batches: Any = settings.batches(0.0, "train and measure on these few batches", or_none=True)
+    overfit_batches: Any = settings.batches(
+        0.0, "train on these few batches, and measure on as many of the dev split", or_none=True
+    )
     fast_dev_run: bool = settings.flag(False, "one batch of everything; no model and no record kept")
     profiler: str | None = settings.one_of(None, PROFILERS, "measure where the time goes")
     early_stopping_patience: int | None = settings.whole(None, 1, "epochs without a better score before stopping")
