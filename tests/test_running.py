@@ -16,12 +16,14 @@ from safetensors.torch import load_file
 from short_runs import configuration, short_configuration
 from transformers import AutoModelForSequenceClassification
 
+from lightning_lora import running
 from lightning_lora.adapters_io import load_peft_folder, read_facts
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import (
     DataConfig,
     LoraConfig,
     MergeConfig,
+    RunConfig,
     TrainerConfig,
 )
 from lightning_lora.data import TextDataModule
@@ -198,3 +200,35 @@ def test_a_job_managers_signal_is_handed_on_when_all_is_written(tmp_path: Path) 
     signal.signal(signal.SIGUSR2, before)
     assert seen == ["interrupted"]
     assert read_record(tmp_path).error == "stopped by SIGUSR2"
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize(
+    ("started_by", "variables", "sees_what_the_first_left"),
+    [
+        ("Lightning", {}, True),
+        ("torchrun", {"TORCHELASTIC_RUN_ID": "7"}, False),
+        ("Slurm", {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "job"}, False),
+    ],
+)
+def test_a_process_that_starts_with_the_first_discards_the_checkpoint_that_that_one_discards(
+    started_by: str,
+    variables: dict[str, str],
+    sees_what_the_first_left: bool,
+    resume: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: list[bool] = []
+
+    def asked(_config: RunConfig, _folder: Path, goes_on: bool) -> None:
+        found.append(goes_on)
+        raise NotImplementedError
+
+    monkeypatch.setattr(running, "assemble", asked)
+    monkeypatch.setattr(running.rank_zero_only, "rank", 1, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(NotImplementedError):
+        run(short_configuration(), tmp_path, resume=resume)
+    assert found == [resume or sees_what_the_first_left], started_by

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 from lightning import Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_lora.adapters_io import AdapterFacts, save_model_folder, save_peft_folder
@@ -131,8 +133,9 @@ def _claimed(folder: Path, wait: bool = False) -> Iterator[None]:
 
 def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     started = time.perf_counter()
-    # A further process of the same run finds a checkpoint only where the first one goes on from it.
-    assembled = assemble(config, output_dir, resume or _further_process())
+    # One that Lightning starts finds a checkpoint only where the first process goes on from it; others start together.
+    from_lightning = _further_process() and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect())
+    assembled = assemble(config, output_dir, resume or from_lightning)
     reset_peak(assembled.trainer.strategy.root_device)
     record = _opening_record(config, assembled)
     writes = assembled.trainer.is_global_zero and not config.trainer.fast_dev_run  # one batch's score is no result
@@ -258,7 +261,7 @@ def _scored(record: RunRecord, assembled: Run, seconds: Mapping[str, float]) -> 
 
 
 def _further_process() -> bool:
-    """Whether this is one of the processes that Lightning starts for further devices of a run."""
+    """Whether this is one of the processes for further devices of a run, which Lightning, Slurm or torchrun starts."""
     return bool(rank_zero_only.rank)  # type: ignore[attr-defined]  # set on the function
 
 
