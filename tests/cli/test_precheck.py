@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -239,69 +238,3 @@ def test_an_overlay_may_ask_for_a_search(tmp_path: Path, monkeypatch: pytest.Mon
     overlay.write_text(f"{head}hydra: {{sweeper: {{n_trials: 0, params: {{lr: 'interval(2e-4,5e-4)'}}}}}}\n")
     with pytest.raises(ConfigError, match="n_trials=0"):
         precheck.check(["-m", "+sweeps=mine"])
-
-
-@pytest.mark.parametrize(
-    ("module", "words", "extra"),
-    [
-        ("optuna", [*SEARCH, "rank=4,8"], "optuna"),
-        ("submitit", ["-m", "hydra/launcher=slurm", "rank=4,8"], "slurm"),
-        ("hydra_plugins.hydra_submitit_launcher", ["-m", "hydra/launcher=slurm", "rank=4,8"], "slurm"),
-    ],
-)
-def test_a_missing_extra_is_named(module: str, words: list[str], extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(ROOT / "tests" / "fakes" / "slurm"))
-    assert precheck.check(words).configs
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigError, match=rf"pip install 'lightning-lora\[{extra}\]'"):
-        precheck.check(words)
-
-
-@pytest.mark.parametrize(
-    "setting", ["n_parallel=0", "gpus=[]", "retries=-1", "time_limit_minutes=nan", "time_limit_minutes=-1"]
-)
-def test_settings_of_the_launcher_are_checked_before_it_starts(setting: str) -> None:
-    key, _, value = setting.partition("=")
-    words = ["-m", "hydra/launcher=local", "seed=0,1"]
-    assert precheck.check([*words, f"hydra.launcher.{key}={'[0]' if key == 'gpus' else 1}"]).configs
-    with pytest.raises(ConfigError) as error:
-        precheck.check([*words, f"hydra.launcher.{setting}"])
-    assert str(error.value).startswith(f"hydra.launcher.{key}={value} is not allowed: hydra.launcher.{key} must be ")
-
-
-def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(ConfigError, match="there is no sbatch on this machine"):
-        precheck.check(["-m", "hydra/launcher=slurm", "rank=4,8"])
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["trainer.devices=2"], "trainer.devices=2"),
-        (["trainer.devices=-1"], "trainer.devices=-1"),
-        (["trainer.devices=[0,1]"], "trainer.devices=[0,1]"),
-        (["trainer=default,ddp"], "trainer.devices=auto"),
-        (["trainer.num_nodes=1,2"], "trainer.num_nodes=2"),
-        (["hydra/launcher=local", "trainer.devices=2"], "trainer.devices=2"),
-        ([*SEARCH[1:], "trainer.devices=2"], "trainer.devices=2"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else value,
-)
-def test_a_job_of_several_processes_is_none_of_a_sweep(words: list[str], named: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{re.escape(named)} is not supported in a sweep"):
-        precheck.check(["-m", "seed=0,1", *words])
-
-
-def test_what_keeps_no_result_is_no_job_of_a_sweep() -> None:
-    with pytest.raises(
-        ConfigError, match=r"trainer\.fast_dev_run=true is not supported in a sweep: it keeps no result"
-    ):
-        precheck.check(["-m", "debug=fast", "seed=0,1"])
-
-
-def test_slurm_starts_the_processes_of_a_job_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(ROOT / "tests" / "fakes" / "slurm"))
-    words = ["hydra/launcher=slurm", "hydra.launcher.tasks_per_node=2", "seed=0,1"]
-    assert precheck.check(["-m", *words, "trainer.devices=2"]).configs
-    assert precheck.check(["-m", "seed=0,1", "trainer.devices=[1]"]).configs, "one device, whichever"

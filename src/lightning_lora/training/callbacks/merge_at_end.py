@@ -75,8 +75,9 @@ class MergeAtEnd(Callback):
         adapted = pl_module.predictions[pl_module.task.dev_splits[0]]
         with evaluating(pl_module.model), torch.no_grad(), merged(pl_module.model):
             after = _dev_predictions(trainer, pl_module.model)
-        in_both = torch.isin(adapted.idx, after.idx), torch.isin(after.idx, adapted.idx)
-        self.check = compare_logits(adapted.logits[in_both[0]], after.logits[in_both[1]])
+        self.check = compare_logits(
+            adapted.logits[torch.isin(adapted.idx, after.idx)], after.logits[torch.isin(after.idx, adapted.idx)]
+        )
 
 
 def compare_logits(adapted: Float[Tensor, "rows outputs"], after: Float[Tensor, "rows outputs"]) -> MergeCheck:
