@@ -1,4 +1,6 @@
+import csv
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,11 @@ def minilm_folder() -> Path:
 def tokenizer(minilm_folder: Path) -> PreTrainedTokenizerBase:
     """A fresh one for each test: a call leaves its truncation behind in the tokenizer."""
     return AutoTokenizer.from_pretrained(minilm_folder)
+
+
+@pytest.fixture
+def csv_limit() -> Iterator[int]:
+    """The characters that Python's csv takes of a text unless told otherwise, as it is in a fresh process."""
+    raised = csv.field_size_limit(131_072)
+    yield 131_072
+    csv.field_size_limit(raised)

@@ -36,8 +36,10 @@ def same(left: list[dict[str, torch.Tensor]], right: list[dict[str, torch.Tensor
     )
 
 
-def test_the_labels_of_cola_survive_in_order(make) -> None:
+@pytest.mark.parametrize("limit", [1, 0.5])
+def test_the_labels_of_cola_survive_in_order(make, limit: float) -> None:
     data = make("cola")
+    data.trainer = Trainer(logger=False, limit_val_batches=limit)
     file = pq.read_table(GLUE / "cola" / "validation.parquet")
     (loader,) = data.val_dataloader()
     batches = list(loader)
@@ -51,6 +53,19 @@ def test_the_labels_of_cola_survive_in_order(make) -> None:
         data.tokenizer(file["sentence"].to_pylist())["input_ids"], skip_special_tokens=True
     )
     assert texts == plain
+
+
+def test_a_whole_dev_split_comes_longest_rows_first(make) -> None:
+    data = make("cola")
+    file = pq.read_table(GLUE / "cola" / "validation.parquet")
+    (loader,) = data.val_dataloader()
+    batches = list(loader)
+    idx = torch.cat([batch["idx"] for batch in batches]).tolist()
+    assert sorted(idx) == file["idx"].to_pylist()
+    label_of = dict(zip(file["idx"].to_pylist(), file["label"].to_pylist(), strict=True))
+    assert torch.cat([batch["labels"] for batch in batches]).tolist() == [label_of[number] for number in idx]
+    lengths = torch.cat([batch["attention_mask"].sum(1) for batch in batches]).tolist()
+    assert lengths == sorted(lengths, reverse=True) != sorted(lengths)
 
 
 def test_a_row_without_a_token_is_refused_before_training(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:

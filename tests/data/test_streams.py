@@ -34,6 +34,13 @@ def test_pandas_reads_what_is_written_and_what_is_written_comes_back(ending: str
     assert back == expected
 
 
+def test_a_text_may_be_longer_than_csv_takes_by_itself(tmp_path: Path, csv_limit: int) -> None:
+    rows = [{"text": "word, " * csv_limit}, {"text": "b"}]
+    file = tmp_path / "rows.csv"
+    pd.DataFrame(rows).to_csv(file, index=False)
+    assert list(stream_rows(str(file))) == rows
+
+
 def test_tsv_has_no_quoting_as_in_glue(tmp_path: Path) -> None:
     file = tmp_path / "rows.tsv"
     file.write_text('sentence\tlabel\nhe said "no\t1\n', encoding="utf-8")

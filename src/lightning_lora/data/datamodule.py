@@ -1,7 +1,7 @@
 """The Lightning door to this room."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,8 @@ class TextDataModule(LightningDataModule):
     and `idx` (int64). Without padding it has the outputs of all rows after one another, (1, tokens), and `lengths`;
     with padding among like lengths `groups`, a list of dicts. The rows of a batch are always the same. Training batches
     are shuffled by (seed, epoch); the last one may be smaller. Their loader goes on in the midst of an epoch. Dev
-    splits come in their own order, one loader each, in the order of `task.dev_splits`.
+    splits have one loader each, in the order of `task.dev_splits`, and come longest rows first, so that little of a
+    batch is padding; in their own order where the trainer takes only some of their batches, which would be the long.
 
     After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`; `facts` for a record.
     """
@@ -140,7 +141,11 @@ class TextDataModule(LightningDataModule):
         return self._loader(ResumableLoader, data, EpochOrder(len(data), self.seed))
 
     def val_dataloader(self) -> list[Batches]:
-        return [self._loader(DataLoader, self._sets[name]) for name in self.task.dev_splits]
+        limit = 1.0 if self.trainer is None else self.trainer.limit_val_batches
+        every_batch = isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
+        sets = [self._sets[name] for name in self.task.dev_splits]
+        orders = [data.tokens.longest_first().tolist() if every_batch else None for data in sets]
+        return [self._loader(DataLoader, data, order) for data, order in zip(sets, orders, strict=True)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """All but `lengths`: the model reads them, and each step would wait for a GPU that has them."""
@@ -184,7 +189,7 @@ class TextDataModule(LightningDataModule):
         check_not_empty(tokens, split.texts, lambda row: f"{split.origin}, idx {int(split.idx[row])}")
         return TokenDataset(tokens, split.labels, split.idx)
 
-    def _loader(self, kind: type[Batches], data: TokenDataset, sampler: EpochOrder | None = None) -> Batches:
+    def _loader(self, kind: type[Batches], data: TokenDataset, sampler: Iterable[int] | None = None) -> Batches:
         if self.num_workers:
             # Workers only pad. Without this, the tokenizers library prints a warning at every fork.
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

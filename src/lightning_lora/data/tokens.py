@@ -32,6 +32,10 @@ class Tokens:
         start, end = self.offsets[number : number + 2].tolist()
         return {name: values[start:end] for name, values in self.columns.items()}
 
+    def longest_first(self) -> Int64[Tensor, " rows"]:
+        """Row numbers in order of length, those of one length in the order given: batches of them pad little."""
+        return torch.argsort(self.offsets.diff(), descending=True, stable=True)
+
 
 class TokenDataset(Dataset[Row]):
     """Rows of a tokenised split with `labels` and `idx` (scalars), and `hidden` (tokens, width) where it is given."""
