@@ -18,7 +18,7 @@ from lightning_lora.adapters_io import WarmStart, warm_start
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig
 from lightning_lora.data import TextDataModule
-from lightning_lora.data.collation import Padding
+from lightning_lora.data.collation import Padding, to_device
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
@@ -52,6 +52,8 @@ class Run:
     """Everything of one run, wired together and ready to fit.
 
     Attributes:
+        frozen_in_bf16: Keeps the frozen base in bf16 while training lasts; None where that was not asked for.
+        merge_at_end: Compares the merged model with the adapted one; None where there is none, or it is off.
         checkpoint: What training goes on from; None where it starts.
         stop: Answers signals while it is entered.
         time: How long it has trained.
@@ -126,8 +128,9 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    trained = (module, trainer, frozen_in_bf16, merge_at_end, stop, time)
-    return Run(task, backbone, report, data, *trained, checkpoint, start)
+    return Run(
+        task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, time, checkpoint, start
+    )
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
@@ -215,7 +218,7 @@ def _keep_frozen_blocks(config: RunConfig, backbone: Backbone, data: TextDataMod
         block,
         {"base": backbone.fingerprint, "config": model.config.to_json_string(), "block": block},
         model.config.hidden_size,
-        lambda batch: hidden_before(model, {name: values.to(device) for name, values in batch.items()}, block),
+        lambda batch: hidden_before(model, to_device(batch, device), block),
         show_progress=config.trainer.progress_bar and trainer.is_global_zero,
     )
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_lora.backbone import Backbone
-from lightning_lora.data.collation import collator_for
+from lightning_lora.data.collation import collator_for, to_device
 from lightning_lora.data.encoding import check_not_empty, tokenise
 from lightning_lora.data.files import DataError
 from lightning_lora.data.fingerprint import examples_fingerprint
@@ -58,7 +58,7 @@ def logits_of(
     found: Tensor | None = None
     for rows in torch.split(tokens.longest_first(), batch_size):  # an order that no collator changes
         batch = collate([tokens.row(row) for row in rows.tolist()])
-        logits = batch_logits(model, {name: values.to(device) for name, values in batch.items()}).cpu()
+        logits = batch_logits(model, to_device(batch, device)).cpu()
         if found is None:
             found = torch.empty(len(tokens), logits.shape[1])
         found[rows] = logits

@@ -1,6 +1,6 @@
 """Rows to a batch: padded to its longest, padded among rows of like length, or in one row without padding."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,6 +111,11 @@ def in_one_row(rows: Sequence[Row], begin_at: int | None = None) -> dict[str, An
     if begin_at is not None:
         batch["begin_at"] = begin_at
     return batch
+
+
+def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A batch of rows on a device, but for `lengths`: the model reads them, and would wait for a GPU that has them."""
+    return {name: values if name == "lengths" else values.to(device) for name, values in batch.items()}
 
 
 Padding = Literal["longest", "like_lengths", "none"]

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float32
+from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
@@ -88,9 +88,8 @@ def _compute(
             # A full disk must be an error here, not a bus error at some later write to the mapped file.
             with temporary.open("r+b") as stream:
                 os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-        order = torch.argsort(tokens.offsets.diff(), descending=True, stable=True)
-        with Progress(transient=True, disable=not show) as progress:
-            for rows in progress.track(order.split(ROWS_AT_ONCE), description=show):
+        with Progress(console=Console(stderr=True), transient=True, disable=not show) as progress:
+            for rows in progress.track(tokens.longest_first().split(ROWS_AT_ONCE), description=show):
                 _put(values, tokens, rows.tolist(), compute)
         values.flush()
 
