@@ -35,9 +35,9 @@ FIVE_SEEDS, THREE_SEEDS = "seed=0,1,2,3,4", "seed=0,1,2"
 # With the parameters of all at rank 5, mlp has rank 9 everywhere, qkvo ranks 11 and 12, qv 22 and 23.
 BUDGET = "all"
 RANK, MATCHED = ["rank=8"], ["rank=5", f"lora.same_parameters_as={BUDGET}"]
-OF_LORA = "3e-4,5e-4,1e-3,3e-3"
-OF_OTHERS = {"head": "1e-3,3e-3,1e-2,3e-2,1e-1", "bitfit": f"{OF_LORA},1e-2", "full": "3e-5,1e-4,3e-4"}
-"""The grids of what has no rank. Full fine-tuning wants smaller rates than LoRA, a head or biases alone larger ones."""
+USUAL_RATES = "3e-4,5e-4,1e-3,3e-3,1e-2"
+RATES_OF = {"head": "3e-4,1e-3,3e-3,1e-2,3e-2,1e-1", "full": "3e-5,1e-4,3e-4"}
+"""Other grids. Full fine-tuning wants smaller rates than LoRA and biases, a head alone larger ones."""
 
 
 TABLES = {
@@ -60,7 +60,7 @@ def best_rates(budget: str | None) -> dict[tuple[str, str], float]:
 
 def of_option(option: str, size: list[str]) -> list[str]:
     """What an option needs besides its name: the size of its adapters, or what it is trained in without them."""
-    if option not in OF_OTHERS:
+    if option not in ("head", "bitfit", "full"):
         return size
     # A base of which some is trained cannot be frozen in bf16: autocast is what is customary.
     return ["trainer.precision=bf16-mixed"] if option in ("bitfit", "full") else []
@@ -70,7 +70,7 @@ def rates_sweeps(options: tuple[str, ...], size: list[str]) -> Sweeps:
     """The grids; one sweep for the options that share one."""
     grouped: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for option in options:
-        grouped[f"lr={OF_OTHERS.get(option, OF_LORA)}", *of_option(option, size)].append(option)
+        grouped[f"lr={RATES_OF.get(option, USUAL_RATES)}", *of_option(option, size)].append(option)
     return [[f"lora={','.join(same)}", *words, "data.holdout=0.1"] for words, same in grouped.items()]
 
 

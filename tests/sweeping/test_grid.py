@@ -1,12 +1,14 @@
 """`python train.py -m`: what a grid trains, and how a sweep begins."""
 
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from train_command import ENVIRONMENT, WORDS, to_the_end
+from train_command import ENVIRONMENT, WORDS, start, to_the_end
 
 from lightning_lora.reporting import records_below
 
@@ -22,6 +24,48 @@ def test_a_baseline_is_trained_once_whatever_the_ranks_of_the_grid(tmp_path: Pat
     assert trained == {(*job, "finished"): 1 for job in (("full", 4), ("lora", 4), ("lora", 8))}
     assert "[3/3]" in output
     assert "was there" not in output
+
+
+def stopped(number: int, sweep: Path, job: int, *words: str) -> int:
+    """The exit status of a sweep that gets a signal while it trains its job of this number, counted from 0."""
+    process = start(*words, f"hydra.sweep.dir={sweep}", cwd=sweep.parents[1])
+    while len(list(sweep.glob("*/checkpoints/last.ckpt"))) <= job:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(number)
+    process.communicate()
+    return process.returncode
+
+
+def report(sweep: Path) -> str:
+    program = "import sys; from lightning_lora.cli.main import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", program, "report", sweep.name, "--no-timings", "--format", "csv"]
+    return subprocess.run(command, cwd=sweep.parent, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.slow
+def test_the_same_command_goes_on_with_a_sweep_and_a_wider_grid_takes_what_is_there(tmp_path: Path) -> None:
+    words = ["-m", "rank=4,8", "alpha=8,16", *WORDS]
+    undisturbed = tmp_path / "undisturbed" / "sweep"  # not beside the other: that would take its jobs over
+    status, output, errors = to_the_end(*words, f"hydra.sweep.dir={undisturbed}", cwd=tmp_path)
+    assert status == 0, errors
+    assert "was there" not in output
+    assert "rank 8, alpha 16" in output, "the table"
+
+    sweep = tmp_path / "disturbed" / "sweep"
+    assert stopped(signal.SIGTERM, sweep, 0, *words) == 143
+    assert stopped(signal.SIGKILL, sweep, 2, *words) == -signal.SIGKILL
+    words.append(f"hydra.sweep.dir={sweep}")
+    status, output, errors = to_the_end(*words, cwd=tmp_path)
+    assert status == 0, errors
+    assert output.count("was there") >= 1
+    assert report(sweep) == report(undisturbed)
+
+    written = {file: file.stat().st_mtime_ns for file in sweep.glob("*/predictions.parquet")}
+    status, output, errors = to_the_end(*words, "rank=4,8,16", cwd=tmp_path)
+    assert status == 0, errors
+    assert (output.count("was there"), len(list(sweep.glob("*/predictions.parquet")))) == (4, 6)
+    assert {file: file.stat().st_mtime_ns for file in written} == written
 
 
 @pytest.mark.parametrize("sweeper", ["grid", "optuna"])
