@@ -170,7 +170,8 @@ def test_another_base_is_refused_by_the_tensor_that_differs_unless_forced(tmp_pa
     with torch.no_grad():
         other.bert.encoder.layer[1].output.dense.bias[3] += 1e-6
     said = rf"another base model \({facts.base_fingerprint[:12]}\): 1 of its \d+ tensors"
-    refused(tmp_path, rf"{said} .*\.layer\.1\.output\.dense\.bias;", other, new=new)
+    advice = "with --force of lightning-lora import-peft or merge, in Python with force=True"
+    refused(tmp_path, rf"{said} .*\.layer\.1\.output\.dense\.bias; .*{advice}", other, new=new)
     refused(tmp_path, "tensors differ", copy.deepcopy(base).half(), new=new)
     load_peft_folder(other, tmp_path, new=new, force=True)
     with torch.no_grad():

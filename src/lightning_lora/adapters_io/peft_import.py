@@ -119,7 +119,8 @@ def _check_base(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(
             f"the adapter was trained on another base model ({facts.base_fingerprint[:12] or 'no fingerprint'}): "
             f"{len(differing)} of its {len(facts.base_digests or {})} tensors differ from this model's, the first is "
-            f"{tensor_name(differing[0])}; force=True loads it all the same"
+            f"{tensor_name(differing[0])}; use the base that it was trained on, or take this one all the same: with "
+            "--force of lightning-lora import-peft or merge, in Python with force=True"
         )
 
 

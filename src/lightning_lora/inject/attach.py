@@ -114,7 +114,9 @@ def attach_adapter(
     check_adapter_name(adapter)
     for selected in chosen:
         if isinstance(selected.module, LoRALayer) and adapter in selected.module.adapters:
-            raise ValueError(f"{selected.name} already has an adapter named {adapter!r}; eject it or give another name")
+            raise ValueError(
+                f"{selected.name} already has an adapter named {adapter!r}; delete_adapter() it or give another name"
+            )
     head = _own_head(model, new, outputs)
     routing = routing_of(model) or Routing()
     adapted = [_adapt(model, selected, specs[selected.name], adapter, routing) for selected in chosen]
