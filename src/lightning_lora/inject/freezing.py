@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from torch import nn
 
 from lightning_lora.inject.report import InjectionReport, count_parameters
+from lightning_lora.spelling import check_known
 
 
 def train_only(model: nn.Module, names: Collection[str]) -> None:
@@ -53,8 +54,10 @@ def train_baseline(model: nn.Module, method: str, new: Collection[str] = ()) -> 
         new: Names of the newly initialised parameters; they always train.
 
     Raises:
-        ValueError: nothing would train beside or in place of the new parameters, so the baseline has no effect.
+        ValueError: there is no such baseline; or nothing would train beside or in place of the new parameters, so it
+            has no effect. The model is unchanged then.
     """
+    check_known("method", method, BASELINES)
     own = BASELINES[method](model)
     if method != "head" and not own - set(new):
         raise ValueError(f"lora={method} has no effect: {type(model).__name__} has no such parameters")

@@ -10,6 +10,8 @@ from typing import Any, Literal, cast
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_lora.spelling import check_known
+
 LOG = logging.getLogger(__name__)
 WandbMode = Literal["online", "offline", "disabled", "shared"]
 MODES = ("auto", "offline", "online")
@@ -50,8 +52,7 @@ class GuardedWandbLogger(Logger):
             ValueError: an unknown mode.
         """
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"logger.wandb={mode!r} is unknown; choose one of {', '.join(MODES)}")
+        check_known("logger.wandb", mode, MODES)
         self._save_dir, self._mode, self._project = save_dir, mode, project
         self._group, self._run_name, self._tags = group, name, tuple(tags)
         self._id = _latest_id(save_dir) if resume else None
