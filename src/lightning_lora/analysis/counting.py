@@ -1,8 +1,8 @@
 """How many parameters an adapter has on a model, before it is injected; and the ways in which others count them.
 
-A term on an (out, in) projection has ``rank · (in + out)`` parameters (Hu et al. 2021, arXiv 2106.09685, section 4.2;
-`LoraSpec.parameter_count`), and the projection ``in · out``. The ratio of the two, ``d / (2 · rank)`` where the
-projection is square, is that of one projection and not of a model: what is not adapted counts in the model alone.
+A term on an (out, in) projection has ``rank · (in + out)`` parameters (Hu et al. 2021, arXiv 2106.09685, section 4.2),
+and the projection ``in · out``. The ratio of the two, ``d / (2 · rank)`` where the projection is square, is that of one
+projection and not of a model: what is not adapted counts in the model alone.
 
 Only shapes are read, so a model on the meta device, without values, is as good as any.
 """

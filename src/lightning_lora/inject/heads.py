@@ -106,9 +106,7 @@ def outputs_of(model: nn.Module, adapter: str | None) -> int | None:
     return last.out_features if last is not None else None
 
 
-def give_head(
-    model: nn.Module, adapter: str, paths: Sequence[str], outputs: int | None, routing: Routing
-) -> list[RoutedHead]:
+def give_head(model: nn.Module, adapter: str, paths: Sequence[str], outputs: int | None, routing: Routing) -> None:
     """Give an adapter freshly initialised modules of its own beside those at ``paths``.
 
     Args:
@@ -125,7 +123,6 @@ def give_head(
             own = _resized(own, outputs)
         _initialise(model, own)
         head.adapters[adapter] = own.train(head.training)
-    return heads
 
 
 def _routed(model: nn.Module, path: str, routing: Routing) -> RoutedHead:

@@ -197,9 +197,10 @@ def _block_in(name: str) -> int | None:
     return int(number.group(1)) if number else None
 
 
-def _some(names: Iterable[str], limit: int = 6) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = list(names)
-    return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
+    first, others = listed[:6], listed[6:]
+    return ", ".join(first) + (f" and {len(others)} more" if others else "")
 
 
 def _listing(candidates: dict[str, nn.Module]) -> str:

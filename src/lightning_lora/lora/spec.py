@@ -57,14 +57,6 @@ class LoraSpec:
         """The factor in front of ``B A x``."""
         return SCALINGS[self.scaling](self.effective_alpha, self.rank)
 
-    def parameter_count(self, in_features: int, out_features: int) -> int:
-        """Trainable parameters on one (out, in) projection: ``rank * (in + out)`` (Hu et al. 2021, section 4.2)."""
-        return self.rank * (in_features + out_features)
-
-    def reduction(self, in_features: int, out_features: int) -> float:
-        """How many times fewer parameters than the projection itself has: ``in * out / (rank * (in + out))``."""
-        return in_features * out_features / self.parameter_count(in_features, out_features)
-
     def check_fits(self, layer: str, in_features: int, out_features: int) -> None:
         """Raise ValueError where the rank exceeds what an (out, in) matrix can have."""
         if self.rank > min(in_features, out_features):

@@ -4,7 +4,7 @@ Facts only, from names to roles: nothing here imports torch or sees a model. An 
 in `ARCHITECTURES`.
 """
 
-from lightning_lora.spelling import did_you_mean, nearest
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.targets.albert import ALBERT
 from lightning_lora.targets.bert import BERT
 from lightning_lora.targets.deberta import DEBERTA, DEBERTA_V2
@@ -61,7 +61,6 @@ class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the cont
     Attributes:
         model_type: What was asked for.
         known: Every model type that has a table, in order.
-        nearest: Up to three of them that look alike, the best first.
     """
 
     def __init__(self, model_type: str) -> None:
@@ -69,7 +68,6 @@ class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the cont
         super().__init__(model_type)
         self.model_type = model_type
         self.known = tuple(sorted(ARCHITECTURES))
-        self.nearest = tuple(nearest(model_type, self.known))
 
     def __str__(self) -> str:
         return (

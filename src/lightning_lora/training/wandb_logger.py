@@ -72,11 +72,6 @@ class GuardedWandbLogger(Logger):
     def save_dir(self) -> str:
         return str(self._save_dir)
 
-    @property
-    def directory(self) -> Path | None:
-        """The run's folder under ``wandb/``; None before the first row, or where W&B failed."""
-        return None if self._run is None else Path(self._run.dir).parent
-
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, int | float], step: int | None = None) -> None:
         """Copy one row to the run."""
