@@ -24,7 +24,7 @@ from lightning_lora.adapters_io.peft_config import read_peft_config
 from lightning_lora.atomic import refuse_existing
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.targets import ROLE_SETS
-from lightning_lora.tasks import custom_task
+from lightning_lora.tasks import imported_task, numbered_labels
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ def _imported(
     labels: Sequence[str],
     task_name: str,
 ) -> Imported:
-    task = custom_task(text_columns=("text",), labels=labels, name=task_name or "imported")
+    task = imported_task(labels, task_name)
     backbone = load_backbone(model, task, revision)
     adapter = load(backbone)
     save_peft_folder(
@@ -155,7 +155,7 @@ def _imported(
 
 
 def _counted(outputs: int | None) -> tuple[str, ...]:
-    """Names for so many outputs, as transformers gives them; none for the one output of a regression."""
+    """See `numbered_labels`; there must be a head to count the outputs of."""
     if outputs is None:
         raise ValueError("the adapter holds no head, so the number of labels is not known; give it: --labels 2")
-    return () if outputs == 1 else tuple(f"LABEL_{number}" for number in range(outputs))
+    return numbered_labels(outputs)

@@ -12,7 +12,7 @@ from lightning_lora.config import run_config_of
 from lightning_lora.recorded_paths import model_from
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.reporting.record import FILE_NAME as RECORD
-from lightning_lora.tasks import Task, custom_task
+from lightning_lora.tasks import Task, imported_task
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def restore_adapter(folder: Path) -> AdaptedBase:
         raise ValueError(
             f"{folder}: it does not say what its base and labels are; lightning-lora import-peft finds out"
         )
-    task = custom_task(text_columns=("text",), labels=facts.labels, name=facts.task or "imported")
+    task = imported_task(facts.labels, facts.task)
     backbone = load_backbone(model_from(folder, config.base), task, config.revision)
     loaded = load_peft_folder(backbone.model, folder, new=backbone.new_parameters)
     _make_ready(backbone)

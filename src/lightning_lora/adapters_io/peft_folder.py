@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.inject import check_stands_once, head_names, new_modules
-from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, adapter_keys, lora_layers
+from lightning_lora.inject import adapted_layers, check_stands_once, head_names, new_modules
+from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, adapter_keys
 from lightning_lora.lora.functional import expand_low_rank
 
 PREFIX = "base_model.model."
@@ -58,9 +58,7 @@ def save_peft_folder(
         ValueError: the model has no such adapter, its layers cannot be told in one PEFT configuration, or one of them
             stands in the model at several places.
     """
-    layers = {name: layer for name, layer in lora_layers(model) if adapter in layer.adapters}
-    if not layers:
-        raise ValueError(f"the model has no adapter named {adapter!r} to save")
+    layers = adapted_layers(model, adapter)
     tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
         check_stands_once(model, name, layer)

@@ -17,8 +17,8 @@ from lightning_lora.adapters_io.peft_config import PeftConfig, read_peft_config
 from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, adapter_folder_of, factor_keys
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.digests import fingerprint_of, tensor_digests
-from lightning_lora.inject import swap_values
-from lightning_lora.lora import LoRALayer, OutputLayout, lora_layers
+from lightning_lora.inject import adapted_layers, swap_values
+from lightning_lora.lora import LoRALayer, OutputLayout
 from lightning_lora.lora.functional import expand_low_rank
 
 ADAPTER = "default"  # the one that a run trains
@@ -59,7 +59,7 @@ def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str) -> WarmSta
     try:
         folder = _adapter_of(run)
         task = _task_of(folder, base_fingerprint)
-        layers = {name: layer for name, layer in lora_layers(model) if ADAPTER in layer.adapters}
+        layers = adapted_layers(model, ADAPTER)
         config = read_peft_config(folder)
         _check_no_biases(config)
         _check_scales(config, layers)

@@ -50,7 +50,7 @@ def delete_adapter(model: nn.Module, adapter: str) -> None:
     if routing.adapter == adapter:
         routing.adapter = None
     for _, module in list(routed_modules(model)):
-        if adapter in module.adapters:
+        if module.carries(adapter):
             del module.adapters[adapter]
         if not module.adapters:
             replace_module(model, module, module.release())

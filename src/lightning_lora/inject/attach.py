@@ -113,7 +113,7 @@ def attach_adapter(
     """
     check_adapter_name(adapter)
     for selected in chosen:
-        if isinstance(selected.module, LoRALayer) and adapter in selected.module.adapters:
+        if isinstance(selected.module, LoRALayer) and selected.module.carries(adapter):
             raise ValueError(
                 f"{selected.name} already has an adapter named {adapter!r}; delete_adapter() it or give another name"
             )
@@ -145,8 +145,12 @@ def _check_specs_fit(specs: Mapping[str, LoraSpec], chosen: Sequence[Selected]) 
 
 
 def _check_rank(spec: LoraSpec, selected: Selected) -> None:
-    in_features, out_features = selected.features
-    spec.check_fits(selected.name, in_features, out_features // selected.layout.parts)
+    if spec.rank > selected.largest_rank:
+        in_features, out_features = selected.features
+        raise ValueError(
+            f"rank={spec.rank} is larger than layer {selected.name!r} allows: its weight is "
+            f"{out_features // selected.layout.parts} x {in_features}, so rank must lie in 1 to {selected.largest_rank}"
+        )
 
 
 def _adapt(model: nn.Module, selected: Selected, spec: LoraSpec, adapter: str, routing: Routing) -> AdaptedModule:
@@ -188,9 +192,8 @@ def merge(model: nn.Module, adapter: str | None = None) -> None:
     name = adapter if adapter is not None else routing.adapter
     if name is None:
         raise ValueError(f"no adapter is active; name the one to merge: {adapter_names(model)}")
-    carriers = [(path, module) for path, module in routed_modules(model) if name in module.adapters]
-    if not carriers:
-        raise ValueError(f"the model has no adapter named {name!r}; it has {adapter_names(model)}")
+    check_adapter(model, name)
+    carriers = [(path, module) for path, module in routed_modules(model) if module.carries(name)]
     for done, (path, module) in enumerate(carriers):
         try:
             module.merge(name)
@@ -270,6 +273,16 @@ def check_adapter(model: nn.Module, adapter: str) -> None:
     """Raise ValueError where the model has no adapter of that name."""
     if adapter not in (names := adapter_names(model)):
         raise ValueError(f"the model has no adapter named {adapter!r}; it has {names}")
+
+
+def adapted_layers(model: nn.Module, adapter: str) -> dict[str, LoRALayer]:
+    """The layers that carry an adapter, by their full names, in the model's order.
+
+    Raises:
+        ValueError: the model has no such adapter.
+    """
+    check_adapter(model, adapter)
+    return {name: layer for name, layer in lora_layers(model) if layer.carries(adapter)}
 
 
 def shared_routing(model: nn.Module) -> Routing:

@@ -57,14 +57,6 @@ class LoraSpec:
         """The factor in front of ``B A x``."""
         return SCALINGS[self.scaling](self.effective_alpha, self.rank)
 
-    def check_fits(self, layer: str, in_features: int, out_features: int) -> None:
-        """Raise ValueError where the rank exceeds what an (out, in) matrix can have."""
-        if self.rank > min(in_features, out_features):
-            raise ValueError(
-                f"rank={self.rank} is larger than layer {layer!r} allows: its weight is {out_features} x "
-                f"{in_features}, so rank must lie in 1 to {min(in_features, out_features)}"
-            )
-
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
