@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
-from lightning_lora.targets import ARCHITECTURES
+from lightning_lora.targets import ARCHITECTURES, POSITIONS_BEHIND_PADDING
 from lightning_lora.tasks import Task
 
 
@@ -151,8 +151,8 @@ def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
 
 def _max_length(model: Any, tokenizer: Any) -> int | None:
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and model.config.model_type in {"roberta", "xlm-roberta", "mpnet"}:
-        positions -= model.config.pad_token_id + 1  # their positions start behind the padding token's number
+    if positions and model.config.model_type in POSITIONS_BEHIND_PADDING:
+        positions -= model.config.pad_token_id + 1
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and 0 < limit < 10**9]
     return min(limits) if limits else None
 

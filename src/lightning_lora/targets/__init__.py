@@ -1,7 +1,7 @@
 """Which linear layers of an architecture are its query, key, value, output, up, gate and down projections.
 
-Facts only, from names to roles: nothing here imports torch or sees a model. An architecture is one table and one line
-in `ARCHITECTURES`.
+Facts by a config's `model_type` only: nothing here imports torch or sees a model. An architecture is one table and one
+line in `ARCHITECTURES`.
 """
 
 from lightning_lora.spelling import did_you_mean
@@ -21,6 +21,7 @@ from lightning_lora.targets.t5 import T5
 
 __all__ = [
     "ARCHITECTURES",
+    "POSITIONS_BEHIND_PADDING",
     "ROLE_SETS",
     "Match",
     "Projection",
@@ -53,6 +54,9 @@ ARCHITECTURES: dict[str, tuple[Projection, ...]] = {
     "xlm-roberta": BERT,
 }
 """The projections of an architecture, by the `model_type` of its Hugging Face config."""
+
+POSITIONS_BEHIND_PADDING = frozenset({"mpnet", "roberta", "xlm-roberta"})
+"""Those whose first position has the number ``pad_token_id + 1``, so that the table has so many rows less for texts."""
 
 
 class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the contract
