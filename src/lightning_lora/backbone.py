@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
+from lightning_lora.settings import first_line
 from lightning_lora.targets import ARCHITECTURES, POSITIONS_BEHIND_PADDING
 from lightning_lora.tasks import Task
 
@@ -115,7 +116,7 @@ def _first_that_loads(loader: Any, name: str, source: str, revision: str | None,
             return loader.from_pretrained(source, **attempt, **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             failures.append(error)
-    reason = str(failures[0]).strip().splitlines()[0]
+    reason = first_line(failures[0])
     if Path(source).is_dir():
         raise ValueError(f"model.name={name}: the folder cannot be loaded: {reason}") from failures[0]
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""

@@ -27,6 +27,7 @@ from lightning_lora.locking import held
 from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.reporting.log import LOG
+from lightning_lora.settings import first_line
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
 from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
@@ -269,7 +270,7 @@ def reason_of(error: BaseException) -> str:
     """Why a run ended, in one line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory on the device: halve batch_size and double trainer.accumulate_grad_batches"
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _status_after(error: BaseException) -> str:

@@ -25,7 +25,7 @@ from lightning_lora.adapters_io.placing import (
 from lightning_lora.adapters_io.safe_files import FLOATS, tensor_name
 from lightning_lora.inject import Selected, select
 from lightning_lora.lora import LoraSpec
-from lightning_lora.settings import shown
+from lightning_lora.settings import first_line, shown
 from lightning_lora.targets import Role
 
 _A, _B = ".lora_A", ".lora_B"
@@ -98,7 +98,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         tensors = torch.load(file, map_location="cpu", weights_only=True) if stored else {}
     # torch trusts the opcodes of a pickle, and fails at a damaged one with any type there is.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"not a file of tensors alone, as torch.save writes it: {shown(reason)}") from error
     if not stored:
         raise ValueError("its records are compressed, which torch.save never does")

@@ -8,6 +8,7 @@ import pyarrow as pa
 from lightning_lora.data import toy
 from lightning_lora.data.files import READERS, DataError, RawSplit, read_file
 from lightning_lora.data.validation import IDX
+from lightning_lora.settings import first_line
 from lightning_lora.tasks import TOY_TASKS, Task
 
 # The toy data is one fixed data set, as GLUE is: a run's seed does not change it.
@@ -130,8 +131,7 @@ def _from_hub(task: Task, repository: str, configuration: str, splits: tuple[str
         except DataError:
             raise
         except Exception as error:  # the hub's client raises a dozen unrelated types for "not to be had"
-            first_line = (str(error).splitlines() or [""])[0]
-            reasons.append(f"{way}: {type(error).__name__}: {first_line[:120]}")
+            reasons.append(f"{way}: {type(error).__name__}: {first_line(error)[:120]}")
             cause = error
     raise DataError(
         f"task {task.name}: its data is not to be had; give a local copy with data.path=<folder or file>, or go online "

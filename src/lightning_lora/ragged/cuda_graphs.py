@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 
 from lightning_lora.ragged.execution import OF_TOKENS, arguments_for, logits_of
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.settings import first_line
 
 FILLER_TEXT = 32
 """Tokens of a text of filler, or one more: few enough to have positions in every model. Where there are longer texts,
@@ -155,7 +156,7 @@ class CudaGraphs:
         except RuntimeError as error:
             _leave_recording(own[0].device)
             raise RuntimeError(
-                f"recording {type(self._model).__name__} as a CUDA graph failed ({str(error).partition(chr(10))[0]}); "
+                f"recording {type(self._model).__name__} as a CUDA graph failed ({first_line(error)}); "
                 "leave trainer.cuda_graphs=true out"
             ) from error
         else:

@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_lora.settings import first_line
 from lightning_lora.spelling import check_known
 
 LOG = logging.getLogger(__name__)
@@ -100,8 +101,7 @@ class GuardedWandbLogger(Logger):
             action(self._run)
         except Exception as error:  # whatever W&B raises, it must not end a training run
             self._failed = True
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            LOG.warning("W&B failed and is off for this run; metrics.jsonl goes on. %s", reason)
+            LOG.warning("W&B failed and is off for this run; metrics.jsonl goes on. %s", first_line(error))
 
     def _start(self) -> Any:
         import wandb  # not above: also an installation that cannot be imported must not end a training run
