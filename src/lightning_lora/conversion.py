@@ -64,6 +64,7 @@ def import_peft(
 
     Raises:
         ValueError: as `load_backbone` and `load_peft_folder`; or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     read_peft_config(folder)  # what cannot be expressed is refused before a model is loaded
@@ -100,6 +101,7 @@ def import_loralib(
 
     Raises:
         ValueError: as `load_backbone` and `load_loralib_file`; or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     if labels is None:
@@ -124,6 +126,7 @@ def export_peft(run: Path, out: Path) -> int:
 
     Raises:
         ValueError: the run has no adapter, its files are damaged, or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     folder = adapter_folder_of(run)

@@ -59,6 +59,7 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
     Raises:
         ValueError: the run kept no adapter, its base is another one, ``out`` is there already, ``dtype`` is no key of
             `DTYPES`, or a merged weight is not finite in it.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     check_known("dtype", dtype, DTYPES)
     if not (out.name.startswith("merged") and out.resolve().parent == folder.resolve()):

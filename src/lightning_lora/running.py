@@ -52,6 +52,7 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
     Raises:
         ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
             writing to the folder.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
         Interrupted: SIGTERM or SIGINT came, or a job manager's SIGUSR2, which is then handed on to the manager. The
             record and a checkpoint of the last step are there.
@@ -82,7 +83,7 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
         The record, and whether it was there before.
 
     Raises:
-        ValueError, NonFiniteError, Interrupted: as `run`. The record says what failed.
+        ValueError, CannotWriteError, NonFiniteError, Interrupted: as `run`. The record says what failed.
     """
     with _claimed(output_dir, wait=True):
         identity = _identity(config, fingerprints(config))

@@ -46,6 +46,7 @@ def truncate(adapted: AdaptedBase, ranks: Mapping[str, int], out: Path, *, batch
 
     Raises:
         ValueError: a layer has no rank or one it cannot have, or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     backbone = adapted.backbone

@@ -21,6 +21,7 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     Raises:
         RuntimeError: the model has adapters, and none is merged: what would be written is the base model.
         ValueError: the head of the merged adapter has another number of outputs than the config has labels.
+        CannotWriteError: the folder cannot be written to, or the disk is full; what was there is as it was.
     """
     if (names := adapter_names(model)) and merged_adapter(model) is None:
         raise RuntimeError(

@@ -57,6 +57,7 @@ def save_peft_folder(
     Raises:
         ValueError: the model has no such adapter, its layers cannot be told in one PEFT configuration, or one of them
             stands in the model at several places.
+        CannotWriteError: the folder cannot be written to, or the disk is full; what was there is as it was.
     """
     layers = adapted_layers(model, adapter)
     tensors: dict[str, Tensor] = {}
