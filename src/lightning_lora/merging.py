@@ -148,7 +148,7 @@ def _dev_logits(trained: Trained) -> Float[Tensor, "rows outputs"] | str:
     try:
         first = next(iter(own_splits(trained).values()))
     except DataError as error:
-        return f"the dev data are not to be had, so no logits were compared ({error})"
+        return f"the dev data are not available, so no logits were compared ({error})"
     return logits_of(trained.backbone, first.texts, max_length=trained.max_length)
 
 

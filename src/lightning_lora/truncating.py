@@ -78,4 +78,4 @@ def _scores(adapted: AdaptedBase, batch_size: int) -> tuple[dict[str, SplitScore
     try:
         return evaluate(adapted.trained, batch_size=batch_size), ""
     except DataError as error:
-        return {}, f"the dev data are not to be had ({error})"
+        return {}, f"the dev data are not available ({error})"
