@@ -99,9 +99,9 @@ def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
 
 
 def _as_peft_saves(model: nn.Module, new: Collection[str]) -> list[str]:
-    """The names ``new``, and those of modules that end in a saved one's name, not at a dot: PEFT takes both for saved.
+    """``new``, plus modules whose name merely ends in a saved one's.
 
-    Of a fine-tuned DistilBERT with other labels only ``classifier`` is new, and ``pre_classifier`` ends so.
+    PEFT matches by suffix, so ``classifier`` also saves DistilBERT's ``pre_classifier``.
     """
     ends, adapters = tuple(new_modules(model, new)), adapter_keys(model)
     modules = tuple(f"{name}." for name, _ in model.named_modules() if name.endswith(ends))

@@ -261,7 +261,7 @@ class LoRAEmbedding(LoRALayer, nn.Embedding):  # type: ignore[misc]  # torch dec
 class LoRAConv1D(LoRALayer):
     """GPT-2's `Conv1D`, a linear layer with its weight as (in, out), with low-rank terms.
 
-    `adopt` mixes it in front of Hugging Face's own class, because this room imports torch only.
+    `adopt` mixes it in front of Hugging Face's own class, because this room does not import transformers.
     """
 
     weight_is_in_by_out = True

@@ -16,8 +16,8 @@ from lightning_lora.lora.routing import Routing, Span
 AnyRouted = TypeVar("AnyRouted", bound="Routed")
 
 _OF_EACH = ("_parameters", "_buffers", "_modules")
-"""What a routed module and the adopted one hold each in a dict of its own. Hooks are those of both: the handle that
-their registration gave removes them, before and after."""
+"""Registries that the routed module and the adopted one each need a copy of. Hook registries are shared, so that a
+handle's ``remove()`` works across adoption and release."""
 
 
 class Routed(nn.Module):
