@@ -73,7 +73,7 @@ def import_peft(
         labels = facts.labels if facts and facts.task else _counted(peft_outputs(folder))
 
     def load(backbone: Backbone) -> LoadedAdapter:
-        return load_peft_folder(backbone.model, folder, new=backbone.new_parameters, force=force)
+        return load_peft_folder(backbone.model, folder, new_parameters=backbone.new_parameters, force=force)
 
     return _imported(load, out, model, revision, labels, facts.task if facts else "")
 
@@ -109,7 +109,9 @@ def import_loralib(
     chosen = None if roles is None else ROLE_SETS[roles]
 
     def load(backbone: Backbone) -> LoadedAdapter:
-        return load_loralib_file(backbone.model, file, alpha=alpha, roles=chosen, new=backbone.new_parameters)
+        return load_loralib_file(
+            backbone.model, file, alpha=alpha, roles=chosen, new_parameters=backbone.new_parameters
+        )
 
     return _imported(load, out, model, revision, labels, "")
 
@@ -151,7 +153,7 @@ def _imported(
         out,
         base_name=backbone.source,
         revision=revision,
-        new=adapter.parameters,
+        new_parameters=adapter.parameters,
         facts=AdapterFacts(task.name, task.labels, backbone.fingerprint, backbone.digests),
     )
     return Imported(adapter, backbone, task.labels)

@@ -59,7 +59,7 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
         backbone = load_backbone(str(run_folder / "merged"), task)
     else:
         backbone = load_backbone(model_from(run_folder, record.base["name"]), task, record.base["revision"])
-        load_peft_folder(backbone.model, run_folder / "adapter", new=backbone.new_parameters, force=force)
+        load_peft_folder(backbone.model, run_folder / "adapter", new_parameters=backbone.new_parameters, force=force)
     _make_ready(backbone)
     return Trained(run_folder, record, task, backbone, config.data.max_length)
 
@@ -128,6 +128,6 @@ def restore_adapter(folder: Path) -> AdaptedBase:
         )
     task = imported_task(facts.labels, facts.task)
     backbone = load_backbone(model_from(folder, config.base), task, config.revision)
-    loaded = load_peft_folder(backbone.model, folder, new=backbone.new_parameters)
+    loaded = load_peft_folder(backbone.model, folder, new_parameters=backbone.new_parameters)
     _make_ready(backbone)
     return AdaptedBase(backbone, facts, loaded.parameters, None)

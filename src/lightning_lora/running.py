@@ -201,7 +201,7 @@ def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
             output_dir / "adapter",
             base_name=backbone.source,
             revision=backbone.revision,
-            new=backbone.new_parameters,
+            new_parameters=backbone.new_parameters,
             facts=AdapterFacts(task.name, task.labels, backbone.fingerprint, backbone.digests),
         )
     if not config.merge.at_end or config.merge.save is False:

@@ -59,7 +59,7 @@ def truncate(adapted: AdaptedBase, ranks: Mapping[str, int], out: Path, *, batch
         base_name=backbone.source,
         revision=backbone.revision,
         adapter=TRUNCATED,
-        new=adapted.parameters,
+        new_parameters=adapted.parameters,
         facts=adapted.facts,
     )
     after, _ = _scores(adapted, batch_size)

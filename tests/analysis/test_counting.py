@@ -54,7 +54,7 @@ def test_counts_are_those_of_the_injection(architecture: str, choice: str) -> No
     before = list(model.named_modules())
     counted = count_adapter(model, 3, ROLE_SETS[choice], new)
     assert list(model.named_modules()) == before
-    totals = inject_adapter(model, LoraSpec(3), roles=ROLE_SETS[choice], new=new).totals
+    totals = inject_adapter(model, LoraSpec(3), roles=ROLE_SETS[choice], new_parameters=new).totals
     assert (counted.adapter, counted.head, counted.base) == (totals.adapter, totals.head, totals.frozen)
     assert counted.percent_with_head == totals.trainable_percent
 
