@@ -94,7 +94,7 @@ def test_e15_a_name_matches_at_a_dot_and_never_the_head() -> None:
 def test_e20_a_second_injection_of_the_same_name_is_refused() -> None:
     model = tiny_bert()
     inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
-    with pytest.raises(ValueError, match=r"already has an adapter named 'default'; delete_adapter\(\) it"):
+    with pytest.raises(ValueError, match=r"already has an adapter named 'default'; call delete_adapter\(\)"):
         inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
     inject_adapter(model, LoraSpec(rank=3), adapter="second", new_parameters=HEAD)
     assert not any(isinstance(child, LoRALayer) for _, layer in lora_layers(model) for child in layer.children())

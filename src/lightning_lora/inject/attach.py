@@ -115,7 +115,7 @@ def attach_adapter(
     for selected in chosen:
         if isinstance(selected.module, LoRALayer) and selected.module.carries(adapter):
             raise ValueError(
-                f"{selected.name} already has an adapter named {adapter!r}; delete_adapter() it or give another name"
+                f"{selected.name} already has an adapter named {adapter!r}; call delete_adapter() or give another name"
             )
     head = _own_head(model, new_parameters, outputs)
     routing = routing_of(model) or Routing()
