@@ -28,13 +28,13 @@ def test_the_example_of_many_adapters_runs() -> None:
 def test_what_was_imported_is_used_as_the_example_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = load_backbone("tiny", custom_task(text_columns=["text"], labels=["no", "yes"]))
     model, new = backbone.model.eval(), backbone.new_parameters
-    inject_adapter(model, LoraSpec(rank=8), new=new)
+    inject_adapter(model, LoraSpec(rank=8), new_parameters=new)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.normal_(std=0.1)
     monkeypatch.chdir(tmp_path)
-    save_peft_folder(model, Path("theirs"), base_name="tiny", new=new)
+    save_peft_folder(model, Path("theirs"), base_name="tiny", new_parameters=new)
     import_peft(Path("theirs"), Path("imported"), model="tiny")
     names = run(WITHOUT_A_RUN)
     with torch.inference_mode():

@@ -77,7 +77,7 @@ def test_what_is_new_is_known_and_trains_where_peft_leaves_it_frozen(model_type:
     save_base(tmp_path, model_class, model_type, settings)
     backbone = load_backbone(str(tmp_path), TASKS["mnli"])
     assert {name.rpartition(".")[0] for name in backbone.new_parameters} == new_modules
-    inject_adapter(backbone.model, LoraSpec(rank=2), modules=targets, new=backbone.new_parameters)
+    inject_adapter(backbone.model, LoraSpec(rank=2), modules=targets, new_parameters=backbone.new_parameters)
     trained = {name for name, p in backbone.model.named_parameters() if p.requires_grad and ".adapters." not in name}
     assert trained == set(backbone.new_parameters)
 

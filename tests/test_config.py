@@ -37,6 +37,20 @@ def test_defaults_are_valid_and_those_of_the_rooms() -> None:
     assert guideline_warnings(run) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("no such file\nat all"), "no such file"),
+        (RuntimeError("\n\n  out of luck \n"), "out of luck"),
+        (ValueError(), "ValueError"),
+        (OSError(" \n"), "OSError"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+    ],
+)
+def test_the_first_line_of_an_error_says_something(error: BaseException, line: str) -> None:
+    assert settings.first_line(error) == line
+
+
 def test_every_key_has_a_meaning_and_a_range() -> None:
     found = schema_settings()
     assert len(found) > 50

@@ -141,6 +141,11 @@ def test_a_baseline_has_nothing_to_merge(tmp_path: Path, capsys: pytest.CaptureF
     assert "the run kept no adapter model" in capsys.readouterr().err
 
 
+def test_an_unknown_dtype_is_refused_before_the_run_is_looked_at(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="dtype='fp61' is unknown; choose one of fp32, bf16, fp16"):
+        merge_run(tmp_path / "no_run", tmp_path / "out", dtype="fp61")
+
+
 def test_another_base_is_refused(finished: Path, tmp_path: Path) -> None:
     """The run's record now names a base with one weight changed."""
 

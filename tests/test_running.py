@@ -79,7 +79,7 @@ def test_adapter_and_merged_model_give_the_predicted_logits_in_other_tools(finis
     merged = AutoModelForSequenceClassification.from_pretrained(folder / "merged").eval()
     base, ours = load_backbone("tiny", TASK).model, load_backbone("tiny", TASK)
     base_logits = base.eval()(**batch).logits
-    load_peft_folder(ours.model.eval(), folder / "adapter", new=ours.new_parameters)
+    load_peft_folder(ours.model.eval(), folder / "adapter", new_parameters=ours.new_parameters)
     adapted = PeftModel.from_pretrained(base, folder / "adapter").eval()  # type: ignore[arg-type]
     torch.testing.assert_close(merged(**batch).logits, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(adapted(**batch).logits, expected, atol=1e-5, rtol=1e-5)
@@ -96,7 +96,7 @@ def test_the_adapter_knows_its_base_and_task(finished: tuple[RunRecord, Path]) -
     with torch.no_grad():
         next(other.model.parameters()).mul_(1 + 1e-6)
     with pytest.raises(ValueError, match=r"another base model .* 1 of its \d+ tensors differ"):
-        load_peft_folder(other.model, folder / "adapter", new=other.new_parameters)
+        load_peft_folder(other.model, folder / "adapter", new_parameters=other.new_parameters)
 
 
 def test_the_merge_check_found_nothing_changed(finished: tuple[RunRecord, Path]) -> None:

@@ -97,7 +97,7 @@ def test_plain_peft_and_this_package_open_the_folder_alike(cut: Cut) -> None:
     assert len(set(ranks.values())) > 1, "ranks differ by layer"
     model, ours, base = adapted.backbone.model, load_backbone("tiny", TASK), load_backbone("tiny", TASK)
     expected = model(**IDS).logits
-    load_peft_folder(ours.model.eval(), folder, new=ours.new_parameters)
+    load_peft_folder(ours.model.eval(), folder, new_parameters=ours.new_parameters)
     torch.testing.assert_close(ours.model(**IDS).logits, expected, rtol=1e-5, atol=1e-5)
     peer = PeftModel.from_pretrained(base.model, folder).eval()
     torch.testing.assert_close(peer(**IDS).logits, expected, rtol=1e-5, atol=1e-5)

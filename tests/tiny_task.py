@@ -72,7 +72,7 @@ def tiny_bert() -> nn.Module:
     """A BERT with rank 2 adapters on query and value and a new classifier; everything else frozen."""
     torch.manual_seed(0)
     model = TINY["bert"]()
-    inject_adapter(model, LoraSpec(rank=2), new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
     return model
 
 

@@ -31,7 +31,7 @@ def two_tasks(
     new = new_names(model)
     for adapter, rank, wanted in (("a", 2, None), ("b", 3, outputs)):
         spec = LoraSpec(rank=rank, dtype=dtype)
-        inject_adapter(model, spec, roles=ROLE_SETS[choice], adapter=adapter, new=new, outputs=wanted)
+        inject_adapter(model, spec, roles=ROLE_SETS[choice], adapter=adapter, new_parameters=new, outputs=wanted)
         randomise(model, adapter, new)
     return model, new
 

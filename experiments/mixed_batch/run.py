@@ -71,7 +71,7 @@ def one_base(folders: dict[str, Path], records: dict[str, RunRecord], task: Task
     (base,) = {(record.base["name"], record.base["revision"]) for record in records.values()}
     backbone = load_backbone(base[0], task, base[1])
     for name, folder in folders.items():
-        load_peft_folder(backbone.model, folder / "adapter", adapter=name, new=backbone.new_parameters)
+        load_peft_folder(backbone.model, folder / "adapter", adapter=name, new_parameters=backbone.new_parameters)
     backbone.model.eval()
     return backbone
 

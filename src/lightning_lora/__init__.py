@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         save_model_folder,
         save_peft_folder,
     )
+    from lightning_lora.atomic import CannotWriteError
     from lightning_lora.backbone import Backbone, load_backbone
     from lightning_lora.build import inspect
     from lightning_lora.config import RunConfig
@@ -62,6 +63,7 @@ _HOMES = {
         "save_model_folder",
         "save_peft_folder",
     ),
+    "atomic": ("CannotWriteError",),
     "backbone": ("Backbone", "load_backbone"),
     "build": ("inspect",),
     "config": ("RunConfig",),
@@ -106,6 +108,7 @@ __all__ = [
     "TASKS",
     "AdapterFacts",
     "Backbone",
+    "CannotWriteError",
     "CombinationReport",
     "InjectionReport",
     "LoadedAdapter",

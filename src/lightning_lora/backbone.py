@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
-from lightning_lora.targets import ARCHITECTURES
+from lightning_lora.settings import first_line
+from lightning_lora.targets import ARCHITECTURES, POSITIONS_BEHIND_PADDING
 from lightning_lora.tasks import Task
 
 
@@ -115,7 +116,7 @@ def _first_that_loads(loader: Any, name: str, source: str, revision: str | None,
             return loader.from_pretrained(source, **attempt, **options)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             failures.append(error)
-    reason = str(failures[0]).strip().splitlines()[0]
+    reason = first_line(failures[0])
     if Path(source).is_dir():
         raise ValueError(f"model.name={name}: the folder cannot be loaded: {reason}") from failures[0]
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
@@ -151,8 +152,8 @@ def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
 
 def _max_length(model: Any, tokenizer: Any) -> int | None:
     positions = getattr(model.config, "max_position_embeddings", None)
-    if positions and model.config.model_type in {"roberta", "xlm-roberta", "mpnet"}:
-        positions -= model.config.pad_token_id + 1  # their positions start behind the padding token's number
+    if positions and model.config.model_type in POSITIONS_BEHIND_PADDING:
+        positions -= model.config.pad_token_id + 1
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and 0 < limit < 10**9]
     return min(limits) if limits else None
 

@@ -148,7 +148,7 @@ def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
         layers=lora.layers,
         exclude=lora.exclude,
         same_parameters_as=ROLE_SETS[lora.same_parameters_as] if lora.same_parameters_as else None,
-        new=backbone.new_parameters,
+        new_parameters=backbone.new_parameters,
     )
 
 

@@ -249,7 +249,7 @@ def run_config_of(values: Mapping[str, Any]) -> RunConfig:
     try:
         run = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(RunConfig), dict(values)))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the run's settings are not of this version: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"the run's settings are not of this version: {settings.first_line(error)}") from error
     assert isinstance(run, RunConfig), "merged into the schema"
     return run
 

@@ -24,7 +24,7 @@ from lightning_lora.adapters_io.peft_config import read_peft_config
 from lightning_lora.atomic import refuse_existing
 from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.targets import ROLE_SETS
-from lightning_lora.tasks import custom_task
+from lightning_lora.tasks import imported_task, numbered_labels
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def import_peft(
 
     Raises:
         ValueError: as `load_backbone` and `load_peft_folder`; or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     read_peft_config(folder)  # what cannot be expressed is refused before a model is loaded
@@ -72,7 +73,7 @@ def import_peft(
         labels = facts.labels if facts and facts.task else _counted(peft_outputs(folder))
 
     def load(backbone: Backbone) -> LoadedAdapter:
-        return load_peft_folder(backbone.model, folder, new=backbone.new_parameters, force=force)
+        return load_peft_folder(backbone.model, folder, new_parameters=backbone.new_parameters, force=force)
 
     return _imported(load, out, model, revision, labels, facts.task if facts else "")
 
@@ -100,6 +101,7 @@ def import_loralib(
 
     Raises:
         ValueError: as `load_backbone` and `load_loralib_file`; or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     if labels is None:
@@ -107,7 +109,9 @@ def import_loralib(
     chosen = None if roles is None else ROLE_SETS[roles]
 
     def load(backbone: Backbone) -> LoadedAdapter:
-        return load_loralib_file(backbone.model, file, alpha=alpha, roles=chosen, new=backbone.new_parameters)
+        return load_loralib_file(
+            backbone.model, file, alpha=alpha, roles=chosen, new_parameters=backbone.new_parameters
+        )
 
     return _imported(load, out, model, revision, labels, "")
 
@@ -124,6 +128,7 @@ def export_peft(run: Path, out: Path) -> int:
 
     Raises:
         ValueError: the run has no adapter, its files are damaged, or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     folder = adapter_folder_of(run)
@@ -140,7 +145,7 @@ def _imported(
     labels: Sequence[str],
     task_name: str,
 ) -> Imported:
-    task = custom_task(text_columns=("text",), labels=labels, name=task_name or "imported")
+    task = imported_task(labels, task_name)
     backbone = load_backbone(model, task, revision)
     adapter = load(backbone)
     save_peft_folder(
@@ -148,14 +153,14 @@ def _imported(
         out,
         base_name=backbone.source,
         revision=revision,
-        new=adapter.parameters,
+        new_parameters=adapter.parameters,
         facts=AdapterFacts(task.name, task.labels, backbone.fingerprint, backbone.digests),
     )
     return Imported(adapter, backbone, task.labels)
 
 
 def _counted(outputs: int | None) -> tuple[str, ...]:
-    """Names for so many outputs, as transformers gives them; none for the one output of a regression."""
+    """See `numbered_labels`; there must be a head to count the outputs of."""
     if outputs is None:
         raise ValueError("the adapter holds no head, so the number of labels is not known; give it: --labels 2")
-    return () if outputs == 1 else tuple(f"LABEL_{number}" for number in range(outputs))
+    return numbered_labels(outputs)

@@ -25,7 +25,7 @@ def fingerprints(config: RunConfig) -> Fingerprints:
     """Those that a run of this configuration would have, each worked out once in a process.
 
     Raises:
-        ValueError: model or data are not to be had.
+        ValueError: model or data are not available.
     """
     task, data = config.data.find_task(), config.data
     # The seed draws the rows only where not all are taken.

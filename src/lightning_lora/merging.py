@@ -16,6 +16,7 @@ from lightning_lora.lora.functional import round_once
 from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.reporting import RunRecord, method_of
 from lightning_lora.restoring import Trained, restore
+from lightning_lora.spelling import check_known
 from lightning_lora.training import compare_logits
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,9 +57,11 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
         force: Merge also into a base model that is not the one the adapter was trained on.
 
     Raises:
-        ValueError: the run kept no adapter, its base is another one, ``out`` is there already, or a merged weight is
-            not finite in ``dtype``.
+        ValueError: the run kept no adapter, its base is another one, ``out`` is there already, ``dtype`` is no key of
+            `DTYPES`, or a merged weight is not finite in it.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
+    check_known("dtype", dtype, DTYPES)
     if not (out.name.startswith("merged") and out.resolve().parent == folder.resolve()):
         refuse_existing(out)
     trained = restore(folder / "adapter", force=force)
@@ -145,7 +148,7 @@ def _dev_logits(trained: Trained) -> Float[Tensor, "rows outputs"] | str:
     try:
         first = next(iter(own_splits(trained).values()))
     except DataError as error:
-        return f"the dev data are not to be had, so no logits were compared ({error})"
+        return f"the dev data are not available, so no logits were compared ({error})"
     return logits_of(trained.backbone, first.texts, max_length=trained.max_length)
 
 

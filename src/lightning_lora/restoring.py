@@ -12,7 +12,7 @@ from lightning_lora.config import run_config_of
 from lightning_lora.recorded_paths import model_from
 from lightning_lora.reporting import RunRecord, read_record
 from lightning_lora.reporting.record import FILE_NAME as RECORD
-from lightning_lora.tasks import Task, custom_task
+from lightning_lora.tasks import Task, imported_task
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
         backbone = load_backbone(str(run_folder / "merged"), task)
     else:
         backbone = load_backbone(model_from(run_folder, record.base["name"]), task, record.base["revision"])
-        load_peft_folder(backbone.model, run_folder / "adapter", new=backbone.new_parameters, force=force)
+        load_peft_folder(backbone.model, run_folder / "adapter", new_parameters=backbone.new_parameters, force=force)
     _make_ready(backbone)
     return Trained(run_folder, record, task, backbone, config.data.max_length)
 
@@ -126,8 +126,8 @@ def restore_adapter(folder: Path) -> AdaptedBase:
         raise ValueError(
             f"{folder}: it does not say what its base and labels are; lightning-lora import-peft finds out"
         )
-    task = custom_task(text_columns=("text",), labels=facts.labels, name=facts.task or "imported")
+    task = imported_task(facts.labels, facts.task)
     backbone = load_backbone(model_from(folder, config.base), task, config.revision)
-    loaded = load_peft_folder(backbone.model, folder, new=backbone.new_parameters)
+    loaded = load_peft_folder(backbone.model, folder, new_parameters=backbone.new_parameters)
     _make_ready(backbone)
     return AdaptedBase(backbone, facts, loaded.parameters, None)

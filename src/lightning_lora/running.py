@@ -27,6 +27,7 @@ from lightning_lora.locking import held
 from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.reporting.log import LOG
+from lightning_lora.settings import first_line
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
 from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
@@ -51,6 +52,7 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
     Raises:
         ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
             writing to the folder.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
         Interrupted: SIGTERM or SIGINT came, or a job manager's SIGUSR2, which is then handed on to the manager. The
             record and a checkpoint of the last step are there.
@@ -81,7 +83,7 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
         The record, and whether it was there before.
 
     Raises:
-        ValueError, NonFiniteError, Interrupted: as `run`. The record says what failed.
+        ValueError, CannotWriteError, NonFiniteError, Interrupted: as `run`. The record says what failed.
     """
     with _claimed(output_dir, wait=True):
         identity = _identity(config, fingerprints(config))
@@ -199,7 +201,7 @@ def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
             output_dir / "adapter",
             base_name=backbone.source,
             revision=backbone.revision,
-            new=backbone.new_parameters,
+            new_parameters=backbone.new_parameters,
             facts=AdapterFacts(task.name, task.labels, backbone.fingerprint, backbone.digests),
         )
     if not config.merge.at_end or config.merge.save is False:
@@ -269,7 +271,7 @@ def reason_of(error: BaseException) -> str:
     """Why a run ended, in one line."""
     if isinstance(error, torch.OutOfMemoryError):
         return "out of memory on the device: halve batch_size and double trainer.accumulate_grad_batches"
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _status_after(error: BaseException) -> str:

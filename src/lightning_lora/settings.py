@@ -55,6 +55,11 @@ def shown(value: Any) -> str:
     return line if len(line) <= 60 else f"{line[:57]}..."
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something; the name of its type where none does."""
+    return next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+
+
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Settings by their full names, ``{"lora": {"dropout": 0}}`` as ``{"lora.dropout": 0}``."""
     found: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The names closest to one that is misspelt. Standard library only."""
+"""Whether a name is known, and the known ones closest to one that is misspelt. Standard library only."""
 
 import difflib
 from collections.abc import Iterable
@@ -16,3 +16,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """The tail of an error line: ``"; did you mean 'x'?"``, or nothing where no known name is close."""
     near = [repr(candidate) for candidate in nearest(name, known)]
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def check_known(setting: str, name: str, known: Iterable[str]) -> None:
+    """Raise ValueError where a setting's value is none of the known names; the message lists them."""
+    names = list(known)
+    if name not in names:
+        choices = ", ".join(names)
+        raise ValueError(f"{setting}={name!r} is unknown; choose one of {choices}{did_you_mean(str(name), names)}")

@@ -46,6 +46,7 @@ def truncate(adapted: AdaptedBase, ranks: Mapping[str, int], out: Path, *, batch
 
     Raises:
         ValueError: a layer has no rank or one it cannot have, or ``out`` is there already.
+        CannotWriteError: the folder cannot be written to, or the disk is full.
     """
     refuse_existing(out)
     backbone = adapted.backbone
@@ -58,7 +59,7 @@ def truncate(adapted: AdaptedBase, ranks: Mapping[str, int], out: Path, *, batch
         base_name=backbone.source,
         revision=backbone.revision,
         adapter=TRUNCATED,
-        new=adapted.parameters,
+        new_parameters=adapted.parameters,
         facts=adapted.facts,
     )
     after, _ = _scores(adapted, batch_size)
@@ -77,4 +78,4 @@ def _scores(adapted: AdaptedBase, batch_size: int) -> tuple[dict[str, SplitScore
     try:
         return evaluate(adapted.trained, batch_size=batch_size), ""
     except DataError as error:
-        return {}, f"the dev data are not to be had ({error})"
+        return {}, f"the dev data are not available ({error})"

@@ -99,7 +99,7 @@ def test_the_published_adapter_has_the_deltas_and_logits_of_loralibs_own_layers(
     assert not [name for name in missing if "lora_" in name or "classifier" in name]
     before = logits(ours)
 
-    loaded = load_loralib_file(ours, published, alpha=16, new=new_of(ours, HEAD))
+    loaded = load_loralib_file(ours, published, alpha=16, new_parameters=new_of(ours, HEAD))
 
     expected = logits(peer.eval())
     assert_equal(logits(ours), expected)
@@ -125,7 +125,7 @@ def test_the_published_adapter_has_the_deltas_and_logits_of_loralibs_own_layers(
 
 def test_another_alpha_is_another_adapter(published: Path) -> None:
     model = roberta_base()
-    load_loralib_file(model, published, alpha=32, new=new_of(model, HEAD))
+    load_loralib_file(model, published, alpha=32, new_parameters=new_of(model, HEAD))
     name, layer = next(lora_layers(model))
     content = torch.load(published, map_location="cpu", weights_only=True)
     by_hand = 4 * content[f"{name}.lora_B"].double() @ content[f"{name}.lora_A"].double()
@@ -142,7 +142,7 @@ def test_parts_of_a_fused_layer_are_those_of_merged_linear(parts: list[bool], ro
     randomise(lora_parameters(peer, ("score",)))
     file = save(peer, tmp_path / "adapter.bin", ("score",))
     before = logits(ours)
-    load_loralib_file(ours, file, alpha=3, roles=ROLE_SETS[roles], new=["score.weight"])
+    load_loralib_file(ours, file, alpha=3, roles=ROLE_SETS[roles], new_parameters=["score.weight"])
     assert_equal(logits(ours), logits(peer))
     assert not torch.allclose(before, logits(peer), atol=1e-2), "the control: the base model's logits differ"
     layer = ours.transformer.h[1].attn.c_attn
@@ -171,9 +171,9 @@ def test_a_second_adapter_has_a_head_of_its_own_with_the_files_outputs(outputs: 
     peer.classifier = nn.Linear(16, outputs)
     randomise(lora_parameters(peer, HEAD))
     new = new_of(ours, HEAD)
-    inject_adapter(ours, LoraSpec(rank=2), adapter="first", new=new)
+    inject_adapter(ours, LoraSpec(rank=2), adapter="first", new_parameters=new)
     before = logits(ours)
-    load_loralib_file(ours, save(peer, tmp_path / "adapter.bin", HEAD), alpha=4, adapter="second", new=new)
+    load_loralib_file(ours, save(peer, tmp_path / "adapter.bin", HEAD), alpha=4, adapter="second", new_parameters=new)
     assert_equal(logits(ours), logits(peer.eval()))
     enable(ours, "first")
     assert torch.equal(logits(ours), before)
@@ -195,8 +195,8 @@ def file(tmp_path: Path) -> Path:
 
 def refused(file: Path, said: str, alpha: Any = 4, **options: Any) -> None:
     model = TINY["bert"]()
-    new = options.pop("new", new_of(model, HEAD))
-    unchanged_after(model, said, lambda: load_loralib_file(model, file, alpha=alpha, new=new, **options))
+    new = options.pop("new_parameters", new_of(model, HEAD))
+    unchanged_after(model, said, lambda: load_loralib_file(model, file, alpha=alpha, new_parameters=new, **options))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_damaged_file_gives_its_values_or_one_clear_line(file: Path) -> None:
             content[random.randrange(random.choice([1400, len(whole)]))] = random.randrange(256)
         file.write_bytes(content)
         try:
-            load_loralib_file(TINY["bert"](), file, alpha=4, new=("classifier.weight", "classifier.bias"))
+            load_loralib_file(TINY["bert"](), file, alpha=4, new_parameters=("classifier.weight", "classifier.bias"))
         except ValueError as error:
             refusals.append(str(error))
     assert all(line.startswith(f"{file}: ") and "\n" not in line for line in refusals)
@@ -296,7 +296,7 @@ def test_roles_must_be_those_of_the_file_and_the_head_must_be_named(file: Path) 
         "the layers with roles query, value are not the file's: .*value is not in the file",
         roles=ROLE_SETS["qv"],
     )
-    refused(file, "classifier.weight would replace a weight of the base model", new=())
+    refused(file, "classifier.weight would replace a weight of the base model", new_parameters=())
 
 
 def test_parts_that_are_interleaved_are_refused(tmp_path: Path) -> None:

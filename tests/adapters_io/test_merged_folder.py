@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.backbone import load_backbone
-from lightning_lora.inject import inject_adapter, merged
+from lightning_lora.inject import eject, inject_adapter, merged
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.tasks import TASKS
 
@@ -19,7 +19,7 @@ def test_from_pretrained_opens_it_with_equal_logits(tmp_path: Path) -> None:
     backbone = load_backbone(str(tmp_path / "base"), TASKS["rte"])
     model = backbone.model.eval()
     keys = set(model.state_dict())
-    inject_adapter(model, LoraSpec(rank=2), new=backbone.new_parameters)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=backbone.new_parameters)
     with torch.no_grad():
         for _, parameter in adapter_parameters(model):
             parameter.normal_()
@@ -39,13 +39,26 @@ def test_from_pretrained_opens_it_with_equal_logits(tmp_path: Path) -> None:
     assert not torch.allclose(base_logits, adapted, atol=1e-2)
 
 
+def test_a_model_with_no_adapter_merged_is_refused_and_without_adapters_written(tmp_path: Path) -> None:
+    save_base(tmp_path / "base", "BertModel", "bert", BERT_LIKE)
+    backbone = load_backbone(str(tmp_path / "base"), TASKS["rte"])
+    inject_adapter(backbone.model, LoraSpec(rank=2), new_parameters=backbone.new_parameters)
+    with pytest.raises(RuntimeError, match=r"none of the adapters \['default'\] is merged.*call merge\(\)"):
+        save_model_folder(backbone.model, backbone.tokenizer, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    save_model_folder(eject(backbone.model), backbone.tokenizer, tmp_path / "out")
+    assert (tmp_path / "out").is_dir()
+
+
 def test_a_merged_second_adapter_takes_its_head_along_and_needs_its_labels(tmp_path: Path) -> None:
     save_base(tmp_path / "base", "BertModel", "bert", BERT_LIKE)
     backbone = load_backbone(str(tmp_path / "base"), TASKS["rte"])
     model = backbone.model.eval()
     keys = set(model.state_dict())
     for adapter, outputs in (("rte", None), ("mnli", 3)):
-        inject_adapter(model, LoraSpec(rank=2), adapter=adapter, new=backbone.new_parameters, outputs=outputs)
+        inject_adapter(
+            model, LoraSpec(rank=2), adapter=adapter, new_parameters=backbone.new_parameters, outputs=outputs
+        )
     with torch.no_grad():
         for _, parameter in adapter_parameters(model, "mnli"):
             parameter.normal_()

@@ -26,7 +26,7 @@ def adapted(name: str, scaling: str, roles: str) -> tuple[nn.Module, nn.Module, 
     base = build()
     model = copy.deepcopy(base)
     new = new_of(model, heads)
-    inject_adapter(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new=new)
+    inject_adapter(model, LoraSpec(rank=2, alpha=3.0, scaling=scaling), roles=ROLE_SETS[roles], new_parameters=new)
     randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
     return base, model, new
 
@@ -36,9 +36,9 @@ def adapted(name: str, scaling: str, roles: str) -> tuple[nn.Module, nn.Module, 
 @EVERY_MODEL
 def test_peft_opens_ours_with_equal_logits_and_so_do_we(name: str, scaling: str, roles: str, tmp_path: Path) -> None:
     base, model, new = adapted(name, scaling, roles)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new)
     ours = copy.deepcopy(base)
-    loaded = load_peft_folder(ours, tmp_path / "adapter", new=new)
+    loaded = load_peft_folder(ours, tmp_path / "adapter", new_parameters=new)
 
     expected, before = logits(model), logits(base)
     peer = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
@@ -55,7 +55,7 @@ def test_we_open_what_peft_trained_with_equal_logits(name: str, tmp_path: Path) 
     ours, new = copy.deepcopy(base), new_of(base, heads)
     before = logits(base)
     peer = trained_by_peft(base, tmp_path, target_modules=targets, modules_to_save=list(heads))
-    loaded = load_peft_folder(ours, tmp_path, new=new)
+    loaded = load_peft_folder(ours, tmp_path, new_parameters=new)
     assert_equal(logits(ours), logits(peer))
     assert not torch.allclose(before, logits(peer), atol=1e-2), "the control: the base model's logits differ"
     assert loaded.report.totals.trainable == sum(p.numel() for p in peer.parameters() if p.requires_grad)
@@ -67,11 +67,11 @@ def test_a_module_whose_name_ends_as_the_heads_is_saved_with_it(tmp_path: Path) 
     """Of a fine-tuned DistilBERT with other labels only `classifier` is new; to PEFT `pre_classifier` ends in it."""
     base = TINY["distilbert"]()
     model, new = copy.deepcopy(base), new_of(base, ("classifier",))
-    inject_adapter(model, LoraSpec(rank=2), new=new)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
     randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new, facts=AdapterFacts())
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new, facts=AdapterFacts())
     ours = copy.deepcopy(base)
-    loaded = load_peft_folder(ours, tmp_path / "adapter", new=new)
+    loaded = load_peft_folder(ours, tmp_path / "adapter", new_parameters=new)
     assert set(loaded.parameters) == set(new_of(base, ("classifier", "pre_classifier")))
     assert_equal(logits(ours), logits(model))
     assert_equal(logits(PeftModel.from_pretrained(base, tmp_path / "adapter").eval()), logits(model))
@@ -80,9 +80,9 @@ def test_a_module_whose_name_ends_as_the_heads_is_saved_with_it(tmp_path: Path) 
 @pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
 def test_a_folder_of_ours_loads_back_bit_equal(name: str, tmp_path: Path) -> None:
     base, model, new = adapted(name, "alpha_over_rank", "all")
-    save_peft_folder(model, tmp_path / "one", base_name="base", new=new)
-    load_peft_folder(base, tmp_path / "one", new=new)
-    save_peft_folder(base, tmp_path / "two", base_name="base", new=new)
+    save_peft_folder(model, tmp_path / "one", base_name="base", new_parameters=new)
+    load_peft_folder(base, tmp_path / "one", new_parameters=new)
+    save_peft_folder(base, tmp_path / "two", base_name="base", new_parameters=new)
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     if name != "gpt2":  # a fused layer comes back as one matrix, whose products are summed in another order
@@ -91,8 +91,8 @@ def test_a_folder_of_ours_loads_back_bit_equal(name: str, tmp_path: Path) -> Non
 
 def test_two_parts_of_a_fused_layer_come_back_as_one_matrix_of_twice_the_rank(tmp_path: Path) -> None:
     base, model, new = adapted("gpt2", "alpha_over_rank", "qv")
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
-    loaded = load_peft_folder(base, tmp_path / "adapter", new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new)
+    loaded = load_peft_folder(base, tmp_path / "adapter", new_parameters=new)
     assert {module.rank for module in loaded.report.modules} == {4}
     delta, whole = (m.transformer.h[1].attn.c_attn.adapters["default"] for m in (model, base))
     assert torch.equal(whole.A, delta.A)
@@ -107,13 +107,13 @@ def test_a_head_has_as_many_outputs_as_it_was_saved_with(name: str, outputs: int
     model_type, settings = SETTINGS[name]
     model = build(model_type, settings | {"num_labels": outputs})
     new = new_names(model)
-    inject_adapter(model, LoraSpec(rank=2), new=new)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new)
     assert peft_outputs(tmp_path / "adapter") == outputs
     for before in (2, 16):
         other = build(model_type, settings | {"num_labels": before})
-        inject_adapter(other, LoraSpec(rank=2), adapter="first", new=new)
-        load_peft_folder(other, tmp_path / "adapter", adapter="second", new=new)
+        inject_adapter(other, LoraSpec(rank=2), adapter="first", new_parameters=new)
+        load_peft_folder(other, tmp_path / "adapter", adapter="second", new_parameters=new)
         assert logits(other).shape[1] == outputs
         enable(other, "first")
         assert logits(other).shape[1] == before
@@ -129,11 +129,11 @@ def test_layers_with_settings_of_their_own_travel(tmp_path: Path) -> None:
         names[2]: LoraSpec(rank=3, alpha=0.7, scaling="constant"),
         names[3]: LoraSpec(rank=2),
     }
-    inject_adapter(model, specs, new=new)
+    inject_adapter(model, specs, new_parameters=new)
     randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new)
     ours = copy.deepcopy(base)
-    load_peft_folder(ours, tmp_path / "adapter", new=new)
+    load_peft_folder(ours, tmp_path / "adapter", new_parameters=new)
     assert_equal(logits(ours), logits(model))
     peer = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
     assert_equal(logits(peer), logits(model))
@@ -145,15 +145,15 @@ def test_ranks_that_match_a_budget_travel(name: str, tmp_path: Path) -> None:
     base = build()
     model, new = copy.deepcopy(base), new_of(base, heads)
     choice = {"roles": ROLE_SETS["all"], "same_parameters_as": ROLE_SETS["qv"]}
-    report = inject_adapter(model, LoraSpec(rank=8, dropout=0.1), new=new, **choice)
+    report = inject_adapter(model, LoraSpec(rank=8, dropout=0.1), new_parameters=new, **choice)
     assert len({module.rank for module in report.modules}) == 2
     randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new)
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
     assert config["rank_pattern"]
     assert config["alpha_pattern"]
     ours = copy.deepcopy(base)
-    loaded = load_peft_folder(ours, tmp_path / "adapter", new=new)
+    loaded = load_peft_folder(ours, tmp_path / "adapter", new_parameters=new)
     assert_equal(logits(ours), logits(model))
     if name != "gpt2":  # a fused layer comes back as one matrix
         assert {m.name: m.rank for m in loaded.report.modules} == {m.name: m.rank for m in report.modules}
@@ -240,7 +240,7 @@ def test_peft_opens_each_of_two_adapters_with_its_own_head(
     expected = model(**batch).logits
     if while_merged is not None:
         merge(model, while_merged)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", adapter=adapter, new=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", adapter=adapter, new_parameters=new)
     torch.manual_seed(0)
     peer = PeftModel.from_pretrained(TINY["roberta"](), tmp_path / "adapter").eval()
     torch.testing.assert_close(peer(**batch).logits, expected, atol=1e-5, rtol=1e-5)
@@ -249,8 +249,8 @@ def test_peft_opens_each_of_two_adapters_with_its_own_head(
 def test_only_what_was_trained_is_in_the_file(tmp_path: Path) -> None:
     model = TINY["bert"]()
     new = new_of(model, MODELS["bert"][1])
-    report = inject_adapter(model, LoraSpec(rank=2), new=new)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", new=new)
+    report = inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base", new_parameters=new)
     size = (tmp_path / "adapter" / "adapter_model.safetensors").stat().st_size
     assert size < 4 * report.totals.trainable + 4096
     config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
@@ -272,12 +272,12 @@ def test_adapters_of_several_tasks_load_onto_one_base_each_with_its_own_head(tmp
         model = copy.deepcopy(base)
         if outputs == 1:
             model.classifier, model.config.num_labels = nn.Linear(model.config.hidden_size, 1), 1
-        inject_adapter(model, LoraSpec(rank=2), new=new)
+        inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
         randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
-        save_peft_folder(model, tmp_path / adapter, base_name="base", new=new)
+        save_peft_folder(model, tmp_path / adapter, base_name="base", new_parameters=new)
         expected[adapter] = logits(model)
     for adapter in expected:
-        load_peft_folder(base, tmp_path / adapter, adapter=adapter, new=new)
+        load_peft_folder(base, tmp_path / adapter, adapter=adapter, new_parameters=new)
     for adapter, alone in expected.items():
         enable(base, adapter)
         assert_equal(logits(base), alone)

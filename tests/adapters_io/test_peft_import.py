@@ -95,7 +95,7 @@ def test_biases_travel_on_to_a_folder_of_ours(bias: str, tmp_path: Path) -> None
     first, second, untouched = copy.deepcopy(base), copy.deepcopy(base), copy.deepcopy(base.state_dict())
     peer = trained_by_peft(base, tmp_path / "peft", target_modules=QV, bias=bias)
     loaded = load_peft_folder(first, tmp_path / "peft")
-    save_peft_folder(first, tmp_path / "ours", base_name="", new=loaded.parameters, facts=AdapterFacts())
+    save_peft_folder(first, tmp_path / "ours", base_name="", new_parameters=loaded.parameters, facts=AdapterFacts())
     again = load_peft_folder(second, tmp_path / "ours")
     assert set(again.parameters) == set(loaded.parameters)
     assert_equal(logits(second), logits(peer))
@@ -110,8 +110,8 @@ def test_biases_are_counted_without_those_of_other_adapters_heads(tmp_path: Path
     ours, again = copy.deepcopy(base), copy.deepcopy(base)
     peer = trained_by_peft(base, tmp_path / "peft", target_modules=QV, bias="all")
     loaded = load_peft_folder(ours, tmp_path / "peft")
-    inject_adapter(ours, LoraSpec(rank=2), adapter="two", new=new_of(ours, HEAD))
-    save_peft_folder(ours, tmp_path / "ours", base_name="", new=loaded.parameters)
+    inject_adapter(ours, LoraSpec(rank=2), adapter="two", new_parameters=new_of(ours, HEAD))
+    save_peft_folder(ours, tmp_path / "ours", base_name="", new_parameters=loaded.parameters)
     load_peft_folder(again, tmp_path / "ours")
     assert_equal(logits(again), logits(peer))
     assert json.loads((tmp_path / "ours" / "adapter_config.json").read_text())["bias"] == "all"
@@ -147,9 +147,9 @@ def test_a_second_adapters_outputs_are_those_of_its_head_whatever_else_was_saved
     base.classifier, base.config.num_labels = nn.Linear(16, outputs), outputs
     saved = ["classifier", "token_type_embeddings"]
     peer = trained_by_peft(base, tmp_path, target_modules=QV, modules_to_save=saved)
-    inject_adapter(ours, LoraSpec(rank=2), adapter="first", new=new_of(ours, HEAD))
+    inject_adapter(ours, LoraSpec(rank=2), adapter="first", new_parameters=new_of(ours, HEAD))
     before = logits(ours)
-    load_peft_folder(ours, tmp_path, adapter="second", new=new_of(ours, HEAD))
+    load_peft_folder(ours, tmp_path, adapter="second", new_parameters=new_of(ours, HEAD))
     assert_equal(logits(ours), logits(peer))
     enable(ours, "first")
     assert torch.equal(logits(ours), before)
@@ -164,19 +164,20 @@ def test_another_base_is_refused_by_the_tensor_that_differs_unless_forced(tmp_pa
     base = TINY["bert"]()
     model, other, new = copy.deepcopy(base), copy.deepcopy(base), new_of(base, HEAD)
     facts = facts_of(base, new)
-    inject_adapter(model, LoraSpec(rank=2), new=new)
-    save_peft_folder(model, tmp_path, base_name="base", new=new, facts=facts)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
+    save_peft_folder(model, tmp_path, base_name="base", new_parameters=new, facts=facts)
 
     with torch.no_grad():
         other.bert.encoder.layer[1].output.dense.bias[3] += 1e-6
     said = rf"another base model \({facts.base_fingerprint[:12]}\): 1 of its \d+ tensors"
-    refused(tmp_path, rf"{said} .*\.layer\.1\.output\.dense\.bias;", other, new=new)
-    refused(tmp_path, "tensors differ", copy.deepcopy(base).half(), new=new)
-    load_peft_folder(other, tmp_path, new=new, force=True)
+    advice = "with --force of lightning-lora import-peft or merge, in Python with force=True"
+    refused(tmp_path, rf"{said} .*\.layer\.1\.output\.dense\.bias; .*{advice}", other, new_parameters=new)
+    refused(tmp_path, "tensors differ", copy.deepcopy(base).half(), new_parameters=new)
+    load_peft_folder(other, tmp_path, new_parameters=new, force=True)
     with torch.no_grad():
         base.classifier.weight.normal_()  # new parameters are not the base model's
-    load_peft_folder(base, tmp_path, new=new)
-    load_peft_folder(base, tmp_path, adapter="again", new=new)
+    load_peft_folder(base, tmp_path, new_parameters=new)
+    load_peft_folder(base, tmp_path, adapter="again", new_parameters=new)
 
 
 def test_the_facts_stay_small_and_name_no_value_of_a_weight(tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_a_new_head_that_would_stay_random_is_refused(tmp_path: Path) -> None:
     model = TINY["bert"]()
     trained_by_peft(copy.deepcopy(model), tmp_path, target_modules=QV)
     new = new_of(model, ("classifier", "bert.pooler"))
-    refused(tmp_path, r"no values for bert\.pooler\.dense\.bias, .* would stay random", model, new=new)
+    refused(tmp_path, r"no values for bert\.pooler\.dense\.bias, .* would stay random", model, new_parameters=new)
 
 
 def test_a_name_that_is_taken_or_weights_that_are_merged_are_refused(folder: Path) -> None:

@@ -24,9 +24,9 @@ def trained(folder: Path, name: str = "bert", **choice: Any) -> nn.Module:
     build, heads, _ = MODELS[name]
     model = build()
     new = new_of(model, heads)
-    adapt(model, new=new, **choice)
+    adapt(model, new_parameters=new, **choice)
     randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
-    save_peft_folder(model, folder, base_name="base", new=new, facts=AdapterFacts("mnli", ("a", "b"), BASE))
+    save_peft_folder(model, folder, base_name="base", new_parameters=new, facts=AdapterFacts("mnli", ("a", "b"), BASE))
     return model
 
 
@@ -45,7 +45,7 @@ def test_factors_are_those_of_the_earlier_run_bit_for_bit_and_the_head_is_not(
     earlier = trained(tmp_path / "run" / "adapter", name, roles=roles)
     model = build()
     new = new_of(model, heads)
-    adapt(model, roles=roles, new=new)
+    adapt(model, roles=roles, new_parameters=new)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     start = warm_start(model, tmp_path / "run", base_fingerprint=BASE)
     expected = adapter_state(earlier, "default")

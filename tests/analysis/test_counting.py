@@ -11,7 +11,8 @@ from tiny_models import TINY
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, RobertaConfig
 
-from lightning_lora.analysis import count_adapter
+from lightning_lora.analysis import AdapterCount, count_adapter
+from lightning_lora.analysis.counting import ProjectionKind
 from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec
 from lightning_lora.targets import ROLE_SETS
@@ -53,7 +54,7 @@ def test_counts_are_those_of_the_injection(architecture: str, choice: str) -> No
     before = list(model.named_modules())
     counted = count_adapter(model, 3, ROLE_SETS[choice], new)
     assert list(model.named_modules()) == before
-    totals = inject_adapter(model, LoraSpec(3), roles=ROLE_SETS[choice], new=new).totals
+    totals = inject_adapter(model, LoraSpec(3), roles=ROLE_SETS[choice], new_parameters=new).totals
     assert (counted.adapter, counted.head, counted.base) == (totals.adapter, totals.head, totals.frozen)
     assert counted.percent_with_head == totals.trainable_percent
 
@@ -97,9 +98,12 @@ def test_roberta_has_the_counts_of_the_paper(hidden: int, layers: int, adapter: 
 
 def test_the_documents_example_is_one_projection() -> None:
     """4096 square at rank 16: 128 times fewer, 0.78125 %; not so where the projection is not square."""
-    assert LoraSpec(16).reduction(4096, 4096) == 128
-    assert 100 * LoraSpec(16).parameter_count(4096, 4096) / 4096**2 == 0.78125
-    assert LoraSpec(16).reduction(4096, 1024) == 4096 * 1024 / (16 * 5120) == 51.2
+    square, oblong = (
+        AdapterCount(16, (ProjectionKind(("query",), 4096, out, 1, 4096 + out),), 16 * (4096 + out), 0, 4096 * out)
+        for out in (4096, 1024)
+    )
+    assert (square.adapter, square.reduction, square.percent_adapter_only) == (131_072, 128, 0.78125)
+    assert oblong.reduction == 4096 * 1024 / (16 * 5120) == 51.2
 
 
 def test_a_fused_projection_counts_its_adapted_parts() -> None:

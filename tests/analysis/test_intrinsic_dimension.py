@@ -198,6 +198,14 @@ def test_names_and_dimensions_that_cannot_be_are_refused() -> None:
         RandomSubspace(tiny()[0], 4, outside=HEAD, layer_scales=True)
 
 
+def test_a_tied_parameter_may_be_left_outside_by_any_of_its_names() -> None:
+    model = nn.ModuleDict({"embedding": nn.Linear(3, 5, bias=False), "decoder": nn.Linear(3, 5)})
+    model["decoder"].weight = model["embedding"].weight
+    subspace = RandomSubspace(model, 2, outside=["decoder.weight"])
+    assert subspace.lifted == ("decoder.bias",)
+    assert model["embedding"].weight.requires_grad
+
+
 def test_a_trial_has_the_mean_and_the_standard_error_of_its_scores() -> None:
     scores = (0.7, 0.8, 0.75, 0.9)
     trial = Trial(3, scores)

@@ -106,10 +106,10 @@ def test_an_adapter_of_loralib_is_imported(base: Path, tmp_path: Path) -> None:
 def test_a_runs_adapter_is_exported_as_pefts_two_files(base: Path, tmp_path: Path) -> None:
     backbone = load_backbone(str(base), custom_task(text_columns=["text"], labels=["no", "yes"]))
     model, new = backbone.model.eval(), backbone.new_parameters
-    inject_adapter(model, LoraSpec(rank=2), new=new)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
     randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
     facts = AdapterFacts("custom", ("no", "yes"), backbone.fingerprint, backbone.digests)
-    save_peft_folder(model, tmp_path / "run" / "adapter", base_name=str(base), new=new, facts=facts)
+    save_peft_folder(model, tmp_path / "run" / "adapter", base_name=str(base), new_parameters=new, facts=facts)
     result = command("export-peft", tmp_path / "run", "--out", tmp_path / "plain")
     assert result.returncode == 0, result.stderr
     assert "2 adapted layers" in result.stdout
@@ -120,7 +120,7 @@ def test_a_runs_adapter_is_exported_as_pefts_two_files(base: Path, tmp_path: Pat
     opened = PeftModel.from_pretrained(classifier(base, 2), tmp_path / "plain").eval()
     assert_equal(logits(opened), logits(model))
     ours = load_backbone(str(base), custom_task(text_columns=["text"], labels=["no", "yes"]))
-    load_peft_folder(ours.model.eval(), tmp_path / "plain", new=ours.new_parameters)
+    load_peft_folder(ours.model.eval(), tmp_path / "plain", new_parameters=ours.new_parameters)
     assert_equal(logits(ours.model), logits(model))
 
 

@@ -48,7 +48,7 @@ def base_and_single(architecture: str) -> tuple[Any, Any, Any]:
         if outputs == 3:
             resize(single, new)
         spec = LoraSpec(rank=rank, dtype=torch.float64)
-        inject_adapter(single, spec, roles=ROLE_SETS["all"], adapter=adapter, new=new)
+        inject_adapter(single, spec, roles=ROLE_SETS["all"], adapter=adapter, new_parameters=new)
         swap_values(single, adapter, adapter_state(model, adapter, new))
         singles.append(single)
     return model, singles[0], singles[1]
@@ -82,7 +82,7 @@ def test_the_keys_and_parameter_objects_of_the_base_stay(architecture: str) -> N
     before, new = dict(model.named_parameters()), new_names(model)
     keys = set(model.state_dict())
     for adapter in ("a", "b", "c"):
-        inject_adapter(model, LoraSpec(rank=1), adapter=adapter, new=new)
+        inject_adapter(model, LoraSpec(rank=1), adapter=adapter, new_parameters=new)
     assert adapter_names(model) == ["a", "b", "c"]
     after = dict(model.named_parameters())
     assert all(after[name] is parameter for name, parameter in before.items())

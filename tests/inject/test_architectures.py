@@ -46,7 +46,7 @@ def _head(model: Any) -> set[str]:
 
 
 def _inject(model: Any, choice: str) -> InjectionReport:
-    return inject_adapter(model, SPEC, roles=ROLE_SETS[choice], new=_head(model))
+    return inject_adapter(model, SPEC, roles=ROLE_SETS[choice], new_parameters=_head(model))
 
 
 def _logits(model: Any) -> Tensor:
@@ -109,8 +109,8 @@ def test_a_model_with_two_heads_can_be_copied_and_pickled(architecture: str, cop
     model = _tiny(architecture)
     head = _head(model)
     original = _logits(model)
-    inject_adapter(model, SPEC, roles=ROLE_SETS["all"], new=head)
-    inject_adapter(model, SPEC, roles=ROLE_SETS["all"], adapter="other", new=head, outputs=3)
+    inject_adapter(model, SPEC, roles=ROLE_SETS["all"], new_parameters=head)
+    inject_adapter(model, SPEC, roles=ROLE_SETS["all"], adapter="other", new_parameters=head, outputs=3)
     for _, parameter in adapter_parameters(model):
         _randomise(parameter)
     back = copied(model)

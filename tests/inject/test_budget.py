@@ -37,7 +37,11 @@ def test_square_attention_and_a_feed_forward_of_four_times_the_width_have_a_clos
     for roles, expected_rank in expected.items():
         model = bert()
         report = inject_adapter(
-            model, LoraSpec(rank), roles=ROLE_SETS[roles], same_parameters_as=ROLE_SETS[like], new=["classifier.weight"]
+            model,
+            LoraSpec(rank),
+            roles=ROLE_SETS[roles],
+            same_parameters_as=ROLE_SETS[like],
+            new_parameters=["classifier.weight"],
         )
         assert {module.rank for module in report.modules} == {expected_rank}
         assert {layer.adapters["default"].scale for _, layer in lora_layers(model)} == {2.0}

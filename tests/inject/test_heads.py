@@ -32,8 +32,8 @@ def test_the_head_is_named_as_one_module() -> None:
 def test_a_head_of_its_own_starts_as_the_model_starts_one_and_the_first_is_untouched(architecture: str) -> None:
     model, new = tiny(architecture)
     before = {name: model.get_parameter(name).clone() for name in new}
-    inject_adapter(model, SPEC, adapter="a", new=new)
-    report = inject_adapter(model, SPEC, adapter="b", new=new, outputs=200)
+    inject_adapter(model, SPEC, adapter="a", new_parameters=new)
+    report = inject_adapter(model, SPEC, adapter="b", new_parameters=new, outputs=200)
     assert (outputs_of(model, "a"), outputs_of(model, "b")) == (2, 200)
     assert all(torch.equal(model.get_parameter(name), value) for name, value in before.items())
 
@@ -53,7 +53,7 @@ def test_a_head_of_its_own_starts_as_the_model_starts_one_and_the_first_is_untou
 def test_a_model_without_a_rule_of_its_own_starts_heads_as_torch_does() -> None:
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
     for adapter in ("a", "b"):
-        inject_adapter(model, SPEC, modules=["0"], adapter=adapter, new=["1.weight", "1.bias"])
+        inject_adapter(model, SPEC, modules=["0"], adapter=adapter, new_parameters=["1.weight", "1.bias"])
     own = model[1].adapters["b"]
     assert type(own) is nn.Linear
     assert 0 < float(own.weight.detach().abs().max()) <= 8**-0.5
@@ -65,10 +65,10 @@ def test_a_hook_on_the_head_runs_once_whichever_adapter_is_in_force() -> None:
     model, new = tiny("bert")
     calls: list[str] = []
     model.classifier.register_forward_hook(lambda *_: calls.append("first"))
-    inject_adapter(model, SPEC, adapter="a", new=new)
-    inject_adapter(model, SPEC, adapter="b", new=new)
+    inject_adapter(model, SPEC, adapter="a", new_parameters=new)
+    inject_adapter(model, SPEC, adapter="b", new_parameters=new)
     handle = model.classifier.register_forward_hook(lambda *_: calls.append("second"))
-    inject_adapter(model, SPEC, adapter="c", new=new)
+    inject_adapter(model, SPEC, adapter="c", new_parameters=new)
     for adapter in ("a", "b", "c"):
         enable(model, adapter)
         calls.clear()
@@ -82,7 +82,7 @@ def test_a_hook_on_the_head_runs_once_whichever_adapter_is_in_force() -> None:
 
 def test_an_adapter_without_new_parameters_shares_the_head_in_the_model() -> None:
     model, new = tiny("bert")
-    inject_adapter(model, SPEC, adapter="a", new=new)
+    inject_adapter(model, SPEC, adapter="a", new_parameters=new)
     inject_adapter(model, SPEC, adapter="b")
     assert head_names(model, "b", new) == {name: name for name in new}
     assert not [name for name in adapter_state(model, "b") if not name.endswith((".A", ".B"))]
@@ -91,7 +91,7 @@ def test_an_adapter_without_new_parameters_shares_the_head_in_the_model() -> Non
 
 def test_a_third_adapter_by_name_passes_the_heads_by() -> None:
     model, new = two_tasks("roberta", dtype=torch.float32)
-    report = inject_adapter(model, SPEC, modules=["dense"], adapter="c", new=new)
+    report = inject_adapter(model, SPEC, modules=["dense"], adapter="c", new_parameters=new)
     assert len(report.modules) == 6
     assert all(".layer." in module.name for module in report.modules)
     assert not [name for name, _ in lora_layers(model) if name.startswith("classifier")]
@@ -110,15 +110,15 @@ def test_heads_that_cannot_be_are_refused_and_the_model_is_unchanged(
     new: list[str] | None, outputs: int | None, message: str
 ) -> None:
     model, every = tiny("roberta")
-    inject_adapter(model, SPEC, adapter="a", new=every)
+    inject_adapter(model, SPEC, adapter="a", new_parameters=every)
     keys = list(model.state_dict())
     with pytest.raises(ValueError, match=message):
-        inject_adapter(model, SPEC, adapter="b", new=every if new is None else new, outputs=outputs)
+        inject_adapter(model, SPEC, adapter="b", new_parameters=every if new is None else new, outputs=outputs)
     assert list(model.state_dict()) == keys
 
 
 def test_the_first_adapter_takes_the_head_as_it_is() -> None:
     model, new = tiny("bert")
     with pytest.raises(ValueError, match="outputs=3: the first adapter's head is the one in the model"):
-        inject_adapter(model, SPEC, new=new, outputs=3)
+        inject_adapter(model, SPEC, new_parameters=new, outputs=3)
     assert not list(lora_layers(model))

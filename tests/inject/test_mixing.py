@@ -221,7 +221,7 @@ def test_gradient_checkpointing_is_refused_in_training_only() -> None:
 def test_adapted_positions_are_refused() -> None:
     torch.manual_seed(0)
     model = TINY["t5"]()
-    inject_adapter(model, LoraSpec(rank=1), modules=["relative_attention_bias"], new=new_names(model))
+    inject_adapter(model, LoraSpec(rank=1), modules=["relative_attention_bias"], new_parameters=new_names(model))
     with pytest.raises(ValueError, match="relative_attention_bias is adapted, and is not the embedding of tokens"):
         mixed_logits(model, ["default"] * ROWS, batch())
 

@@ -43,7 +43,7 @@ def test_e13_only_the_adapters_train() -> None:
 def test_e13_a_training_step_leaves_the_base_bit_equal_and_moves_the_rest() -> None:
     model = tiny_bert()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    inject_adapter(model, LoraSpec(rank=2), new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
     ids = torch.randint(60, (4, 7))
     for _ in range(2):  # at the first step B is zero, so A has no gradient yet
         model.zero_grad()
@@ -79,22 +79,24 @@ def test_e14_an_unknown_architecture_lists_its_layers_and_the_way_out() -> None:
 
 def test_e15_a_name_matches_at_a_dot_and_never_the_head() -> None:
     model = tiny_bert()
-    report = inject_adapter(model, LoraSpec(rank=2), modules=["dense"], new=HEAD | {"bert.pooler.dense.weight"})
+    report = inject_adapter(
+        model, LoraSpec(rank=2), modules=["dense"], new_parameters=HEAD | {"bert.pooler.dense.weight"}
+    )
     names = [module.name for module in report.modules]
     assert len(names) == 6
     assert all(".layer." in name for name in names)
     with pytest.raises(ValueError, match="no layer is named 'ense'"):
         inject_adapter(tiny_bert(), LoraSpec(rank=2), modules=["ense"])
     with pytest.raises(ValueError, match="no layer is named 'classifier'"):
-        inject_adapter(tiny_bert(), LoraSpec(rank=2), modules=["classifier"], new=HEAD)
+        inject_adapter(tiny_bert(), LoraSpec(rank=2), modules=["classifier"], new_parameters=HEAD)
 
 
 def test_e20_a_second_injection_of_the_same_name_is_refused() -> None:
     model = tiny_bert()
-    inject_adapter(model, LoraSpec(rank=2), new=HEAD)
-    with pytest.raises(ValueError, match="already has an adapter named 'default'"):
-        inject_adapter(model, LoraSpec(rank=2), new=HEAD)
-    inject_adapter(model, LoraSpec(rank=3), adapter="second", new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
+    with pytest.raises(ValueError, match=r"already has an adapter named 'default'; call delete_adapter\(\)"):
+        inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
+    inject_adapter(model, LoraSpec(rank=3), adapter="second", new_parameters=HEAD)
     assert not any(isinstance(child, LoRALayer) for _, layer in lora_layers(model) for child in layer.children())
 
 
@@ -136,7 +138,7 @@ def test_e26_counting_separates_the_head_and_survives_an_empty_model() -> None:
     assert count_parameters(nn.Module()).trainable_percent == 0
     model = tiny_bert()
     base = sum(p.numel() for p in model.parameters())
-    totals = inject_adapter(model, LoraSpec(rank=2), new=HEAD).totals
+    totals = inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD).totals
     assert totals.adapter == 2 * 2 * 2 * (16 + 16)
     assert totals.head == 16 * 3 + 3
     assert totals.frozen == base - totals.head
@@ -147,7 +149,7 @@ def test_ejecting_restores_the_very_same_module_objects() -> None:
     model = tiny_bert()
     before = dict(model.named_modules())
     state = copy.deepcopy(model.state_dict())
-    inject_adapter(model, LoraSpec(rank=2), roles=ROLE_SETS["all"], new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), roles=ROLE_SETS["all"], new_parameters=HEAD)
     assert dict(model.named_modules()) != before
     assert eject(model) is model
     after = dict(model.named_modules())

@@ -39,7 +39,10 @@ def test_one_spec_is_the_mapping_that_gives_it_to_every_layer() -> None:
     [
         ({QUERY: LoraSpec(rank=1)}, f"says nothing of {VALUE}, which is selected"),
         ({**SPECS, "classifier": LoraSpec(rank=1)}, "the spec for 'classifier' has no effect"),
-        ({**SPECS, VALUE: LoraSpec(rank=17)}, "rank=17 is larger than layer .*value"),
+        (
+            {**SPECS, VALUE: LoraSpec(rank=17)},
+            "rank=17 is larger than layer .*value.* 16 x 16, .* 1 to 16",
+        ),
         ({}, "says nothing of"),
     ],
 )

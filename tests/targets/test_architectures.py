@@ -12,7 +12,16 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from lightning_lora.targets import ARCHITECTURES, ROLE_SETS, Match, Role, UnknownArchitecture, match, projections_for
+from lightning_lora.targets import (
+    ARCHITECTURES,
+    POSITIONS_BEHIND_PADDING,
+    ROLE_SETS,
+    Match,
+    Role,
+    UnknownArchitecture,
+    match,
+    projections_for,
+)
 
 EVERYWHERE = pytest.mark.parametrize("architecture", sorted(TINY))
 
@@ -53,6 +62,14 @@ def test_every_row_matches_a_module(model_type: str) -> None:
     instances = [name for name, (kind, _) in SETTINGS.items() if kind == model_type]
     used = {found.projection for name in instances for found in _matches(_tiny(name)).values()}
     assert used == set(projections_for(model_type))
+
+
+@EVERYWHERE
+def test_positions_begin_behind_the_padding_where_their_table_has_a_row_for_it(architecture: str) -> None:
+    model = _tiny(architecture)
+    tables = [module for name, module in model.named_modules() if name.endswith("position_embeddings")]
+    has_row = any(isinstance(table, nn.Embedding) and table.padding_idx is not None for table in tables)
+    assert has_row == (model.config.model_type in POSITIONS_BEHIND_PADDING)
 
 
 @EVERYWHERE
@@ -130,7 +147,6 @@ def test_unknown_architecture_names_the_nearest(asked: str, nearest: str) -> Non
     with pytest.raises(UnknownArchitecture) as raised:
         projections_for(asked)
     assert raised.value.model_type == asked
-    assert raised.value.nearest[0] == nearest
     assert raised.value.known == tuple(sorted(ARCHITECTURES))
     message = str(raised.value)
     assert repr(asked) in message
@@ -147,4 +163,4 @@ def test_unknown_architecture_like_no_other_lists_the_known() -> None:
 def test_unknown_architecture_survives_pickling() -> None:
     error = UnknownArchitecture("robert")
     copy = pickle.loads(pickle.dumps(error))
-    assert (str(copy), copy.model_type, copy.nearest) == (str(error), "robert", error.nearest)
+    assert (str(copy), copy.model_type) == (str(error), "robert")

@@ -110,6 +110,11 @@ def test_logits_that_are_not_finite_are_refused(task, width: int, value: float) 
         score(task, logits, torch.zeros(5) if width == 1 else torch.zeros(5, dtype=torch.long))
 
 
+def test_logits_of_another_task_are_refused() -> None:
+    with pytest.raises(ValueError, match="task custom has 2 outputs, the logits 3"):
+        score(TWO, torch.zeros(5, 3), torch.zeros(5, dtype=torch.long))
+
+
 def test_no_rows_is_an_error() -> None:
     with pytest.raises(ValueError, match="no rows to score"):
         score(TWO, torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))

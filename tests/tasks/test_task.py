@@ -4,7 +4,17 @@ import sys
 
 import pytest
 
-from lightning_lora.tasks import METRIC_FACTS, METRICS, TASKS, TOY_TASKS, UnknownTaskError, custom_task, find_task
+from lightning_lora.tasks import (
+    METRIC_FACTS,
+    METRICS,
+    TASKS,
+    TOY_TASKS,
+    UnknownTaskError,
+    custom_task,
+    find_task,
+    imported_task,
+    numbered_labels,
+)
 
 GLUE_PAPER_TABLE_1 = {
     "cola": ["matthews"],
@@ -96,6 +106,17 @@ def test_a_wrong_custom_task_is_one_clear_line(wrong: dict, message: str) -> Non
     with pytest.raises(ValueError, match=message) as error:
         custom_task(**{"text_columns": ["a"], "labels": ["x", "y"], **wrong})
     assert "\n" not in str(error.value)
+
+
+def test_of_an_imported_adapter_the_labels_are_known_and_perhaps_the_task() -> None:
+    named, unnamed = imported_task(("no", "yes"), "mrpc"), imported_task(())
+    assert (named.name, named.labels, named.num_outputs) == ("mrpc", ("no", "yes"), 2)
+    assert (unnamed.name, unnamed.is_regression) == ("imported", True)
+
+
+def test_so_many_outputs_have_names_or_are_a_regression() -> None:
+    assert numbered_labels(3) == ("LABEL_0", "LABEL_1", "LABEL_2")
+    assert numbered_labels(1) == ()
 
 
 def test_the_tables_do_not_load_torch() -> None:

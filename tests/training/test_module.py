@@ -152,7 +152,7 @@ def test_a_checkpoint_does_not_grow_with_the_frozen_base(tmp_path: Path) -> None
     for vocabulary in (100, 20_000):
         torch.manual_seed(0)
         model = build("bert", SETTINGS["bert"][1] | {"vocab_size": vocabulary})
-        inject_adapter(model, LoraSpec(rank=2), new=HEAD)
+        inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
         trainer = tiny_trainer(tmp_path)
         trainer.fit(tiny_module(model), datamodule=TinyData())
         trainer.save_checkpoint(tmp_path / "run.ckpt")

@@ -16,7 +16,7 @@ SETTINGS = OptimSettings(lr=1e-3, lora_plus_ratio=16.0, head_lr=5e-4, weight_dec
 
 def test_lora_plus_gives_b_its_own_rate_and_the_head_its_own() -> None:
     model = TINY["bert"]()
-    inject_adapter(model, LoraSpec(rank=2), new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
     groups = {group["name"]: group for group in parameter_groups(model, SETTINGS, HEAD)}
     assert {name: group["lr"] for name, group in groups.items()} == pytest.approx(
         {"adapter_A": 1e-3, "adapter_B": 16e-3, "head": 5e-4, "head (no decay)": 5e-4}
@@ -28,7 +28,7 @@ def test_lora_plus_gives_b_its_own_rate_and_the_head_its_own() -> None:
 @pytest.mark.parametrize(("head_lr", "rate"), [(None, 1e-3), (0.0, 0.0), (5e-4, 5e-4)])
 def test_the_head_has_its_own_rate_or_that_of_the_rest(head_lr: float | None, rate: float) -> None:
     model = TINY["bert"]()
-    inject_adapter(model, LoraSpec(rank=2), new=HEAD)
+    inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
     groups = {g["name"]: g["lr"] for g in parameter_groups(model, OptimSettings(lr=1e-3, head_lr=head_lr), HEAD)}
     assert groups == {"adapter_A": 1e-3, "adapter_B": 1e-3, "head": rate, "head (no decay)": rate}
 
@@ -39,7 +39,7 @@ def test_each_trainable_parameter_is_in_one_group(model_type: str, method: str) 
     model = TINY[model_type]()
     new = [name for name, _ in model.named_parameters() if name.startswith(("classifier", "score", "classification"))]
     if method == "lora":
-        inject_adapter(model, LoraSpec(rank=2), new=new)
+        inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
     elif method == "bitfit" and model_type in ("t5", "llama"):
         with pytest.raises(ValueError, match="lora=bitfit has no effect"):
             train_baseline(model, method, new)

@@ -73,7 +73,7 @@ def on_meta(name: str) -> tuple[nn.Module, list[str]]:
 def peft_counts(name: str, choice: str, rank: int) -> tuple[int, int]:
     """What the real PEFT says trains, and is there, for the same layers."""
     model, new = on_meta(name)
-    targets = [selected.name for selected in select(model, roles=ROLE_SETS[choice], new=new)]
+    targets = [selected.name for selected in select(model, roles=ROLE_SETS[choice], new_parameters=new)]
     peer = get_peft_model(model, LoraConfig(task_type="SEQ_CLS", r=rank, target_modules=targets))
     trainable, total = peer.get_nb_trainable_parameters()
     return trainable, total
@@ -82,7 +82,7 @@ def peft_counts(name: str, choice: str, rank: int) -> tuple[int, int]:
 def injected(name: str, choice: str, rank: int) -> int:
     """Adapter parameters after the injection itself."""
     model, new = on_meta(name)
-    return inject_adapter(model, LoraSpec(rank), roles=ROLE_SETS[choice], new=new).totals.adapter
+    return inject_adapter(model, LoraSpec(rank), roles=ROLE_SETS[choice], new_parameters=new).totals.adapter
 
 
 def row(name: str, choice: str, rank: int, model: nn.Module, new: list[str]) -> dict[str, Any]:
@@ -123,8 +123,8 @@ def measure(quick: bool) -> dict[str, Any]:
         }
         for choice in ("qv", "all")
     }
-    square = LoraSpec(16)
-    example = {"reduction": square.reduction(4096, 4096), "percent": 100 / square.reduction(4096, 4096)}
+    reduction = 4096 * 4096 / (16 * (4096 + 4096))
+    example = {"reduction": reduction, "percent": 100 / reduction}
     return {"rows": rows, "curves": curves, "example": example}
 
 

@@ -70,7 +70,7 @@ def starts_as_the_base(initialisation: str) -> bool:
     backbone = load_backbone("tiny", TASKS["sst2"])
     model: Any = backbone.model.eval()
     spec = LoraSpec(8, initialisation=initialisation)
-    inject_adapter(model, spec, roles=ROLE_SETS["all"], new=backbone.new_parameters)
+    inject_adapter(model, spec, roles=ROLE_SETS["all"], new_parameters=backbone.new_parameters)
     batch = backbone.tokenizer(["a first sentence", "and another one"], return_tensors="pt", padding=True)
     adapted = model(**batch).logits
     with disabled(model):

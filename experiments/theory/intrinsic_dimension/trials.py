@@ -84,7 +84,7 @@ def trained(recipe: Recipe, method: Method, size: int, seed: int) -> dict[str, f
         new = tuple(f"model.{name}" for name in new)
         settings = OptimSettings(recipe.step / math.sqrt(size), head_lr=recipe.head_lr)
     elif method == "lora":
-        inject_adapter(model, LoraSpec(size), new=new)
+        inject_adapter(model, LoraSpec(size), new_parameters=new)
         settings = OptimSettings(recipe.lora_lr, head_lr=recipe.head_lr)
     else:
         train_baseline(model, method, new)

@@ -25,7 +25,7 @@ from lightning_lora.adapters_io.placing import (
 from lightning_lora.adapters_io.safe_files import FLOATS, tensor_name
 from lightning_lora.inject import Selected, select
 from lightning_lora.lora import LoraSpec
-from lightning_lora.settings import shown
+from lightning_lora.settings import first_line, shown
 from lightning_lora.targets import Role
 
 _A, _B = ".lora_A", ".lora_B"
@@ -38,7 +38,7 @@ def load_loralib_file(
     alpha: float | int,
     roles: Collection[Role] | None = None,
     adapter: str = "default",
-    new: Collection[str] = (),
+    new_parameters: Collection[str] = (),
 ) -> LoadedAdapter:
     """Inject the adapter of a loralib file, make it the active one, and freeze all but it and what came with it.
 
@@ -51,7 +51,8 @@ def load_loralib_file(
         alpha: loralib's ``lora_alpha``, the same for all layers (16 in the published GLUE adapters of RoBERTa-base).
         roles: Where fused layers are adapted in part: the projections that are, by the architecture's table.
         adapter: Name to give the adapter.
-        new: Names of the newly initialised parameters (`Backbone.new_parameters`); the file must hold them all.
+        new_parameters: Names of the newly initialised parameters (`Backbone.new_parameters`); the file must hold them
+            all.
 
     Raises:
         ValueError: the file is damaged, or is not for this model; one line that names the tensor. The model is
@@ -62,13 +63,15 @@ def load_loralib_file(
         tensors = _read(file)
         names = _adapted_layers(tensors)
         shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        own, outputs = with_outputs(model, own_tensors(model), new, shapes)
+        own, outputs = with_outputs(model, own_tensors(model), new_parameters, shapes)
         chosen = whole_layers(model, names) if roles is None else _by_roles(model, names, roles)
         factors = {selected.name: _factors(tensors, selected, alpha) for selected in chosen}
         values = {
-            name: _value(name, tensor, own, new) for name, tensor in tensors.items() if not name.endswith((_A, _B))
+            name: _value(name, tensor, own, new_parameters)
+            for name, tensor in tensors.items()
+            if not name.endswith((_A, _B))
         }
-        return place(model, chosen, factors, values, adapter=adapter, new=new, outputs=outputs)
+        return place(model, chosen, factors, values, adapter=adapter, new_parameters=new_parameters, outputs=outputs)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 
@@ -98,7 +101,7 @@ def _read(file: Path) -> dict[str, Tensor]:
         tensors = torch.load(file, map_location="cpu", weights_only=True) if stored else {}
     # torch trusts the opcodes of a pickle, and fails at a damaged one with any type there is.
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise ValueError(f"not a file of tensors alone, as torch.save writes it: {shown(reason)}") from error
     if not stored:
         raise ValueError("its records are compressed, which torch.save never does")
@@ -161,13 +164,13 @@ def _factors(tensors: dict[str, Tensor], selected: Selected, alpha: float | int)
     return Factors(LoraSpec(rank, alpha), A.float(), B.float())
 
 
-def _value(name: str, tensor: Tensor, own: dict[str, Tensor], new: Collection[str]) -> Tensor:
+def _value(name: str, tensor: Tensor, own: dict[str, Tensor], new_parameters: Collection[str]) -> Tensor:
     if name not in own:
         raise ValueError(f"tensor {tensor_name(name)} belongs to nothing in this model")
     fitting(name, tuple(tensor.shape), tuple(own[name].shape))
-    if name not in new and name.rpartition(".")[2] != "bias":
+    if name not in new_parameters and name.rpartition(".")[2] != "bias":
         raise ValueError(
             f"tensor {tensor_name(name)} would replace a weight of the base model; an adapter brings biases and new "
-            "parameters only, those that are named in new"
+            "parameters only, those that are named in new_parameters"
         )
     return tensor.to(own[name].dtype)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.inject import outputs_of
+from lightning_lora.inject import adapter_names, merged_adapter, outputs_of
 from lightning_lora.lora import adapter_keys
 
 
@@ -14,13 +14,20 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
     With an adapter merged, ``from_pretrained`` of the folder is the merged model. Tensor names are the base model's.
 
     Args:
-        model: A transformers model; adapted layers must be merged.
+        model: A transformers model; where it has adapters, one of them must be merged.
         tokenizer: Its tokenizer.
         folder: Where to write; replaced if it is there.
 
     Raises:
+        RuntimeError: the model has adapters, and none is merged: what would be written is the base model.
         ValueError: the head of the merged adapter has another number of outputs than the config has labels.
+        CannotWriteError: the folder cannot be written to, or the disk is full; what was there is as it was.
     """
+    if (names := adapter_names(model)) and merged_adapter(model) is None:
+        raise RuntimeError(
+            f"none of the adapters {names} is merged, so the folder would hold the base model; call merge() before "
+            "saving it, or eject() where the base model is meant"
+        )
     outputs = outputs_of(model, None)
     if outputs is not None and outputs != model.config.num_labels:
         raise ValueError(

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from lightning_lora.adapters_io.facts import FACTS_FILE, AdapterFacts
 from lightning_lora.atomic import atomic_folder
-from lightning_lora.inject import check_stands_once, head_names, new_modules
-from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, adapter_keys, lora_layers
+from lightning_lora.inject import adapted_layers, check_stands_once, head_names, new_modules
+from lightning_lora.lora import LoRAConv1D, LoRALayer, LowRankDelta, adapter_keys
 from lightning_lora.lora.functional import expand_low_rank
 
 PREFIX = "base_model.model."
@@ -39,7 +39,7 @@ def save_peft_folder(
     base_name: str,
     revision: str | None = None,
     adapter: str = "default",
-    new: Collection[str] = (),
+    new_parameters: Collection[str] = (),
     facts: AdapterFacts | None = None,
 ) -> None:
     """Write one adapter and the newly initialised modules, atomically.
@@ -50,33 +50,33 @@ def save_peft_folder(
         base_name: Hub id or folder of the base model, for PEFT to find it.
         revision: Hub revision of the base model.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters, and of others that were trained with the adapter.
+        new_parameters: Names of the newly initialised parameters, and of others that were trained with the adapter.
         facts: What is known of task and base model. It is written beside PEFT's files, for loading to check; None
             leaves a folder of PEFT's own two files.
 
     Raises:
         ValueError: the model has no such adapter, its layers cannot be told in one PEFT configuration, or one of them
             stands in the model at several places.
+        CannotWriteError: the folder cannot be written to, or the disk is full; what was there is as it was.
     """
-    layers = {name: layer for name, layer in lora_layers(model) if adapter in layer.adapters}
-    if not layers:
-        raise ValueError(f"the model has no adapter named {adapter!r} to save")
+    layers = adapted_layers(model, adapter)
     tensors: dict[str, Tensor] = {}
     for name, layer in layers.items():
         check_stands_once(model, name, layer)
         tensors |= _factors(name, layer, adapter)
-    new = _as_peft_saves(model, new)
+    new_parameters = _as_peft_saves(model, new_parameters)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     tensors |= {
-        _own_key(name, layers): parameters[own].detach() for name, own in head_names(model, adapter, new).items()
+        _own_key(name, layers): parameters[own].detach()
+        for name, own in head_names(model, adapter, new_parameters).items()
     }
-    saved = new_modules(model, new)
+    saved = new_modules(model, new_parameters)
     heads = {name for name, _ in model.named_modules() if name.endswith(_HEADS_OF_PEFT)}
     config = _config(layers, adapter) | {
         "base_model_name_or_path": base_name,
         "revision": revision,
         "modules_to_save": saved or None,
-        "bias": _bias(set(parameters) - adapter_keys(model), layers, new, saved),
+        "bias": _bias(set(parameters) - adapter_keys(model), layers, new_parameters, saved),
         # PEFT cannot open a classifier's adapter without the head it expects; to the logits the task type is nothing.
         "task_type": "SEQ_CLS" if saved and heads <= set(saved) else None,
     }
@@ -84,7 +84,7 @@ def save_peft_folder(
         (temporary / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         save_file({key: value.cpu().contiguous() for key, value in tensors.items()}, temporary / WEIGHTS_FILE)
         if facts is not None:
-            (temporary / FACTS_FILE).write_text(replace(facts, parameters=tuple(new)).to_json())
+            (temporary / FACTS_FILE).write_text(replace(facts, parameters=tuple(new_parameters)).to_json())
 
 
 def adapter_folder_of(run: Path) -> Path | None:
@@ -99,32 +99,34 @@ def factor_keys(layer: nn.Module, name: str) -> tuple[str, str]:
     return f"{PREFIX}{name}.lora_A.weight", f"{PREFIX}{name}.lora_B.weight"
 
 
-def _as_peft_saves(model: nn.Module, new: Collection[str]) -> list[str]:
-    """The names ``new``, and those of modules that end in a saved one's name, not at a dot: PEFT takes both for saved.
+def _as_peft_saves(model: nn.Module, new_parameters: Collection[str]) -> list[str]:
+    """``new_parameters``, plus modules whose name merely ends in a saved one's.
 
-    Of a fine-tuned DistilBERT with other labels only ``classifier`` is new, and ``pre_classifier`` ends so.
+    PEFT matches by suffix, so ``classifier`` also saves DistilBERT's ``pre_classifier``.
     """
-    ends, adapters = tuple(new_modules(model, new)), adapter_keys(model)
+    ends, adapters = tuple(new_modules(model, new_parameters)), adapter_keys(model)
     modules = tuple(f"{name}." for name, _ in model.named_modules() if name.endswith(ends))
     names = [name for name, _ in model.named_parameters(remove_duplicate=False) if name not in adapters]
-    return list(dict.fromkeys([*new, *(name for name in names if name.startswith(modules))]))
+    return list(dict.fromkeys([*new_parameters, *(name for name in names if name.startswith(modules))]))
 
 
-def _bias(parameters: Collection[str], layers: Collection[str], new: Collection[str], saved: Collection[str]) -> str:
-    """PEFT's word for the biases among ``new``, beside those of the modules that are saved whole.
+def _bias(
+    parameters: Collection[str], layers: Collection[str], new_parameters: Collection[str], saved: Collection[str]
+) -> str:
+    """PEFT's word for the biases among ``new_parameters``, beside those of the modules that are saved whole.
 
     Args:
         parameters: Names of the base model's parameters.
         layers: Names of the adapted layers.
-        new: Names of the parameters that are saved.
+        new_parameters: Names of the parameters that are saved.
         saved: Names of the modules that are saved whole.
     """
     heads = tuple(f"{module}." for module in saved)
-    single = {name for name in new if not (heads and name.startswith(heads))}
+    single = {name for name in new_parameters if not (heads and name.startswith(heads))}
     biases = {name for name in parameters if name.endswith(".bias")}
     if single and single == {f"{name}.bias" for name in layers} & biases:
         return "lora_only"
-    return "all" if single and biases <= set(new) else "none"
+    return "all" if single and biases <= set(new_parameters) else "none"
 
 
 def _factors(name: str, layer: LoRALayer, adapter: str) -> dict[str, Tensor]:

@@ -34,7 +34,12 @@ from lightning_lora.settings import shown
 
 
 def load_peft_folder(
-    model: nn.Module, folder: Path, *, adapter: str = "default", new: Collection[str] = (), force: bool = False
+    model: nn.Module,
+    folder: Path,
+    *,
+    adapter: str = "default",
+    new_parameters: Collection[str] = (),
+    force: bool = False,
 ) -> LoadedAdapter:
     """Inject the adapter of a PEFT folder, make it the active one, and freeze all but it and what came with it.
 
@@ -47,7 +52,8 @@ def load_peft_folder(
         model: The base model that the adapter was trained on, changed in place.
         folder: Holds adapter_config.json and adapter_model.safetensors.
         adapter: Name to give the adapter.
-        new: Names of the newly initialised parameters (`Backbone.new_parameters`); the folder must hold them all.
+        new_parameters: Names of the newly initialised parameters (`Backbone.new_parameters`); the folder must hold
+            them all.
         force: Load onto a base whose tensors are not those that the folder records.
 
     Raises:
@@ -63,16 +69,16 @@ def load_peft_folder(
             _check_base(facts, tensors)
         chosen = _chosen(model, config)
         required = _brought(model, config, chosen, tensors) | set(facts.parameters)
-        _refuse_tied(model, required | set(new))
+        _refuse_tied(model, required | set(new_parameters))
         with open_tensors(_weights_file(folder)) as file:
             factors = {selected.name: _factors(file, selected, config.spec(selected.name)) for selected in chosen}
             keys = _own_keys(file, chosen, config, tensors)
             shapes = {name: file.entries[found[0]].shape for name, found in keys.items()}
-            tensors, outputs = with_outputs(model, tensors, new, shapes)
-            allowed = required | set(new)
+            tensors, outputs = with_outputs(model, tensors, new_parameters, shapes)
+            allowed = required | set(new_parameters)
             _check_keys(file, keys, required, allowed, tensors)
             values = {name: _value(file, keys[name], name, tensors[name]) for name in keys if name in allowed}
-        return place(model, chosen, factors, values, adapter=adapter, new=new, outputs=outputs)
+        return place(model, chosen, factors, values, adapter=adapter, new_parameters=new_parameters, outputs=outputs)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
 
@@ -119,7 +125,8 @@ def _check_base(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> None:
         raise ValueError(
             f"the adapter was trained on another base model ({facts.base_fingerprint[:12] or 'no fingerprint'}): "
             f"{len(differing)} of its {len(facts.base_digests or {})} tensors differ from this model's, the first is "
-            f"{tensor_name(differing[0])}; force=True loads it all the same"
+            f"{tensor_name(differing[0])}; use the base that it was trained on, or take this one all the same: with "
+            "--force of lightning-lora import-peft or merge, in Python with force=True"
         )
 
 

@@ -37,7 +37,7 @@ class LoadedAdapter:
     Attributes:
         report: What was adapted and what trains.
         parameters: Names of the model's own parameters that came with the adapter (head, biases): what to hand to
-            `save_peft_folder` as ``new``.
+            `save_peft_folder` as ``new_parameters``.
     """
 
     report: InjectionReport
@@ -56,20 +56,20 @@ def own_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def with_outputs(
-    model: nn.Module, tensors: dict[str, Tensor], new: Collection[str], shapes: Mapping[str, Sequence[int]]
+    model: nn.Module, tensors: dict[str, Tensor], new_parameters: Collection[str], shapes: Mapping[str, Sequence[int]]
 ) -> tuple[dict[str, Tensor], int | None]:
     """The tensors that an adapter takes, its head's last layer for as many outputs as that has in the adapter's file.
 
     Args:
         model: The model; only where it has adapters does the one to come get a head of its own.
         tensors: What `own_tensors` gave.
-        new: Names of the newly initialised parameters.
+        new_parameters: Names of the newly initialised parameters.
         shapes: Shapes of what is in the file beside A and B, by the names of ``tensors``.
 
     Returns:
         The tensors, and the number of outputs; None where the head is the one in the model.
     """
-    last = last_names(model, new) if adapter_names(model) else []
+    last = last_names(model, new_parameters) if adapter_names(model) else []
     outputs = next((shapes[name][0] for name in last if len(shapes.get(name, ())) == 2), None)
     if outputs is None:
         return tensors, None
@@ -108,7 +108,7 @@ def place(
     values: Mapping[str, Tensor],
     *,
     adapter: str,
-    new: Collection[str],
+    new_parameters: Collection[str],
     outputs: int | None = None,
 ) -> LoadedAdapter:
     """Inject an adapter and give it, and the parameters that came with it, their values.
@@ -119,7 +119,7 @@ def place(
         factors: Their terms by name, in the shapes of `factor_shapes`.
         values: Values of the model's own parameters and buffers, in their shapes and types.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters; each must be among ``values``.
+        new_parameters: Names of the newly initialised parameters; each must be among ``values``.
         outputs: Outputs of a further adapter's own head, see `inject.inject_adapter`.
 
     Raises:
@@ -127,13 +127,13 @@ def place(
             it would share with adapters that are there. The model is unchanged then.
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    if random := sorted(set(new) - set(values)):
+    if random := sorted(set(new_parameters) - set(values)):
         raise ValueError(
             f"the adapter holds no values for {random[0]}, which the base checkpoint lacks as well: it would stay "
             "random. Train it and save it with the adapter (PEFT: modules_to_save)"
         )
     brought = [name for name in values if name in parameters]
-    heads = _whole_modules(model, brought) | set(new)
+    heads = _whole_modules(model, brought) | set(new_parameters)
     shared = [name for name in brought if name not in heads]
     if shared and (there := adapter_names(model)):
         raise ValueError(
@@ -145,7 +145,7 @@ def place(
         chosen,
         {name: term.spec for name, term in factors.items()},
         adapter=adapter,
-        new=heads,
+        new_parameters=heads,
         also_train=set(brought) - heads,
         outputs=outputs,
     )

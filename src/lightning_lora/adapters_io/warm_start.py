@@ -17,9 +17,11 @@ from lightning_lora.adapters_io.peft_config import PeftConfig, read_peft_config
 from lightning_lora.adapters_io.peft_folder import PREFIX, WEIGHTS_FILE, adapter_folder_of, factor_keys
 from lightning_lora.adapters_io.safe_files import TensorFile, open_tensors, tensor_name
 from lightning_lora.digests import fingerprint_of, tensor_digests
-from lightning_lora.inject import swap_values
-from lightning_lora.lora import LoRALayer, OutputLayout, lora_layers
+from lightning_lora.inject import adapted_layers, swap_values
+from lightning_lora.lora import LoRALayer, OutputLayout
 from lightning_lora.lora.functional import expand_low_rank
+
+ADAPTER = "default"  # the one that a run trains
 
 
 @dataclass(frozen=True)
@@ -42,14 +44,13 @@ class WarmStart:
     settings: str | None = None
 
 
-def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str, adapter: str = "default") -> WarmStart:
+def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str) -> WarmStart:
     """Give a model's adapter the factors of an earlier run's, bit for bit; the head is left as it is.
 
     Args:
-        model: A model with the adapter injected.
+        model: A model with the adapter injected, under the name "default".
         run: The earlier run's folder, or its ``adapter``.
         base_fingerprint: `Backbone.fingerprint` of the model.
-        adapter: Name of the adapter in the model.
 
     Raises:
         ValueError: there is no adapter, or it is of another base model, other layers, ranks or scales, or has biases.
@@ -58,17 +59,17 @@ def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str, adapter: s
     try:
         folder = _adapter_of(run)
         task = _task_of(folder, base_fingerprint)
-        layers = {name: layer for name, layer in lora_layers(model) if adapter in layer.adapters}
+        layers = adapted_layers(model, ADAPTER)
         config = read_peft_config(folder)
         _check_no_biases(config)
-        _check_scales(config, layers, adapter)
+        _check_scales(config, layers)
         with open_tensors(folder / WEIGHTS_FILE) as file:
             _check_layers(file, layers)
-            factors = {name: _factors(file, layer, name, adapter) for name, layer in layers.items()}
+            factors = {name: _factors(file, layer, name) for name, layer in layers.items()}
         values = {
             f"{name}.{key}": value for name, pair in factors.items() for key, value in zip("AB", pair, strict=True)
         }
-        swap_values(model, adapter, values)
+        swap_values(model, ADAPTER, values)
     except ValueError as error:
         raise ValueError(f"warm_start={run}: {error}") from error
     return WarmStart(str(run), task, factors_fingerprint(run))
@@ -128,16 +129,16 @@ def _check_no_biases(config: PeftConfig) -> None:
         )
 
 
-def _check_scales(config: PeftConfig, layers: dict[str, LoRALayer], adapter: str) -> None:
+def _check_scales(config: PeftConfig, layers: dict[str, LoRALayer]) -> None:
     for name, layer in layers.items():
-        was, now = config.spec(name).scale, layer.delta(adapter).scale
+        was, now = config.spec(name).scale, layer.delta(ADAPTER).scale
         if not math.isclose(was, now, rel_tol=1e-6):
             raise ValueError(f"its scale is {was:g} at {name} and {now:g} here; give the same rank, alpha and scaling")
 
 
-def _factors(file: TensorFile, layer: LoRALayer, name: str, adapter: str) -> tuple[Tensor, Tensor]:
+def _factors(file: TensorFile, layer: LoRALayer, name: str) -> tuple[Tensor, Tensor]:
     """A and B of a layer, B of each adapted part below that of the one before."""
-    delta = layer.delta(adapter)
+    delta = layer.delta(ADAPTER)
     A, B = (file.read(key, delta.A.dtype) for key in factor_keys(layer, name))
     if len(A) != len(delta.A):
         parts = len(delta.layout.adapted)

@@ -1,8 +1,8 @@
 """How many parameters an adapter has on a model, before it is injected; and the ways in which others count them.
 
-A term on an (out, in) projection has ``rank · (in + out)`` parameters (Hu et al. 2021, arXiv 2106.09685, section 4.2;
-`LoraSpec.parameter_count`), and the projection ``in · out``. The ratio of the two, ``d / (2 · rank)`` where the
-projection is square, is that of one projection and not of a model: what is not adapted counts in the model alone.
+A term on an (out, in) projection has ``rank · (in + out)`` parameters (Hu et al. 2021, arXiv 2106.09685, section 4.2),
+and the projection ``in · out``. The ratio of the two, ``d / (2 · rank)`` where the projection is square, is that of one
+projection and not of a model: what is not adapted counts in the model alone.
 
 Only shapes are read, so a model on the meta device, without values, is as good as any.
 """
@@ -96,7 +96,7 @@ class AdapterCount:
 
 
 def count_adapter(
-    model: nn.Module, rank: int, roles: Collection[Role] = ROLE_SETS["qv"], new: Collection[str] = ()
+    model: nn.Module, rank: int, roles: Collection[Role] = ROLE_SETS["qv"], new_parameters: Collection[str] = ()
 ) -> AdapterCount:
     """Count what `inject_adapter` would add to a model at one rank for all layers; the model is not changed.
 
@@ -104,15 +104,15 @@ def count_adapter(
         model: A transformer without adapters, on any device; the meta device will do.
         rank: At least 1.
         roles: Which projections, see `ROLE_SETS`.
-        new: Names of the newly initialised parameters.
+        new_parameters: Names of the newly initialised parameters.
 
     Raises:
         ValueError: no layer has such a role.
 
     Law: ``count_adapter(m, r).adapter == inject_adapter(m, LoraSpec(r)).totals.adapter``, and so for all roles.
     """
-    chosen = select(model, roles=roles, new=new)
-    head_ids = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in set(new)}
+    chosen = select(model, roles=roles, new_parameters=new_parameters)
+    head_ids = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in set(new_parameters)}
     head = sum(p.numel() for p in model.parameters() if id(p) in head_ids)
     total = sum(p.numel() for p in model.parameters())
     kinds = _kinds(chosen)

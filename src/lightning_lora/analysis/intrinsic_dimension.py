@@ -21,6 +21,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from lightning_lora.inject import train_only
+
 _BLOCK = 64  # where a product with a small Hadamard matrix is quicker than six passes of additions
 
 
@@ -178,13 +180,10 @@ class RandomSubspace(nn.Module):
             ValueError: d is not from 1 (with scales, m + 1) to D, or a name is not a parameter.
         """
         super().__init__()
-        named = dict(model.named_parameters())
-        if unknown := sorted(set(outside) - set(named)):
-            raise ValueError(f"{unknown[0]!r} is not a parameter of {type(model).__name__}")
+        train_only(model, outside)
         self.model = model
-        self.lifted = tuple(name for name in named if name not in set(outside))
-        for name, parameter in named.items():
-            parameter.requires_grad_(name in set(outside))
+        named = dict(model.named_parameters())
+        self.lifted = tuple(name for name, parameter in named.items() if not parameter.requires_grad)
         layers = [layer_of(name) for name in self.lifted]
         kinds = list(dict.fromkeys(layers)) if layer_scales else []
         self._layer = [kinds.index(layer) for layer in layers] if layer_scales else None

@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_lora.inject import check_unmerged
-from lightning_lora.lora import LoRALayer, OutputLayout, lora_layers
+from lightning_lora.inject import adapted_layers, check_unmerged
+from lightning_lora.lora import LoRALayer, OutputLayout
 from lightning_lora.lora.combination import Term, singular_values
 from lightning_lora.targets import ARCHITECTURES, match
 
@@ -161,9 +161,7 @@ def spectra(model: nn.Module, adapter: str = "default") -> list[Spectrum]:
         RuntimeError: an adapter is merged, so that the weights are not the base model's.
     """
     check_unmerged(model, before="taking spectra")
-    carriers = [(name, layer) for name, layer in lora_layers(model) if adapter in layer.adapters]
-    if not carriers:
-        raise ValueError(f"the model has no adapter named {adapter!r}")
+    carriers = adapted_layers(model, adapter).items()
     return [spectrum for name, layer in carriers for spectrum in _spectra_of(model, name, layer, adapter)]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
 from lightning_lora.targets import ROLE_SETS
+from lightning_lora.tasks import numbered_labels
 
 if TYPE_CHECKING:
     from lightning_lora.conversion import Imported
@@ -111,7 +112,7 @@ def _add_base(parser: CommandParser) -> None:
 def _labels(text: str) -> tuple[str, ...]:
     """Names of labels, from their number or their list; none for regression."""
     if text.isdecimal() and 0 < int(text) <= 10_000:
-        return () if int(text) == 1 else tuple(f"LABEL_{number}" for number in range(int(text)))
+        return numbered_labels(int(text))
     names = tuple(text.split(","))
     if len(names) < 2 or not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of labels nor their names, as in no,yes")

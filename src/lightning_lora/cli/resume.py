@@ -14,7 +14,7 @@ from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
 from lightning_lora.config import RunConfig, run_config_of, with_settings
 from lightning_lora.recorded_paths import found_from, model_from
-from lightning_lora.settings import ConfigError, flat, shown
+from lightning_lora.settings import ConfigError, first_line, flat, shown
 from lightning_lora.sweeping import determines_result
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def stored_config(folder: Path) -> RunConfig:
             stored: Any = OmegaConf.to_container(OmegaConf.load(hydra))
             return _from_here(run_config_of(stored), folder)
     except (YAMLError, ValueError) as error:
-        raise ConfigError(f"the settings in {shown(folder)} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"the settings in {shown(folder)} cannot be read: {first_line(error)}") from error
     raise ConfigError(f"resume={shown(folder)} is not a run's folder: it holds neither result.json nor .hydra/")
 
 

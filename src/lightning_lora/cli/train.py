@@ -113,7 +113,3 @@ def _run(config: RunConfig, output_dir: Path, resumed: bool = False) -> float | 
 
 
 _start = hydra.main(version_base="1.3", config_path="pkg://lightning_lora.conf", config_name="train")(job)
-
-
-if __name__ == "__main__":
-    main()

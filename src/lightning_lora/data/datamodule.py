@@ -1,4 +1,4 @@
-"""The Lightning door to this room."""
+"""The LightningDataModule: a task's rows as batches."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -97,7 +97,7 @@ class TextDataModule(LightningDataModule):
         self.setup()
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads, checks and tokenises all splits, once.
+        """Reads, checks and tokenises all splits, once; the fingerprints take 0.1 s for 400,000 pairs.
 
         Raises:
             DataError, TokenizerError: see `read_splits`, `drawn`, `encode`, `check_not_empty`; all are `ValueError`.
@@ -128,7 +128,7 @@ class TextDataModule(LightningDataModule):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What a record says of the data, see `RunRecord.data`; finding it out takes 0.1 s for 400,000 pairs."""
+        """What a record says of the data, see `RunRecord.data`."""
         return {
             "fingerprint": self.fingerprint,
             "drawn_from": self._drawn_from,

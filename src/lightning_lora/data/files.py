@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from lightning_lora.settings import shown
+from lightning_lora.settings import first_line, shown
 
 LONGEST_FIELD = 2**27
 """Characters of a text in csv and tsv; so much is in memory at most where a quotation mark is never closed."""
@@ -56,8 +56,7 @@ def read_file(file: Path, wanted: Iterable[str]) -> RawSplit:
     try:
         table, columns = READERS[file.suffix](file, frozenset(wanted))
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({reason})") from error
+        raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({first_line(error)})") from error
     return RawSplit(table, columns, str(file))
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from lightning_lora.data import toy
 from lightning_lora.data.files import READERS, DataError, RawSplit, read_file
 from lightning_lora.data.validation import IDX
+from lightning_lora.settings import first_line
 from lightning_lora.tasks import TOY_TASKS, Task
 
 # The toy data is one fixed data set, as GLUE is: a run's seed does not change it.
@@ -129,12 +130,11 @@ def _from_hub(task: Task, repository: str, configuration: str, splits: tuple[str
             return _load_dataset(task, source or _snapshot(repository), configuration, repository, splits)
         except DataError:
             raise
-        except Exception as error:  # the hub's client raises a dozen unrelated types for "not to be had"
-            first_line = (str(error).splitlines() or [""])[0]
-            reasons.append(f"{way}: {type(error).__name__}: {first_line[:120]}")
+        except Exception as error:  # the hub's client raises a dozen unrelated types for "not available"
+            reasons.append(f"{way}: {type(error).__name__}: {first_line(error)[:120]}")
             cause = error
     raise DataError(
-        f"task {task.name}: its data is not to be had; give a local copy with data.path=<folder or file>, or go online "
+        f"task {task.name}: its data is not available; give a local copy with data.path=<folder or file>, or go online "
         f"for {repository} on the hub, or download it before with `hf download --repo-type dataset {repository}` "
         f"({'; '.join(reasons)})"
     ) from cause

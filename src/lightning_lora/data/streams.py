@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from lightning_lora.atomic import atomic_file
 from lightning_lora.data.files import DataError, check_kind, delimited_rows, parse_line, refuse_repeated_columns
+from lightning_lora.settings import first_line
 
 STANDARD = "-"
 """Stands for standard input or output, as lines of JSON."""
@@ -52,8 +53,7 @@ def stream_rows(source: str) -> Iterator[AnyRow]:
         with file.open(encoding="utf-8-sig", newline="") as lines:
             yield from _json_rows(lines, str(file)) if file.suffix == ".jsonl" else _delimited_rows(lines, file)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({reason})") from error
+        raise DataError(f"{file}: cannot be read as {file.suffix[1:]} in UTF-8 ({first_line(error)})") from error
 
 
 def _json_rows(lines: Iterable[str], origin: str) -> Iterator[AnyRow]:

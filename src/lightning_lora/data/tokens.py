@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int32, Int64, Num
 from torch import Tensor
 from torch.utils.data import Dataset
 
-# What a tokenizer gives for one row: its outputs, without padding.
+# The tokenizer's outputs for one row, without padding; from a `TokenDataset` with labels, idx and hidden.
 Row = dict[str, Tensor]
 
 

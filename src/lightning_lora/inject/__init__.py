@@ -7,6 +7,7 @@ from lightning_lora.inject.adapters import merged_adapter as merged_adapter
 from lightning_lora.inject.adapters import swap_merged as swap_merged
 from lightning_lora.inject.adapters import swap_values as swap_values
 from lightning_lora.inject.adapters import train_adapters as train_adapters
+from lightning_lora.inject.attach import adapted_layers as adapted_layers
 from lightning_lora.inject.attach import adapter_names as adapter_names
 from lightning_lora.inject.attach import attach_adapter as attach_adapter
 from lightning_lora.inject.attach import disable as disable

@@ -50,7 +50,7 @@ def delete_adapter(model: nn.Module, adapter: str) -> None:
     if routing.adapter == adapter:
         routing.adapter = None
     for _, module in list(routed_modules(model)):
-        if adapter in module.adapters:
+        if module.carries(adapter):
             del module.adapters[adapter]
         if not module.adapters:
             replace_module(model, module, module.release())
@@ -74,13 +74,13 @@ def swap_merged(model: nn.Module, adapter: str) -> None:
         raise
 
 
-def train_adapters(model: nn.Module, adapters: Collection[str], new: Collection[str] = ()) -> None:
+def train_adapters(model: nn.Module, adapters: Collection[str], new_parameters: Collection[str] = ()) -> None:
     """Make the factors and heads of these adapters trainable, all at once, and freeze everything else.
 
     Args:
         model: A model with injected adapters.
         adapters: Names of the adapters.
-        new: Names of the newly initialised parameters, as in the base model.
+        new_parameters: Names of the newly initialised parameters, as in the base model.
 
     Raises:
         ValueError: the model has no such adapter.
@@ -89,21 +89,21 @@ def train_adapters(model: nn.Module, adapters: Collection[str], new: Collection[
     for adapter in adapters:
         check_adapter(model, adapter)
         names.update(name for name, _ in adapter_parameters(model, adapter))
-        names.update(head_names(model, adapter, new).values())
+        names.update(head_names(model, adapter, new_parameters).values())
     train_only(model, names)
 
 
-def adapter_state(model: nn.Module, adapter: str, new: Collection[str] = ()) -> dict[str, Tensor]:
+def adapter_state(model: nn.Module, adapter: str, new_parameters: Collection[str] = ()) -> dict[str, Tensor]:
     """All values of an adapter under names in which the adapter's own name does not occur.
 
     Args:
         model: A model with injected adapters.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters, as in the base model.
+        new_parameters: Names of the newly initialised parameters, as in the base model.
 
     Returns:
-        ``<layer>.A`` and ``<layer>.B`` of each adapted layer, and each name of ``new``; the tensors themselves, so
-        that writing to them writes to the model.
+        ``<layer>.A`` and ``<layer>.B`` of each adapted layer, and each name of ``new_parameters``; the tensors
+        themselves, so that writing to them writes to the model.
 
     Raises:
         ValueError: the model has no such adapter.
@@ -111,7 +111,9 @@ def adapter_state(model: nn.Module, adapter: str, new: Collection[str] = ()) -> 
     check_adapter(model, adapter)
     factors = dict(adapter_parameters(model, adapter))
     state = {name.replace(f"adapters.{adapter}.", ""): value.detach() for name, value in factors.items()}
-    return state | {name: model.get_parameter(own).detach() for name, own in head_names(model, adapter, new).items()}
+    return state | {
+        name: model.get_parameter(own).detach() for name, own in head_names(model, adapter, new_parameters).items()
+    }
 
 
 def swap_values(model: nn.Module, adapter: str, values: Mapping[str, Tensor]) -> None:

@@ -41,13 +41,13 @@ def inject_adapter(
     exclude: Sequence[str] = (),
     same_parameters_as: Collection[Role] | None = None,
     adapter: str = "default",
-    new: Collection[str] = (),
+    new_parameters: Collection[str] = (),
     outputs: int | None = None,
 ) -> InjectionReport:
     """Add an adapter to a model in place, make it the active one, and freeze everything but it and its head.
 
-    The first adapter's head is the one that stands in the model. A further adapter with ``new`` gets a freshly
-    initialised head of its own (see `heads.head_names`); without ``new`` it shares the one in the model.
+    The first adapter's head is the one that stands in the model. A further adapter with ``new_parameters`` gets a
+    freshly initialised head of its own (see `heads.head_names`); without them it shares the one in the model.
 
     Args:
         model: A transformer. Only the adapted layers are replaced; each keeps the frozen Parameter objects it had.
@@ -61,8 +61,8 @@ def inject_adapter(
             spec's rank, spread over the selected layers by ranks that differ by one at most (see
             `budget.ranks_spending`). An alpha of None is twice each layer's own rank, which leaves the scale as it is.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters (`Backbone.new_parameters`); they train, and their layers are
-            never adapted.
+        new_parameters: Names of the newly initialised parameters (`Backbone.new_parameters`); they train, and their
+            layers are never adapted.
         outputs: Outputs of a further adapter's own head; None for as many as the head in the model has.
 
     Raises:
@@ -70,19 +70,19 @@ def inject_adapter(
             not fit it, a rank is larger than its layer allows, the parameters cannot be matched, or there can be no
             such head. The model is unchanged then.
     """
-    chosen = select(model, roles=roles, modules=modules, layers=layers, exclude=exclude, new=new)
+    chosen = select(model, roles=roles, modules=modules, layers=layers, exclude=exclude, new_parameters=new_parameters)
     if same_parameters_as is None:
         specs = spec if isinstance(spec, Mapping) else {selected.name: spec for selected in chosen}
         _check_specs_fit(specs, chosen)
         for selected in chosen:
             _check_rank(specs[selected.name], selected)
-        return attach_adapter(model, chosen, specs, adapter=adapter, new=new, outputs=outputs)
+        return attach_adapter(model, chosen, specs, adapter=adapter, new_parameters=new_parameters, outputs=outputs)
     if isinstance(spec, Mapping):
         raise ValueError("same_parameters_as decides the ranks, so it takes one spec and no mapping of specs")
-    reference = select(model, roles=same_parameters_as, layers=layers, new=new)
+    reference = select(model, roles=same_parameters_as, layers=layers, new_parameters=new_parameters)
     ranks = matched_ranks(chosen, reference, spec.rank)
     specs = {name: replace(spec, rank=rank) for name, rank in ranks.items()}
-    report = attach_adapter(model, chosen, specs, adapter=adapter, new=new, outputs=outputs)
+    report = attach_adapter(model, chosen, specs, adapter=adapter, new_parameters=new_parameters, outputs=outputs)
     assert sum(module.parameters for module in report.modules) == parameter_count(reference, spec.rank)
     return report
 
@@ -93,7 +93,7 @@ def attach_adapter(
     specs: Mapping[str, LoraSpec],
     *,
     adapter: str = "default",
-    new: Collection[str] = (),
+    new_parameters: Collection[str] = (),
     also_train: Collection[str] = (),
     outputs: int | None = None,
 ) -> InjectionReport:
@@ -104,7 +104,7 @@ def attach_adapter(
         chosen: What `select` gave for this model.
         specs: The settings of each chosen layer, by its name.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters.
+        new_parameters: Names of the newly initialised parameters.
         also_train: Names of further parameters that train with the adapter, such as biases.
         outputs: Outputs of a further adapter's own head; None for as many as the head in the model has.
 
@@ -113,22 +113,24 @@ def attach_adapter(
     """
     check_adapter_name(adapter)
     for selected in chosen:
-        if isinstance(selected.module, LoRALayer) and adapter in selected.module.adapters:
-            raise ValueError(f"{selected.name} already has an adapter named {adapter!r}; eject it or give another name")
-    head = _own_head(model, new, outputs)
+        if isinstance(selected.module, LoRALayer) and selected.module.carries(adapter):
+            raise ValueError(
+                f"{selected.name} already has an adapter named {adapter!r}; call delete_adapter() or give another name"
+            )
+    head = _own_head(model, new_parameters, outputs)
     routing = routing_of(model) or Routing()
     adapted = [_adapt(model, selected, specs[selected.name], adapter, routing) for selected in chosen]
     give_head(model, adapter, head, outputs, routing)
     routing.adapter = adapter
-    own = set(head_names(model, adapter, new).values())
+    own = set(head_names(model, adapter, new_parameters).values())
     train_only(model, {name for name, _ in adapter_parameters(model, adapter)} | own | set(also_train))
     return InjectionReport("lora", tuple(adapted), count_parameters(model, own))
 
 
-def _own_head(model: nn.Module, new: Collection[str], outputs: int | None) -> list[str]:
+def _own_head(model: nn.Module, new_parameters: Collection[str], outputs: int | None) -> list[str]:
     """Names of the modules that the adapter to come gets copies of: none where it is the first."""
     if adapter_names(model):
-        return modules_to_copy(model, new, outputs)
+        return modules_to_copy(model, new_parameters, outputs)
     if outputs is not None:
         raise ValueError(f"outputs={outputs}: the first adapter's head is the one in the model; load the model with it")
     return []
@@ -143,8 +145,12 @@ def _check_specs_fit(specs: Mapping[str, LoraSpec], chosen: Sequence[Selected]) 
 
 
 def _check_rank(spec: LoraSpec, selected: Selected) -> None:
-    in_features, out_features = selected.features
-    spec.check_fits(selected.name, in_features, out_features // selected.layout.parts)
+    if spec.rank > selected.largest_rank:
+        in_features, out_features = selected.features
+        raise ValueError(
+            f"rank={spec.rank} is larger than layer {selected.name!r} allows: its weight is "
+            f"{out_features // selected.layout.parts} x {in_features}, so rank must lie in 1 to {selected.largest_rank}"
+        )
 
 
 def _adapt(model: nn.Module, selected: Selected, spec: LoraSpec, adapter: str, routing: Routing) -> AdaptedModule:
@@ -186,9 +192,8 @@ def merge(model: nn.Module, adapter: str | None = None) -> None:
     name = adapter if adapter is not None else routing.adapter
     if name is None:
         raise ValueError(f"no adapter is active; name the one to merge: {adapter_names(model)}")
-    carriers = [(path, module) for path, module in routed_modules(model) if name in module.adapters]
-    if not carriers:
-        raise ValueError(f"the model has no adapter named {name!r}; it has {adapter_names(model)}")
+    check_adapter(model, name)
+    carriers = [(path, module) for path, module in routed_modules(model) if module.carries(name)]
     for done, (path, module) in enumerate(carriers):
         try:
             module.merge(name)
@@ -268,6 +273,16 @@ def check_adapter(model: nn.Module, adapter: str) -> None:
     """Raise ValueError where the model has no adapter of that name."""
     if adapter not in (names := adapter_names(model)):
         raise ValueError(f"the model has no adapter named {adapter!r}; it has {names}")
+
+
+def adapted_layers(model: nn.Module, adapter: str) -> dict[str, LoRALayer]:
+    """The layers that carry an adapter, by their full names, in the model's order.
+
+    Raises:
+        ValueError: the model has no such adapter.
+    """
+    check_adapter(model, adapter)
+    return {name: layer for name, layer in lora_layers(model) if layer.carries(adapter)}
 
 
 def shared_routing(model: nn.Module) -> Routing:

@@ -13,6 +13,7 @@ from lightning_lora.inject.adapters import check_unmerged
 from lightning_lora.inject.attach import adapter_names, check_adapter
 from lightning_lora.lora import LoRALayer, LoraSpec, RoutedHead, lora_layers, routed_modules
 from lightning_lora.lora.combination import METHODS, Factors, Term, distance, singular_values
+from lightning_lora.spelling import check_known
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,7 @@ def _check(model: nn.Module, weights: Mapping[str, float], name: str, method: st
             raise ValueError(f"the weight of adapter {adapter!r} is {weight}; it must be finite")
     if name in adapter_names(model):
         raise ValueError(f"the model already has an adapter named {name!r}; give another name")
-    if method not in METHODS:
-        raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
+    check_known("method", method, METHODS)
 
 
 def _heads(model: nn.Module, weights: Mapping[str, float], head: str | None) -> list[tuple[RoutedHead, nn.Module]]:

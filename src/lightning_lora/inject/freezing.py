@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from torch import nn
 
 from lightning_lora.inject.report import InjectionReport, count_parameters
+from lightning_lora.spelling import check_known
 
 
 def train_only(model: nn.Module, names: Collection[str]) -> None:
@@ -44,21 +45,23 @@ BASELINES: dict[str, Callable[[nn.Module], set[str]]] = {
 """Baselines by name: which parameters train beside the newly initialised ones."""
 
 
-def train_baseline(model: nn.Module, method: str, new: Collection[str] = ()) -> InjectionReport:
+def train_baseline(model: nn.Module, method: str, new_parameters: Collection[str] = ()) -> InjectionReport:
     """Freeze and unfreeze ``model`` as a baseline does; no layer is replaced.
 
     Args:
         model: The model, changed in place.
         method: A name in `BASELINES`.
-        new: Names of the newly initialised parameters; they always train.
+        new_parameters: Names of the newly initialised parameters; they always train.
 
     Raises:
-        ValueError: nothing would train beside or in place of the new parameters, so the baseline has no effect.
+        ValueError: there is no such baseline; or nothing would train beside or in place of the new parameters, so it
+            has no effect. The model is unchanged then.
     """
+    check_known("method", method, BASELINES)
     own = BASELINES[method](model)
-    if method != "head" and not own - set(new):
+    if method != "head" and not own - set(new_parameters):
         raise ValueError(f"lora={method} has no effect: {type(model).__name__} has no such parameters")
-    if method == "head" and not new:
+    if method == "head" and not new_parameters:
         raise ValueError("lora=head has nothing to train: the checkpoint holds every parameter, the head included")
-    train_only(model, own | set(new))
-    return InjectionReport(method, (), count_parameters(model, new))
+    train_only(model, own | set(new_parameters))
+    return InjectionReport(method, (), count_parameters(model, new_parameters))

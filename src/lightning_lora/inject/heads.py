@@ -1,7 +1,7 @@
 """Heads of adapters: which newly initialised modules there are, and a fresh copy of them for each further adapter.
 
-The first adapter of a model uses the head that stands in it. Each adapter injected later with ``new`` gets its own,
-beside the first one; switching the adapter switches the head, because both follow the model's `Routing`.
+The first adapter of a model uses the head that stands in it. Each adapter injected later with ``new_parameters`` gets
+its own, beside the first one; switching the adapter switches the head, because both follow the model's `Routing`.
 """
 
 import copy
@@ -13,12 +13,12 @@ from lightning_lora.inject.replacement import replace_module
 from lightning_lora.lora import RoutedHead, Routing, routed_modules
 
 
-def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
+def new_modules(model: nn.Module, new_parameters: Collection[str]) -> list[str]:
     """The largest modules all of whose parameters are new: the head as one name, not as its layers.
 
     Adapters' own copies of a head are not looked at.
     """
-    wanted = set(new)
+    wanted = set(new_parameters)
     copies = tuple(f"{name}.adapters." for name, module in routed_modules(model) if isinstance(module, RoutedHead))
     whole: list[str] = []
     for name, module in model.named_modules():
@@ -30,34 +30,34 @@ def new_modules(model: nn.Module, new: Collection[str]) -> list[str]:
     return whole
 
 
-def head_names(model: nn.Module, adapter: str, new: Collection[str]) -> dict[str, str]:
+def head_names(model: nn.Module, adapter: str, new_parameters: Collection[str]) -> dict[str, str]:
     """Where an adapter's head lies.
 
     Args:
         model: A model with injected adapters.
         adapter: Name of the adapter.
-        new: Names of the newly initialised parameters, as in the base model.
+        new_parameters: Names of the newly initialised parameters, as in the base model.
 
     Returns:
-        For each name of ``new``, the name of this adapter's own parameter: the name itself, or that in its copy.
+        For each of ``new_parameters``, the name of this adapter's own parameter: the name itself, or that in its copy.
     """
-    found = {name: name for name in new}
+    found = {name: name for name in new_parameters}
     for path, head in routed_modules(model):
         if isinstance(head, RoutedHead) and (slot := head.slot_of(adapter)) is not None:
-            inside = (name for name in new if name.startswith(f"{path}."))
+            inside = (name for name in new_parameters if name.startswith(f"{path}."))
             found.update({name: f"{path}.adapters.{slot}.{name.removeprefix(f'{path}.')}" for name in inside})
     return found
 
 
-def modules_to_copy(model: nn.Module, new: Collection[str], outputs: int | None) -> list[str]:
+def modules_to_copy(model: nn.Module, new_parameters: Collection[str], outputs: int | None) -> list[str]:
     """The names of the modules that make up the head, checked: each can be copied, and resized to ``outputs``.
 
     Raises:
         ValueError: a new parameter belongs to a module that was loaded in part, or the head cannot have that many
             outputs.
     """
-    paths = new_modules(model, new)
-    for name in new:
+    paths = new_modules(model, new_parameters)
+    for name in new_parameters:
         if not any(name.startswith(f"{path}.") for path in paths):
             raise ValueError(
                 f"{name} is new, but other parameters of its module are not, so adapters cannot each have their own"
@@ -85,12 +85,12 @@ def last_linear(module: nn.Module) -> nn.Linear | None:
     return next((found for found in reversed(plain) if isinstance(found, nn.Linear)), None)
 
 
-def last_names(model: nn.Module, new: Collection[str]) -> list[str]:
-    """Those of the names ``new`` that are of the head's last Linear layer, which gives the outputs."""
-    paths = new_modules(model, new)
+def last_names(model: nn.Module, new_parameters: Collection[str]) -> list[str]:
+    """Those of ``new_parameters`` that are of the head's last Linear layer, which gives the outputs."""
+    paths = new_modules(model, new_parameters)
     last = last_linear(model.get_submodule(paths[-1])) if paths else None
     own = [] if last is None else [id(parameter) for parameter in last.parameters()]
-    return [name for name in new if id(model.get_parameter(name)) in own]
+    return [name for name in new_parameters if id(model.get_parameter(name)) in own]
 
 
 def outputs_of(model: nn.Module, adapter: str | None) -> int | None:
@@ -106,9 +106,7 @@ def outputs_of(model: nn.Module, adapter: str | None) -> int | None:
     return last.out_features if last is not None else None
 
 
-def give_head(
-    model: nn.Module, adapter: str, paths: Sequence[str], outputs: int | None, routing: Routing
-) -> list[RoutedHead]:
+def give_head(model: nn.Module, adapter: str, paths: Sequence[str], outputs: int | None, routing: Routing) -> None:
     """Give an adapter freshly initialised modules of its own beside those at ``paths``.
 
     Args:
@@ -125,7 +123,6 @@ def give_head(
             own = _resized(own, outputs)
         _initialise(model, own)
         head.adapters[adapter] = own.train(head.training)
-    return heads
 
 
 def _routed(model: nn.Module, path: str, routing: Routing) -> RoutedHead:

@@ -85,15 +85,15 @@ class InjectionReport:
         return {"method": self.method, "modules": [asdict(m) for m in self.modules], "totals": self.totals.as_dict()}
 
 
-def count_parameters(model: nn.Module, new: Collection[str] = ()) -> ParameterTotals:
+def count_parameters(model: nn.Module, new_parameters: Collection[str] = ()) -> ParameterTotals:
     """Count a model's parameters by what happens to them.
 
     Args:
         model: Any module; a tied parameter counts once.
-        new: Names of the newly initialised parameters (aliases of tied ones allowed).
+        new_parameters: Names of the newly initialised parameters (aliases of tied ones allowed).
     """
     adapter_ids = {id(p) for _, p in adapter_parameters(model)}
-    new_ids = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in set(new)}
+    new_ids = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in set(new_parameters)}
     counts = dict.fromkeys(("adapter", "head", "other_trainable", "frozen"), 0)
     for parameter in model.parameters():
         if not parameter.requires_grad:

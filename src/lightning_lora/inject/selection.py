@@ -50,7 +50,7 @@ def select(
     modules: Sequence[str] | None = None,
     layers: Collection[int] | None = None,
     exclude: Sequence[str] = (),
-    new: Collection[str] = (),
+    new_parameters: Collection[str] = (),
 ) -> list[Selected]:
     """The layers to adapt, in the model's order, a shared layer once.
 
@@ -60,13 +60,13 @@ def select(
         modules: Layer names given by hand instead of roles: full names or their last parts (``attention.self.query``).
         layers: Numbers of the blocks to keep, from 0; None keeps all.
         exclude: Names, full or last parts, of layers to leave out.
-        new: Names of newly initialised parameters; the layers that hold them are never adapted.
+        new_parameters: Names of newly initialised parameters; the layers that hold them are never adapted.
 
     Raises:
         ValueError: nothing, or only a part of what was asked for, is there; an unknown architecture; a layer whose
             kind cannot be adapted. The message lists what is there.
     """
-    candidates = _candidates(model, new)
+    candidates = _candidates(model, new_parameters)
     chosen = _by_name(candidates, modules) if modules is not None else _by_role(model, candidates, roles)
     if layers is not None:
         chosen = _restrict_to_blocks(chosen, layers)
@@ -80,8 +80,8 @@ def select(
     return chosen
 
 
-def _candidates(model: nn.Module, new: Collection[str]) -> dict[str, nn.Module]:
-    heads = {name.rpartition(".")[0] for name in new}
+def _candidates(model: nn.Module, new_parameters: Collection[str]) -> dict[str, nn.Module]:
+    heads = {name.rpartition(".")[0] for name in new_parameters}
     copies = tuple(f"{name}.adapters." for name, _ in routed_modules(model))
     named = ((name, module) for name, module in model.named_modules() if name and not name.startswith(copies))
     return {name: module for name, module in named if name not in heads}
@@ -197,9 +197,10 @@ def _block_in(name: str) -> int | None:
     return int(number.group(1)) if number else None
 
 
-def _some(names: Iterable[str], limit: int = 6) -> str:
+def _some(names: Iterable[str]) -> str:
     listed = list(names)
-    return ", ".join(listed[:limit]) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
+    first, others = listed[:6], listed[6:]
+    return ", ".join(first) + (f" and {len(others)} more" if others else "")
 
 
 def _listing(candidates: dict[str, nn.Module]) -> str:

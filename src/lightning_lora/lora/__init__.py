@@ -1,4 +1,4 @@
-"""LoRA itself: the mathematics, the settings and the adapted layers. Imports torch and nothing else."""
+"""LoRA itself: the mathematics, the settings and the adapted layers. No framework but torch."""
 
 from lightning_lora.lora.dropout import Dropout as Dropout
 from lightning_lora.lora.dropout import draw_seed as draw_seed

@@ -47,9 +47,9 @@ class RoutedHead(Routed):
         return torch.cat([F.pad(output, (0, width - output.shape[-1]), value=-math.inf) for output in outputs])
 
     def _through(self, adapter: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        if adapter is None or adapter not in self.adapters:
-            return cast(Tensor, super().forward(*args, **kwargs))
-        return cast(Tensor, self.adapters[adapter](*args, **kwargs))
+        if self.carries(adapter):
+            return cast(Tensor, self.adapters[adapter](*args, **kwargs))
+        return cast(Tensor, super().forward(*args, **kwargs))
 
     def _rows(self, value: Any, span: Span) -> Any:
         if not isinstance(value, Tensor):
@@ -84,7 +84,7 @@ class RoutedHead(Routed):
 
         While an adapter is merged, its head stands in place, and what stood there lies under the adapter's key.
         """
-        slot = adapter if adapter in self.adapters else None
+        slot = adapter if self.carries(adapter) else None
         if self.merged_adapter is None:
             return slot
         return {self.merged_adapter: None, None: self.merged_adapter}.get(slot, slot)

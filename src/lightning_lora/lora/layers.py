@@ -156,7 +156,7 @@ class LoRALayer(Routed):
             ValueError: the name is taken, or cannot be one.
         """
         check_adapter_name(name)
-        if name in self.adapters:
+        if self.carries(name):
             raise ValueError(f"the layer already has an adapter named {name!r}")
         in_features, out_features = self.features
         self.adapters[name] = delta = LowRankDelta(spec, in_features, out_features, layout, self.weight.device)
@@ -169,7 +169,7 @@ class LoRALayer(Routed):
         An output that the base layer hands out is not changed, and is computed for the whole batch at once.
         """
         adapter, spans = self.adapter_in_force(), self.spans_for(x)
-        if not spans and adapter is not None and adapter in self.adapters:
+        if not spans and self.carries(adapter):
             delta = self.delta(adapter)
             if self._fuses(delta, x):
                 return self._fused(delta, x)
@@ -180,9 +180,7 @@ class LoRALayer(Routed):
         return torch.cat([self._adapted(result[part], x[part], name) for name, part in rows])
 
     def _adapted(self, result: Tensor, x: Tensor, adapter: str | None) -> Tensor:
-        if adapter is None or adapter not in self.adapters:
-            return result
-        return add_term(result, self.term(self.delta(adapter), x))
+        return add_term(result, self.term(self.delta(adapter), x)) if self.carries(adapter) else result
 
     def _fuses(self, delta: LowRankDelta, x: Tensor) -> bool:
         """Whether base layer and term are what `adapted_linear` computes: no forward and no hook of somebody else's."""
@@ -263,7 +261,7 @@ class LoRAEmbedding(LoRALayer, nn.Embedding):  # type: ignore[misc]  # torch dec
 class LoRAConv1D(LoRALayer):
     """GPT-2's `Conv1D`, a linear layer with its weight as (in, out), with low-rank terms.
 
-    `adopt` mixes it in front of Hugging Face's own class, because this room imports torch only.
+    `adopt` mixes it in front of Hugging Face's own class, because this room does not import transformers.
     """
 
     weight_is_in_by_out = True

@@ -7,7 +7,7 @@ Parameter objects under the same state-dict keys. What is an adapter's own lies 
 import copy
 import functools
 from collections.abc import Iterator
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, TypeGuard, TypeVar, cast
 
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ from lightning_lora.lora.routing import Routing, Span
 AnyRouted = TypeVar("AnyRouted", bound="Routed")
 
 _OF_EACH = ("_parameters", "_buffers", "_modules")
-"""What a routed module and the adopted one hold each in a dict of its own. Hooks are those of both: the handle that
-their registration gave removes them, before and after."""
+"""Registries that the routed module and the adopted one each need a copy of. Hook registries are shared, so that a
+handle's ``remove()`` works across adoption and release."""
 
 
 class Routed(nn.Module):
@@ -53,7 +53,7 @@ class Routed(nn.Module):
         base._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
         return base
 
-    def carries(self, adapter: str | None) -> bool:
+    def carries(self, adapter: str | None) -> TypeGuard[str]:
         """Whether an adapter has something of its own here; the base model (None) has not."""
         return adapter is not None and adapter in self.adapters
 
@@ -104,7 +104,7 @@ class Routed(nn.Module):
         """Raise RuntimeError where something is merged already, ValueError where there is no such adapter here."""
         if self.merged_adapter is not None:
             raise RuntimeError(f"adapter {self.merged_adapter!r} is already merged; call unmerge() first")
-        if name not in self.adapters:
+        if not self.carries(name):
             raise ValueError(f"the layer has no adapter named {name!r}, only {list(self.adapters)}")
 
 

@@ -1,7 +1,6 @@
 """What one adapter is: rank, alpha, scaling rule, dropout and initialisation, checked once and then immutable."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS
-from lightning_lora.spelling import did_you_mean
+from lightning_lora.spelling import check_known
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class LoraSpec:
             raise ValueError(f"alpha={self.alpha!r} must be a positive finite number, or None for 2 * rank")
         if not (_is_number(self.dropout) and 0 <= self.dropout < 1):
             raise ValueError(f"dropout={self.dropout!r} must lie in [0, 1)")
-        _check_name("scaling", self.scaling, SCALINGS)
-        _check_name("initialisation", self.initialisation, INITIALISATIONS)
+        check_known("scaling", self.scaling, SCALINGS)
+        check_known("initialisation", self.initialisation, INITIALISATIONS)
         if not self.dtype.is_floating_point:
             raise ValueError(f"dtype={self.dtype} must be a floating-point type")
 
@@ -58,29 +57,6 @@ class LoraSpec:
         """The factor in front of ``B A x``."""
         return SCALINGS[self.scaling](self.effective_alpha, self.rank)
 
-    def parameter_count(self, in_features: int, out_features: int) -> int:
-        """Trainable parameters on one (out, in) projection: ``rank * (in + out)`` (Hu et al. 2021, section 4.2)."""
-        return self.rank * (in_features + out_features)
-
-    def reduction(self, in_features: int, out_features: int) -> float:
-        """How many times fewer parameters than the projection itself has: ``in * out / (rank * (in + out))``."""
-        return in_features * out_features / self.parameter_count(in_features, out_features)
-
-    def check_fits(self, layer: str, in_features: int, out_features: int) -> None:
-        """Raise ValueError where the rank exceeds what an (out, in) matrix can have."""
-        if self.rank > min(in_features, out_features):
-            raise ValueError(
-                f"rank={self.rank} is larger than layer {layer!r} allows: its weight is {out_features} x "
-                f"{in_features}, so rank must lie in 1 to {min(in_features, out_features)}"
-            )
-
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_name(field: str, value: str, known: Iterable[str]) -> None:
-    names = list(known)
-    if value not in names:
-        hint = did_you_mean(str(value), names)
-        raise ValueError(f"{field}={value!r} is unknown; choose one of {', '.join(names)}{hint}")

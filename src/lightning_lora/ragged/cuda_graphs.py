@@ -20,10 +20,11 @@ from transformers import PreTrainedModel
 
 from lightning_lora.ragged.execution import OF_TOKENS, arguments_for, logits_of
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.settings import first_line
 
 FILLER_TEXT = 32
-"""Tokens of a text of filler, or one more: few enough to have positions in every model. Where there are longer texts,
-what the longest has for sure: attention pads every text to that."""
+"""A filler text has at most one token more, short enough for any model's position table. For longer batches it is
+``longest - LONGEST``: their longest text has at least one token more, and attention pads to that anyway."""
 FINEST, PARTS = 32, 8
 """T is a multiple of this, and of the power of two below it divided by that."""
 LONGEST = 64
@@ -108,8 +109,8 @@ class CudaGraphs:
         self._by_shape: dict[Shape, OfOneShape] = {}
         self._recorded: set[Shape] = set()
         self._pool = torch.cuda.graph_pool_handle() if self._record_more else None
-        # A parameter's gradient is added up on the stream on which this was first asked for; kept, it is this one, and
-        # not the one that a graph is recorded on.
+        # Keep the AccumulateGrad nodes alive: they are bound to the stream they were created on, which must not be a
+        # capture stream.
         self._adding_up = [p.expand_as(p).grad_fn for p in model.parameters() if p.requires_grad]
 
     @property
@@ -155,7 +156,7 @@ class CudaGraphs:
         except RuntimeError as error:
             _leave_recording(own[0].device)
             raise RuntimeError(
-                f"recording {type(self._model).__name__} as a CUDA graph failed ({str(error).partition(chr(10))[0]}); "
+                f"recording {type(self._model).__name__} as a CUDA graph failed ({first_line(error)}); "
                 "leave trainer.cuda_graphs=true out"
             ) from error
         else:

@@ -14,6 +14,7 @@ from lightning_lora.ragged.attention import ragged_attention_in
 from lightning_lora.ragged.frozen_blocks import beginning_at, hidden_states_before
 from lightning_lora.ragged.last_block import last_block_for
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.targets import POSITIONS_BEHIND_PADDING
 
 FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
 """Encoders whose head reads the first token."""
@@ -24,8 +25,6 @@ OF_TOKENS = ("input_ids", "token_type_ids")
 FEW_LENGTHS = 64
 """T is made a multiple of this where a new T costs much: but for fp32, oneDNN makes a kernel for every shape."""
 _RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
-# Their tables of positions begin behind the padding token's number.
-_POSITIONS_FROM_PADDING = frozenset({"roberta", "xlm-roberta"})
 
 
 def runs_ragged(model: nn.Module) -> bool:
@@ -123,7 +122,7 @@ def _multiple(model: PreTrainedModel) -> int:
 
 
 def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 tokens"]:
-    offset = model.config.pad_token_id + 1 if model.config.model_type in _POSITIONS_FROM_PADDING else 0
+    offset = model.config.pad_token_id + 1 if model.config.model_type in POSITIONS_BEHIND_PADDING else 0
     return (layout.positions + offset).unsqueeze(0)
 
 

@@ -104,7 +104,7 @@ class SplitScores:
     metrics: dict[str, float]
 
 
-def print_scores(task: str, scores: Mapping[str, SplitScores], console: Console | None = None) -> None:
+def print_scores(task: str, scores: Mapping[str, SplitScores]) -> None:
     """Print a task's metrics, a line for each split."""
     table = Table(box=None, padding=(0, 2), title=escape(task), title_justify="left")
     metrics = list(dict.fromkeys(metric for split in scores.values() for metric in split.metrics))
@@ -112,4 +112,4 @@ def print_scores(task: str, scores: Mapping[str, SplitScores], console: Console 
         table.add_column(heading)
     for name, split in scores.items():
         table.add_row(escape(name), str(split.rows), *(f"{split.metrics[metric]:.4f}" for metric in metrics))
-    (console or Console(highlight=False)).print(table)
+    Console(highlight=False).print(table)

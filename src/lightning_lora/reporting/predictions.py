@@ -39,7 +39,11 @@ def prediction_files(splits: Sequence[str]) -> dict[str, str]:
 
 
 def write_predictions(tables: Mapping[str, PredictionTable], folder: Path) -> list[Path]:
-    """Write one file per split, each atomically; returns their paths."""
+    """Write one file per split, each atomically; returns their paths.
+
+    Raises:
+        CannotWriteError: the folder cannot be written to, or the disk is full.
+    """
     written = []
     for split, name in prediction_files(list(tables)).items():
         predicted = tables[split]

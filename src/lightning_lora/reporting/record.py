@@ -71,7 +71,11 @@ class RunRecord:
 
 
 def write_record(record: RunRecord, folder: Path) -> Path:
-    """Write ``folder/result.json`` atomically and return its path. Numbers that are not finite become null."""
+    """Write ``folder/result.json`` atomically and return its path. Numbers that are not finite become null.
+
+    Raises:
+        CannotWriteError: the folder cannot be written to, or the disk is full.
+    """
     path = folder / FILE_NAME
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(_finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -9,6 +9,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from lightning_lora.settings import first_line
+
 
 def composed(hydra: HydraContext, sweep: DictConfig, words: Sequence[str], number: int) -> DictConfig:
     """What a job composes for itself, its folder filled in as ``hydra.runtime.output_dir``.
@@ -53,10 +55,7 @@ def returned(words: Sequence[str], config: DictConfig, outcome: Exception | floa
 
 def failure_of(result: JobReturn) -> str | None:
     """Why a job failed, in one line; None where it did not."""
-    if result.status != JobStatus.FAILED:
-        return None
-    error = result._return_value
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return first_line(result._return_value) if result.status == JobStatus.FAILED else None
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -1,10 +1,10 @@
 """Which linear layers of an architecture are its query, key, value, output, up, gate and down projections.
 
-Facts only, from names to roles: nothing here imports torch or sees a model. An architecture is one table and one line
-in `ARCHITECTURES`.
+Facts by a config's `model_type` only: nothing here imports torch or sees a model. An architecture is one table and one
+line in `ARCHITECTURES`.
 """
 
-from lightning_lora.spelling import did_you_mean, nearest
+from lightning_lora.spelling import did_you_mean
 from lightning_lora.targets.albert import ALBERT
 from lightning_lora.targets.bert import BERT
 from lightning_lora.targets.deberta import DEBERTA, DEBERTA_V2
@@ -21,6 +21,7 @@ from lightning_lora.targets.t5 import T5
 
 __all__ = [
     "ARCHITECTURES",
+    "POSITIONS_BEHIND_PADDING",
     "ROLE_SETS",
     "Match",
     "Projection",
@@ -54,6 +55,9 @@ ARCHITECTURES: dict[str, tuple[Projection, ...]] = {
 }
 """The projections of an architecture, by the `model_type` of its Hugging Face config."""
 
+POSITIONS_BEHIND_PADDING = frozenset({"mpnet", "roberta", "xlm-roberta"})
+"""Those whose first position has the number ``pad_token_id + 1``, so that the table has so many rows less for texts."""
+
 
 class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the contract
     """There is no table for a model type.
@@ -61,7 +65,6 @@ class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the cont
     Attributes:
         model_type: What was asked for.
         known: Every model type that has a table, in order.
-        nearest: Up to three of them that look alike, the best first.
     """
 
     def __init__(self, model_type: str) -> None:
@@ -69,7 +72,6 @@ class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the cont
         super().__init__(model_type)
         self.model_type = model_type
         self.known = tuple(sorted(ARCHITECTURES))
-        self.nearest = tuple(nearest(model_type, self.known))
 
     def __str__(self) -> str:
         return (

@@ -59,7 +59,7 @@ def adapted_label(method: str, roles: Iterable[str], modules: Sequence[str] | No
         modules: Layers by name, which stand for the roles where there are some.
 
     Returns:
-        "all", "mlp", or the initials of the attention's roles as in "qv"; "named" for layers by name.
+        "all"; the initials of the attention's roles, "mlp", or both, as in "qv+mlp"; "named" for layers by name.
     """
     if method != "lora":
         return method

@@ -7,7 +7,16 @@ The tables need the standard library only, so that a command line can be checked
 from typing import TYPE_CHECKING, Any
 
 from lightning_lora.tasks.table import TASKS, TOY_TASKS, UnknownTaskError, find_task
-from lightning_lora.tasks.task import HELD_OUT, METRIC_FACTS, MetricFact, Task, custom_task, metrics_for
+from lightning_lora.tasks.task import (
+    HELD_OUT,
+    METRIC_FACTS,
+    MetricFact,
+    Task,
+    custom_task,
+    imported_task,
+    metrics_for,
+    numbered_labels,
+)
 
 if TYPE_CHECKING:
     from lightning_lora.tasks.metrics import METRICS, MetricFunction, score
@@ -24,7 +33,9 @@ __all__ = [
     "UnknownTaskError",
     "custom_task",
     "find_task",
+    "imported_task",
     "metrics_for",
+    "numbered_labels",
     "score",
 ]
 

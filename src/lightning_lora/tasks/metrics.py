@@ -86,11 +86,13 @@ def score(task: Task, logits: Float[Tensor, "rows outputs"], labels: Num[Tensor,
         A fraction (not percent) per metric, in the order of `task.metrics`; never nan.
 
     Raises:
-        ValueError: no rows, or logits that are not finite: a broken model must not pass for a bad one.
+        ValueError: no rows, another number of outputs than the task has, or logits that are not finite: a broken model
+            must not pass for a bad one.
     """
     if len(labels) == 0:
         raise ValueError(f"task {task.name}: no rows to score")
-    assert logits.shape[1] == task.num_outputs
+    if logits.shape[1] != task.num_outputs:
+        raise ValueError(f"task {task.name} has {task.num_outputs} outputs, the logits {logits.shape[1]}")
     finite = torch.isfinite(logits).all(dim=1)
     if not finite.all():
         first = int((~finite).int().argmax())

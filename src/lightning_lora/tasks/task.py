@@ -184,6 +184,20 @@ def custom_task(
     )
 
 
+def imported_task(labels: Sequence[str], name: str = "") -> Task:
+    """The task of an adapter from elsewhere, of which the labels are all that is known, and perhaps the name.
+
+    Raises:
+        ValueError: see `Task`.
+    """
+    return custom_task(text_columns=("text",), labels=labels, name=name or "imported")
+
+
+def numbered_labels(outputs: int) -> tuple[str, ...]:
+    """Names for so many outputs, as transformers gives them; none for the one output of a regression."""
+    return () if outputs == 1 else tuple(f"LABEL_{number}" for number in range(outputs))
+
+
 def metrics_for(labels: int) -> tuple[str, ...]:
     """Names of the metrics that fit a task with so many labels (0 = regression)."""
     return tuple(

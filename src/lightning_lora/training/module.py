@@ -46,7 +46,7 @@ class LoRAClassifier(LightningModule):
     """
 
     def __init__(
-        self, model: nn.Module, task: Task, optim: OptimSettings, total_steps: int, new: Collection[str] = ()
+        self, model: nn.Module, task: Task, optim: OptimSettings, total_steps: int, new_parameters: Collection[str] = ()
     ) -> None:
         """Wire, and put the model in training mode: from_pretrained hands it over in eval mode, without its dropout.
 
@@ -55,7 +55,7 @@ class LoRAClassifier(LightningModule):
             task: What is predicted, and how it is scored.
             optim: Optimizer and schedule.
             total_steps: Optimizer steps of the whole run; the schedule ends there.
-            new: Names of the newly initialised parameters, for their own learning rate.
+            new_parameters: Names of the newly initialised parameters, for their own learning rate.
         """
         super().__init__()
         # Not to the loggers: they have the whole configuration, whose own "optim" this would replace.
@@ -63,7 +63,7 @@ class LoRAClassifier(LightningModule):
         self.save_hyperparameters(values, logger=False)
         self.strict_loading = False  # a checkpoint holds what was trained; on_load_checkpoint does the checking
         self.model = model
-        self.task, self.optim, self.total_steps, self.new = task, optim, total_steps, tuple(new)
+        self.task, self.optim, self.total_steps, self.new_parameters = task, optim, total_steps, tuple(new_parameters)
         self.predictions: dict[str, Predictions] = {}
         self.dev_metrics: dict[str, dict[str, float]] = {}
         self.dev_pass_step: int | None = None
@@ -116,7 +116,7 @@ class LoRAClassifier(LightningModule):
         self.log("epoch", float(self.latest.get("epoch", self.current_epoch)))
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.model, self.optim, self.new)
+        groups = parameter_groups(self.model, self.optim, self.new_parameters)
         # One call for all small factors. Under autocast Lightning refuses to clip the gradients of such an optimizer.
         fused = self.device.type in ("cpu", "cuda") and not isinstance(self.trainer.precision_plugin, MixedPrecision)
         optimizer = torch.optim.AdamW(groups, lr=self.optim.lr, betas=self.optim.betas, eps=self.optim.eps, fused=fused)

@@ -36,7 +36,9 @@ class OptimSettings:
     clip_norm: float = 1.0
 
 
-def parameter_groups(model: nn.Module, settings: OptimSettings, new: Collection[str] = ()) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, settings: OptimSettings, new_parameters: Collection[str] = ()
+) -> list[dict[str, Any]]:
     """Every trainable parameter of ``model``, each in exactly one group.
 
     A group is a dict as torch's optimizers take it, with a ``name``: "adapter_A", "adapter_B", "head", "other", the
@@ -46,10 +48,10 @@ def parameter_groups(model: nn.Module, settings: OptimSettings, new: Collection[
     Args:
         model: The adapted model.
         settings: Learning rates and weight decay.
-        new: Names of the newly initialised parameters, which make up the head.
+        new_parameters: Names of the newly initialised parameters, which make up the head.
     """
     factors = {id(parameter): name[-1] for name, parameter in adapter_parameters(model)}
-    head = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in set(new)}
+    head = {id(p) for name, p in model.named_parameters(remove_duplicate=False) if name in set(new_parameters)}
     rates = {
         "adapter_A": settings.lr,
         "adapter_B": settings.lr * settings.lora_plus_ratio,

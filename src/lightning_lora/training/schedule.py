@@ -12,6 +12,8 @@ all, step s (from 0) has the factor
 import math
 from collections.abc import Callable
 
+from lightning_lora.spelling import check_known
+
 SCHEDULES = ("linear", "cosine", "constant")
 
 
@@ -39,8 +41,7 @@ def schedule_factor(schedule: str, total_steps: int, warmup: int) -> Callable[[i
     Raises:
         ValueError: the schedule is unknown.
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(f"schedule={schedule!r} is unknown; choose one of {', '.join(SCHEDULES)}")
+    check_known("schedule", schedule, SCHEDULES)
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -10,6 +10,9 @@ from typing import Any, Literal, cast
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lightning_lora.settings import first_line
+from lightning_lora.spelling import check_known
+
 LOG = logging.getLogger(__name__)
 WandbMode = Literal["online", "offline", "disabled", "shared"]
 MODES = ("auto", "offline", "online")
@@ -50,8 +53,7 @@ class GuardedWandbLogger(Logger):
             ValueError: an unknown mode.
         """
         super().__init__()
-        if mode not in MODES:
-            raise ValueError(f"logger.wandb={mode!r} is unknown; choose one of {', '.join(MODES)}")
+        check_known("logger.wandb", mode, MODES)
         self._save_dir, self._mode, self._project = save_dir, mode, project
         self._group, self._run_name, self._tags = group, name, tuple(tags)
         self._id = _latest_id(save_dir) if resume else None
@@ -70,11 +72,6 @@ class GuardedWandbLogger(Logger):
     @property
     def save_dir(self) -> str:
         return str(self._save_dir)
-
-    @property
-    def directory(self) -> Path | None:
-        """The run's folder under ``wandb/``; None before the first row, or where W&B failed."""
-        return None if self._run is None else Path(self._run.dir).parent
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, int | float], step: int | None = None) -> None:
@@ -104,8 +101,7 @@ class GuardedWandbLogger(Logger):
             action(self._run)
         except Exception as error:  # whatever W&B raises, it must not end a training run
             self._failed = True
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            LOG.warning("W&B failed and is off for this run; metrics.jsonl goes on. %s", reason)
+            LOG.warning("W&B failed and is off for this run; metrics.jsonl goes on. %s", first_line(error))
 
     def _start(self) -> Any:
         import wandb  # not above: also an installation that cannot be imported must not end a training run

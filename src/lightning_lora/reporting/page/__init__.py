@@ -2,4 +2,3 @@
 
 from lightning_lora.reporting.page.document import page_of as page_of
 from lightning_lora.reporting.page.document import write_page as write_page
-from lightning_lora.reporting.page.wording import summary_sentence as summary_sentence

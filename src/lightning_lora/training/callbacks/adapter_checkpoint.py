@@ -22,8 +22,9 @@ class AdapterCheckpoint(ModelCheckpoint):
     n-th step. A run that goes on from it repeats the dev pass, and so ends as if it had never stopped.
 
     When training breaks off, ``last.ckpt`` is brought up to the last step, except after `NonFiniteError`: what is there
-    then is from a step that was known to be good. In several processes only what all of them see is answered so. Before
-    training goes on nothing is written: what breaks off while a checkpoint is being loaded has loaded a part of it.
+    then is from a step that was known to be good. With several processes it saves only for signals, which all processes
+    see; after an error in one of them the others could wait for ever. Before training goes on nothing is written: what
+    breaks off while a checkpoint is being loaded has loaded a part of it.
     """
 
     def __init__(self, folder: Path, every: int | None = None) -> None:

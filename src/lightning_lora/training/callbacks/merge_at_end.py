@@ -37,8 +37,8 @@ class MergeCheck:
 class MergeAtEnd(Callback):
     """Runs the first dev split merged, and keeps the comparison with the last dev pass in ``check``.
 
-    It does so when training ends, if the dev pass at its last step has been made, else after that pass, which then
-    closes the run.
+    It runs at the end of training if the last step has had its dev pass, otherwise after the closing
+    ``trainer.validate``.
 
     The model is ``pl_module.model``; afterwards it is unmerged, bit for bit, and in the mode it was in. After an
     exception nothing is merged, and ``check`` is None; so it is where no dev batches are allowed. With several
