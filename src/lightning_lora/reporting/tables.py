@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from statistics import mean
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
+from lightning_lora.tasks import HELD_OUT
 
 NOTHING = "–"
 PLAIN_SPLIT = "validation"
 """The dev split of most tasks, which goes without saying."""
-HELD_OUT = "held_out"
-"""`lightning_lora.tasks.HELD_OUT`; that room needs torch."""
 
 
 @dataclass(frozen=True)
