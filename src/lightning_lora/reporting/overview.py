@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
-from lightning_lora.reporting.tables import NOTHING, PLAIN_SPLIT, Grid, points
+from lightning_lora.reporting.formatting import NOTHING, points
+from lightning_lora.reporting.tables import PLAIN_SPLIT, Grid
 
 LIKE_THE_BEST = "*"
 _OF_THE_TASK = "data"  # what was trained on
@@ -102,8 +103,8 @@ def _cell(task: TaskComparison, option: OptionSummary | None) -> str:
         return NOTHING
     high = option.mean.high
     around = "" if high is None else f" ± {points(high - option.mean.value)}"
-    like = set(task.groups[option.label]) & set(task.groups[task.options[0].label])
-    return f"{points(option.mean.value)}{around} ({len(option.seeds)}){LIKE_THE_BEST if like else ''}"
+    mark = LIKE_THE_BEST if task.ties_with_best(option) else ""
+    return f"{points(option.mean.value)}{around} ({len(option.seeds)}){mark}"
 
 
 def _span(options: Sequence[OptionSummary]) -> str:

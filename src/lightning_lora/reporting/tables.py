@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from statistics import mean
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
+from lightning_lora.reporting.formatting import NOTHING, ends, points, probability
 from lightning_lora.tasks import HELD_OUT
 
-NOTHING = "–"
 PLAIN_SPLIT = "validation"
 """The dev split of most tasks, which goes without saying."""
 
@@ -59,21 +59,20 @@ def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
         task: The task.
         timings: Whether to show what depends on the clock.
     """
-    alone = all(len(option.seeds) == 1 for option in task.options)
     columns: dict[str, Callable[[_Line], str]] = {
         "option": lambda line: line.option.label,
         "seeds": lambda line: str(len(line.option.seeds)),
         "mean": lambda line: points(line.option.mean.value),
-        f"95 % over\n{'examples' if alone else 'seeds'}": lambda line: _ends(
-            line.option.over_examples if alone else line.option.mean
+        f"95 % over\n{'examples' if task.has_single_seeds else 'seeds'}": lambda line: ends(
+            task.estimate_of(line.option)
         ),
         "median": lambda line: points(line.option.median),
         "sd": lambda line: points(line.option.deviation),
         "best\nepoch": lambda line: points(mean(line.option.best_epoch_scores)),
         f"% of\n{task.reference}": lambda line: _with_ends(line.option.relative),
         "minus\nbest": lambda line: _with_ends(line.contrast.difference, signed=True) if line.contrast else NOTHING,
-        "p\n(Holm)": lambda line: _p(line.contrast.p_holm if line.contrast else None),
-        "p\n(McNemar)": lambda line: _p(line.contrast.p_mcnemar if line.contrast else None),
+        "p\n(Holm)": lambda line: probability(line.contrast.p_holm if line.contrast else None),
+        "p\n(McNemar)": lambda line: probability(line.contrast.p_mcnemar if line.contrast else None),
         "detectable": lambda line: points(line.contrast.detectable if line.contrast else None),
         "group": lambda line: line.group,
         "trainable\n%": lambda line: f"{line.option.trainable_percent:.2f}",
@@ -102,25 +101,8 @@ def _lines(task: TaskComparison) -> list[_Line]:
     return [_Line(option, contrasts.get(option.label), task.groups[option.label]) for option in task.options]
 
 
-def points(value: float | None, *, signed: bool = False) -> str:
-    """A score or a difference in points (a hundredth of the metric)."""
-    return NOTHING if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
-
-
-def _ends(interval: Interval | None, *, signed: bool = False) -> str:
-    if interval is None or interval.low is None:
-        return NOTHING
-    return f"{points(interval.low, signed=signed)} to {points(interval.high, signed=signed)}"
-
-
 def _with_ends(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return NOTHING
-    ends = f" ({_ends(interval, signed=signed)})" if interval.low is not None else ""
-    return f"{points(interval.value, signed=signed)}{ends}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    around = f" ({ends(interval, signed=signed)})" if interval.low is not None else ""
+    return f"{points(interval.value, signed=signed)}{around}"
