@@ -6,7 +6,7 @@ the run begins and when it ends.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     """Write ``folder/result.json`` atomically and return its path. Numbers that are not finite become null."""
     path = folder / FILE_NAME
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(_finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -119,9 +119,10 @@ def require(record: RunRecord, keys: Iterable[str], path: Path) -> None:
             found = found[part]
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN: None in place of every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
