@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
+from lightning_lora.run_folder import MERGED
 
 _HELP = """\
 Merge a run's adapter into its base model, and write a folder that plain transformers reads:
@@ -39,7 +40,7 @@ def _merge(options: argparse.Namespace) -> None:
     # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
     from lightning_lora.merging import merge_run
 
-    out = options.out or options.run / ("merged" if options.dtype == "fp32" else f"merged-{options.dtype}")
+    out = options.out or options.run / (MERGED if options.dtype == "fp32" else f"{MERGED}-{options.dtype}")
     report = merge_run(options.run, out, dtype=options.dtype, force=options.force)
     print(f"merged model  {out} ({report.dtype})")
     print(f"rounding      at most {report.largest_rounding:.3f} units in the last place from the exact W0 + ΔW")

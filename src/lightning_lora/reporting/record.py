@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_lora.atomic import atomic_file
+from lightning_lora.run_folder import RECORD
 
 SCHEMA_VERSION = 1
-FILE_NAME = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ class RunRecord:
 
 def write_record(record: RunRecord, folder: Path) -> Path:
     """Write ``folder/result.json`` atomically and return its path. Numbers that are not finite become null."""
-    path = folder / FILE_NAME
+    path = folder / RECORD
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
@@ -84,11 +84,11 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         ValueError: it is not a record, or of a schema this version does not know.
     """
-    path = path / FILE_NAME if path.is_dir() else path
+    path = path / RECORD if path.is_dir() else path
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{path.parent}: no run's folder, it holds no {FILE_NAME}") from error
+        raise ValueError(f"{path.parent}: no run's folder, it holds no {RECORD}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a run's record: {error}") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
