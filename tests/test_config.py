@@ -120,6 +120,8 @@ def test_settings_of_a_custom_task_have_no_effect_elsewhere() -> None:
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert DataConfig(path="~/glue").path == "/somewhere/glue"
+    assert RunConfig(resume="~/run").resume == "/somewhere/run"
+    assert RunConfig(warm_start="~/run").warm_start == "/somewhere/run"
 
 
 @pytest.mark.parametrize(

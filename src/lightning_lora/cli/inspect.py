@@ -43,7 +43,7 @@ def _one_config(words: Sequence[str]) -> RunConfig:
     if checked.line.flags:
         raise ConfigError(f"inspect takes no {next(iter(checked.line.flags))}: it shows one model, and trains none")
     config = checked.configs[0]
-    return config if config.resume is None else resume.config_of(checked, Path(config.resume).expanduser())
+    return config if config.resume is None else resume.config_of(checked, Path(config.resume))
 
 
 def described(report: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
     sys.argv[1:] = [*checked.line.words(), *checked.sweep_words]
     if checked.line.runs and checked.configs[0].resume is not None:
-        _go_on(checked, Path(checked.configs[0].resume).expanduser())
+        _go_on(checked, Path(checked.configs[0].resume))
     else:
         _start()
 
