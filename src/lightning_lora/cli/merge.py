@@ -8,6 +8,9 @@ from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
 from lightning_lora.run_folder import MERGED
 
+# `merging.DTYPES` has the same keys; tests/test_config.py compares them.
+DTYPES = ("fp32", "bf16", "fp16")
+
 _HELP = """\
 Merge a run's adapter into its base model, and write a folder that plain transformers reads:
 AutoModelForSequenceClassification.from_pretrained(FOLDER). The sum is made in fp64 and rounded once; what that changed
@@ -28,7 +31,7 @@ def main(words: Sequence[str]) -> None:
     """
     parser = CommandParser("merge", _HELP)
     parser.add_argument("run", type=Path, help="a run's folder")
-    parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], default="fp32", help="of the weights (fp32)")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the weights (fp32)")
     parser.add_argument("--out", type=Path, help="the folder to write (RUN/merged, or RUN/merged-bf16 for bf16)")
     parser.add_argument("--force", action="store_true", help="merge also into another base model than was trained on")
     options = parser.parse_args(words)
