@@ -32,7 +32,6 @@ def main(words: Sequence[str]) -> None:
         return
     with failure.one_line_for_mistakes():
         config = _one_config(words)
-        # Torch and what stands on it take seconds to import: the help and a refusal do not wait for them.
         from lightning_lora import build
 
         print(described(build.inspect(config).as_dict()))

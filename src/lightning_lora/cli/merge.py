@@ -40,7 +40,6 @@ def main(words: Sequence[str]) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
     from lightning_lora.merging import merge_run
 
     out = options.out or options.run / (MERGED if options.dtype == "fp32" else f"{MERGED}-{options.dtype}")

@@ -104,7 +104,6 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
 
 
 def _run(config: RunConfig, output_dir: Path, resumed: bool = False) -> float | None:
-    # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
     from lightning_lora import running
 
     if config.merge.save is None:
