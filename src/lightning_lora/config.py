@@ -162,7 +162,9 @@ class LoggerConfig:
 class MergeConfig:
     """Folding the trained adapter into the weights at the end."""
 
-    at_end: bool = settings.flag(True, "merge when training ends, and compare merged with adapted logits")
+    at_end: bool = settings.flag(
+        True, "check the merged model against the adapted one when training ends; needed for merge.save"
+    )
     save: bool | None = settings.flag(None, "write merged/; null is yes for a single run, no in a sweep")
 
     def __post_init__(self) -> None:
