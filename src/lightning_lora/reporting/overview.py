@@ -6,7 +6,7 @@ from statistics import fmean
 
 from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
 from lightning_lora.reporting.formatting import NOTHING, points
-from lightning_lora.reporting.tables import PLAIN_SPLIT, Grid
+from lightning_lora.reporting.tables import PLAIN_SPLIT, TextTable
 
 LIKE_THE_BEST = "*"
 _OF_THE_TASK = "data"  # what was trained on
@@ -18,12 +18,12 @@ class Overview:
 
     Attributes:
         title: In one line.
-        grid: Scores in points; the option that does best over the tasks first.
+        table: Scores in points; the option that does best over the tasks first.
         legend: How to read it.
     """
 
     title: str
-    grid: Grid
+    table: TextTable
     legend: str
 
 
@@ -82,7 +82,7 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
     ]
     return Overview(
         f"{len(set(names))} tasks on {tasks[0].base}: scores in %",
-        Grid(tuple(headings), tuple(map(tuple, rows))),
+        TextTable(tuple(headings), tuple(map(tuple, rows))),
         " ".join(sentence for sentence in sentences if sentence),
     )
 

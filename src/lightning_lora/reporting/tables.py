@@ -13,7 +13,7 @@ PLAIN_SPLIT = "validation"
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of text.
 
     Attributes:
@@ -24,11 +24,11 @@ class Grid:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def without(self, column: int) -> "Grid":
+    def without(self, column: int) -> "TextTable":
         """The table without one of its columns."""
         rows = (self.headings, *self.rows)
         headings, *rest = (row[:column] + row[column + 1 :] for row in rows)
-        return Grid(headings, tuple(rest))
+        return TextTable(headings, tuple(rest))
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def examples_of(task: TaskComparison, noun: str = "rows") -> str:
     return f"dev {noun}" if task.split == PLAIN_SPLIT else f"dev {noun} of {task.split}"
 
 
-def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
+def table_of(task: TaskComparison, *, timings: bool = True) -> TextTable:
     """A task's options, a row each. Scores and differences are in points (a hundredth of the metric).
 
     Args:
@@ -80,7 +80,7 @@ def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
     if timings:
         columns["training\ns"] = lambda line: f"{line.option.fit_seconds:.0f}"
     lines = _lines(task)
-    return Grid(tuple(columns), tuple(tuple(cell(line) for cell in columns.values()) for line in lines))
+    return TextTable(tuple(columns), tuple(tuple(cell(line) for cell in columns.values()) for line in lines))
 
 
 def unfinished_lines(task: TaskComparison) -> list[str]:
