@@ -52,7 +52,7 @@ ARCHITECTURES: dict[str, tuple[Projection, ...]] = {
     "t5": T5,
     "xlm-roberta": BERT,
 }
-"""The projections of an architecture, by the `model_type` of its Hugging Face config."""
+"""The projections of an architecture, by the ``model_type`` of its Hugging Face config."""
 
 
 class UnknownArchitecture(ValueError):  # noqa: N818 - a public name of the contract
@@ -82,7 +82,7 @@ def projections_for(model_type: str) -> tuple[Projection, ...]:
     """Look up the projections of an architecture.
 
     Args:
-        model_type: The `model_type` of a Hugging Face config, such as "roberta".
+        model_type: The ``model_type`` of a Hugging Face config, such as "roberta".
 
     Returns:
         The rows of its table.
