@@ -13,7 +13,6 @@ with status 1 where a check fails.
 import argparse
 import copy
 import importlib.metadata
-import json
 import statistics
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from records import write_record
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -203,8 +203,7 @@ def main() -> None:
         "logit_difference_of_replaying_30_steps": of_replaying,
         "runs": rows,
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(options.out, record)
     sys.exit(0 if passed else 1)
 
 

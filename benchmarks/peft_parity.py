@@ -41,12 +41,12 @@ from lightning_lora.tasks import TASKS, Task, score
 VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft")
 
 
-def configuration(options: argparse.Namespace, task: str, seed: int) -> RunConfig:
+def configuration(options: argparse.Namespace, task: str, *, seed: int, lr: float, epochs: int) -> RunConfig:
     """Our run: the defaults of `train.py`, on this model and these data."""
     return RunConfig(
         seed=seed,
-        lr=options.lr,
-        epochs=options.epochs,
+        lr=lr,
+        epochs=epochs,
         batch_size=options.batch_size,
         model=ModelConfig(name=options.model),
         data=DataConfig(task=task, path=str(Path(options.data) / task), train_rows=options.train_rows, ragged=False),
@@ -188,7 +188,7 @@ def main() -> None:
     done = {(row["task"], row["seed"]) for row in rows}
     jobs = [(task, seed) for task in options.tasks for seed in options.seeds if (task, seed) not in done]
     for number, (task, seed) in enumerate(track(jobs, description="task x seed", console=Console(stderr=True))):
-        config = configuration(options, task, seed)
+        config = configuration(options, task, seed=seed, lr=options.lr, epochs=options.epochs)
         sides = {"ours": train_ours, "peft": partial(train_peft, same_masks=options.masks == "same")}
         # Alternating which side goes first, so that a machine that warms up or slows down favours neither.
         results = {side: sides[side](config) for side in sorted(sides, reverse=bool(number % 2))}

@@ -141,7 +141,7 @@ def measure(options: argparse.Namespace) -> None:
     ]
     for task, number, side in track(jobs, description="task x round x side", console=Console(stderr=True)):
         roles = sorted(role.value for role in ROLE_SETS[options.lora])
-        config = configuration(options, task, seed=number)
+        config = configuration(options, task, seed=number, lr=options.lr, epochs=options.epochs)
         config = replace(
             config,
             lora=LoraConfig(dropout=options.dropout, roles=roles),

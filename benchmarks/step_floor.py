@@ -113,7 +113,7 @@ def seconds(step: Step, batch: dict[str, Any]) -> float:
 def measured(options: argparse.Namespace, task: str, precision: str, roles: str) -> Measured:
     """Floor and step in turn over the batches; the first round, which makes kernels, is not counted."""
     config = replace(
-        configuration(options, task, seed=0),
+        configuration(options, task, seed=0, lr=1e-3, epochs=1),
         lora=LoraConfig(dropout=options.dropout, roles=sorted(role.value for role in ROLE_SETS[roles])),
     )
     config = replace(config, data=replace(config.data, ragged=True))
@@ -153,7 +153,6 @@ def main() -> None:
     parser.add_argument("--dropout", type=float, default=0.0, help="of LoRA")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
-    options.lr, options.epochs = 1e-3, 1
 
     table = Table(title="A LoRA step and the least there is to compute, medians over batches")
     for heading in ("task", "precision", "adapted", "batches", "tokens", "ms", "times the floor", "share of peak"):

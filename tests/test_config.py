@@ -8,14 +8,18 @@ from lightning.fabric.connector import _PRECISION_INPUT_STR
 from lightning.pytorch.strategies import StrategyRegistry
 from omegaconf import OmegaConf
 
-from lightning_lora import config, settings
+from lightning_lora import config, merging, settings
+from lightning_lora.cli import merge
 from lightning_lora.cli.guidelines import guideline_warnings
 from lightning_lora.config import DataConfig, LoraConfig, RunConfig, schema_settings, to_run_config
+from lightning_lora.inject import BASELINES
 from lightning_lora.lora import LoraSpec
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS
 from lightning_lora.settings import ConfigError
 from lightning_lora.targets import Role
+from lightning_lora.training import wandb_logger
+from lightning_lora.training.devices import KINDS
 from lightning_lora.training.schedule import SCHEDULES
 
 
@@ -23,6 +27,10 @@ def test_the_names_are_those_of_the_rooms() -> None:
     assert set(config.SCALINGS) == set(SCALINGS)
     assert set(config.INITIALISATIONS) == set(INITIALISATIONS)
     assert set(config.SCHEDULES) == set(SCHEDULES)
+    assert set(config.METHODS) == {"lora", *BASELINES}
+    assert set(config.ACCELERATORS) == set(KINDS)
+    assert set(config.WANDB_MODES) == {*wandb_logger.MODES, "disabled"}, "disabled makes no logger at all"
+    assert set(merge.DTYPES) == set(merging.DTYPES)
     assert schema_settings()["lora.roles"].names == tuple(Role)
     lightning_s_own = set(config.PRECISIONS) - set(config.FROZEN_BASE_PRECISIONS)
     assert lightning_s_own <= set(get_args(_PRECISION_INPUT_STR))
@@ -134,6 +142,8 @@ def test_settings_of_a_custom_task_have_no_effect_elsewhere() -> None:
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert DataConfig(path="~/glue").path == "/somewhere/glue"
+    assert RunConfig(resume="~/run").resume == "/somewhere/run"
+    assert RunConfig(warm_start="~/run").warm_start == "/somewhere/run"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from lightning_lora.cli import precheck
 from lightning_lora.cli.options import groups
-from lightning_lora.config import to_run_config
+from lightning_lora.config import SCHEDULES, to_run_config
 from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import TASKS
 
@@ -37,6 +37,8 @@ def test_every_option_composes_to_what_its_name_says(path: Path) -> None:
     if group == "lora":
         assert config.lora.method == ("lora" if option in ROLE_SETS else option)
         assert set(config.lora.roles) == ROLE_SETS.get(option, set())
+    if group == "optim":
+        assert config.optim.schedule == option
 
 
 @pytest.mark.parametrize("path", OVERLAYS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -54,9 +56,10 @@ def test_there_are_sweeps() -> None:
     assert {path.stem for path in OVERLAYS} >= {"rank_alpha", "layer_choice"}
 
 
-def test_there_is_an_option_for_every_role_set_and_every_task() -> None:
+def test_there_is_an_option_for_every_role_set_every_task_and_every_schedule() -> None:
     assert set(groups()["lora"]) == {*ROLE_SETS, "head", "bitfit", "full"}
     assert set(groups()["data"]) == {*TASKS, "custom"}
+    assert set(groups()["optim"]) == {*SCHEDULES}
 
 
 def test_what_stands_at_the_top_stands_in_no_group() -> None:

@@ -162,7 +162,9 @@ class LoggerConfig:
 class MergeConfig:
     """Folding the trained adapter into the weights at the end."""
 
-    at_end: bool = settings.flag(True, "merge when training ends, and compare merged with adapted logits")
+    at_end: bool = settings.flag(
+        True, "check the merged model against the adapted one when training ends; needed for merge.save"
+    )
     save: bool | None = settings.flag(None, "write merged/; null is yes for a single run, no in a sweep")
 
     def __post_init__(self) -> None:
@@ -196,10 +198,10 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         settings.check(self)
-        if self.warm_start is not None:
-            self.warm_start = os.path.expanduser(self.warm_start)
-            if self.lora.method != "lora":
-                raise ConfigError(f"warm_start has no effect with lora.method={self.lora.method}; leave it out")
+        self.warm_start = self.warm_start and os.path.expanduser(self.warm_start)
+        self.resume = self.resume and os.path.expanduser(self.resume)
+        if self.warm_start is not None and self.lora.method != "lora":
+            raise ConfigError(f"warm_start has no effect with lora.method={self.lora.method}; leave it out")
         if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
             raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
         of_ragged = {

@@ -11,7 +11,7 @@ from lightning_lora.backbone import Backbone, load_backbone
 from lightning_lora.config import run_config_of
 from lightning_lora.recorded_paths import model_from
 from lightning_lora.reporting import RunRecord, read_record
-from lightning_lora.reporting.record import FILE_NAME as RECORD
+from lightning_lora.run_folder import ADAPTER, MERGED, RECORD, run_of
 from lightning_lora.tasks import Task, imported_task
 
 
@@ -44,7 +44,7 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     Raises:
         ValueError: there is no finished run, it kept no model, or the base model is another one.
     """
-    run_folder, chosen = _run_and_part(folder)
+    run_folder, chosen = run_of(folder)
     if not run_folder.is_dir():
         raise ValueError(f"{run_folder}: there is no such run's folder")
     record = read_record(run_folder)
@@ -52,33 +52,22 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
         raise ValueError(f"{run_folder}: the run has not finished, its status is {record.status!r}")
     config = run_config_of(record.config)
     task = config.data.find_task()
-    chosen = chosen or ("adapter" if (run_folder / "adapter").is_dir() else "merged")
+    chosen = chosen or (ADAPTER if (run_folder / ADAPTER).is_dir() else MERGED)
     if not (run_folder / chosen).is_dir():
         raise ValueError(f"{run_folder}: the run kept no {chosen} model{_remedy(run_folder, chosen)}")
-    if chosen == "merged":
-        backbone = load_backbone(str(run_folder / "merged"), task)
+    if chosen == MERGED:
+        backbone = load_backbone(str(run_folder / MERGED), task)
     else:
         backbone = load_backbone(model_from(run_folder, record.base["name"]), task, record.base["revision"])
-        load_peft_folder(backbone.model, run_folder / "adapter", new_parameters=backbone.new_parameters, force=force)
+        load_peft_folder(backbone.model, run_folder / ADAPTER, new_parameters=backbone.new_parameters, force=force)
     _make_ready(backbone)
     return Trained(run_folder, record, task, backbone, config.data.max_length)
 
 
-def _run_and_part(folder: Path) -> tuple[Path, str]:
-    """The run's folder that is meant, and which model in it; "" where that is not said.
-
-    A folder with a record is a run's, whatever it is called.
-    """
-    given = folder.absolute()
-    if given.name in ("adapter", "merged") and not (folder / RECORD).is_file():
-        return given.parent, given.name
-    return folder, ""
-
-
 def _remedy(run_folder: Path, missing: str) -> str:
-    if missing == "adapter":
+    if missing == ADAPTER:
         return ""
-    if (run_folder / "adapter").is_dir():
+    if (run_folder / ADAPTER).is_dir():
         return f"; write it with lightning-lora merge {run_folder}"
     return "; train it again with merge.save=true"
 
@@ -113,13 +102,13 @@ def restore_adapter(folder: Path) -> AdaptedBase:
     Raises:
         ValueError: there is no adapter, it does not say what its base is, or the base is another one.
     """
-    run_folder, part = _run_and_part(folder)
+    run_folder, part = run_of(folder)
     of_a_run = (run_folder / RECORD).is_file() or not (folder / CONFIG_FILE).is_file()
-    if of_a_run and part == "merged":
+    if of_a_run and part == MERGED:
         raise ValueError(f"{folder}: a merged model has no adapter any more; give the run's folder")
     if of_a_run:
-        trained = restore(run_folder / "adapter")
-        facts = read_facts(run_folder / "adapter")
+        trained = restore(run_folder / ADAPTER)
+        facts = read_facts(run_folder / ADAPTER)
         return AdaptedBase(trained.backbone, facts, trained.backbone.new_parameters, trained)
     config, facts = read_peft_config(folder), read_facts(folder)
     if facts is None or config.base is None:

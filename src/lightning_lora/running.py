@@ -27,6 +27,7 @@ from lightning_lora.locking import held
 from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.reporting.log import LOG
+from lightning_lora.run_folder import ADAPTER, CHECKPOINTS, MERGED
 from lightning_lora.settings import first_line
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
@@ -102,14 +103,14 @@ def run_once(config: RunConfig, output_dir: Path) -> tuple[RunRecord, bool]:
 
 def _merge_if_asked(config: RunConfig, folder: Path) -> None:
     """The merged model of a job that finished when none was asked for."""
-    if not config.merge.save or (folder / "merged").exists():
+    if not config.merge.save or (folder / MERGED).exists():
         return
     if config.lora.method != "lora":
         raise ValueError(
             f"{folder}: this job finished with merge.save=false, and {config.lora.method} leaves no adapter to merge; "
             "move the folder away to train again"
         )
-    merge_run(folder, folder / "merged")
+    merge_run(folder, folder / MERGED)
 
 
 @contextmanager
@@ -171,7 +172,7 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
 
 def _clear_results(folder: Path) -> None:
     """Remove what another run has left here, so that no model stands beside a record that is not its own."""
-    for results in (folder / "checkpoints", folder / "adapter", *folder.glob("merged*")):
+    for results in (folder / CHECKPOINTS, folder / ADAPTER, *folder.glob(f"{MERGED}*")):
         shutil.rmtree(results, ignore_errors=True)
     for predictions in folder.glob("predictions*.parquet"):
         predictions.unlink()
@@ -198,7 +199,7 @@ def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
     if adapted:
         save_peft_folder(
             backbone.model,
-            output_dir / "adapter",
+            output_dir / ADAPTER,
             base_name=backbone.source,
             revision=backbone.revision,
             new_parameters=backbone.new_parameters,
@@ -207,7 +208,7 @@ def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
     if not config.merge.at_end or config.merge.save is False:
         return
     with quiet_transformers(), merged(backbone.model) if adapted else nullcontext():
-        save_model_folder(backbone.model, backbone.tokenizer, output_dir / "merged")
+        save_model_folder(backbone.model, backbone.tokenizer, output_dir / MERGED)
 
 
 def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:

@@ -74,7 +74,7 @@ OTHERS = [
     (["model=bert"], ["model=bert", "'bert_base'"]),
     (["debug=fats"], ["debug=fats", "'fast'"]),
     (["debug=null"], ["debug=null", "fast, overfit, profiler"]),
-    (["optim=sgd"], ["optim=sgd", "adamw, cosine"]),
+    (["optim=adamw"], ["optim=adamw", "constant, cosine, linear"]),
     (["lora.roles=[query,valeu]"], ["lora.roles=[query,valeu]", "'value'"]),
     (["lora.roles=query"], ["lora.roles=query", "a list of names"]),
     (["lora.scaling=alpha_over_rnk"], ["lora.scaling=alpha_over_rnk", "'alpha_over_rank'"]),

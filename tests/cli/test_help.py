@@ -77,7 +77,7 @@ def test_folders_of_runs_look_as_runs_name_them() -> None:
 def test_the_defaults_are_marked() -> None:
     marked = {line.split()[0] for line in help_text().splitlines() if line.endswith("(default)")}
     (config,) = precheck.check([]).configs
-    expected = {"lora=qv", "model=tiny", "data=toy_sentiment", "trainer=default", "logger=wandb", "optim=adamw"}
+    expected = {"lora=qv", "model=tiny", "data=toy_sentiment", "trainer=default", "logger=wandb", "optim=linear"}
     assert marked == expected
     assert precheck.check(sorted(marked)).configs == (config,)
 

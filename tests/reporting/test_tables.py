@@ -14,7 +14,7 @@ from lightning_lora.reporting import Comparison, print_comparison
 from lightning_lora.reporting.comparison import Unfinished
 from lightning_lora.reporting.exports import FORMS, csv_rows, latex, markdown, text
 from lightning_lora.reporting.page import page_of
-from lightning_lora.reporting.tables import grid_of, title_of
+from lightning_lora.reporting.tables import table_of, title_of
 from lightning_lora.tasks import HELD_OUT
 
 ODD = r"50% of a_b & [red]c[/red] | <d> {e} \f #1 $2 ~ ^"
@@ -40,8 +40,8 @@ def odd(comparison: Comparison, label: str = ODD) -> Comparison:
 
 def test_a_row_by_hand(comparison: Comparison) -> None:
     (task,) = comparison.tasks
-    grid = grid_of(task)
-    best, second, _ = (dict(zip(grid.headings, row, strict=True)) for row in grid.rows)
+    table = table_of(task)
+    best, second, _ = (dict(zip(table.headings, row, strict=True)) for row in table.rows)
     option, contrast = task.options[1], task.contrasts[0]
     assert second["option"] == "qv"
     assert second["mean"] == f"{100 * option.mean.value:.1f}"

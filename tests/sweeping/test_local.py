@@ -26,7 +26,7 @@ from train_command import ENVIRONMENT, ROOT, WORDS
 from lightning_lora.reporting import read_record
 from lightning_lora.settings import ConfigError
 from lightning_lora.sweeping import local, resolver
-from lightning_lora.sweeping.local import Local
+from lightning_lora.sweeping.local import LocalLauncher
 
 Launch = Callable[..., dict[int, JobReturn]]
 
@@ -37,7 +37,7 @@ def launch(tmp_path: Path) -> Launch:
 
     def run(*seeds: int, **settings) -> dict[int, JobReturn]:
         resolver.register()
-        launcher = Local(**settings)
+        launcher = LocalLauncher(**settings)
         with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
             loader = GlobalHydra.instance().config_loader()
             words = [f"hydra.sweep.dir={tmp_path}", "hydra.hydra_logging.root.level=ERROR"]
@@ -103,8 +103,8 @@ def test_more_jobs_than_gpus_are_spread_over_them(there: str, launch: Launch, mo
 @pytest.mark.parametrize("none", ["", "-1", "NoDevFiles"])
 def test_where_gpus_are_hidden_there_is_none(none: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
-    assert Local().gpus == []
-    assert Local().n_parallel == 1
+    assert LocalLauncher().gpus == []
+    assert LocalLauncher().n_parallel == 1
 
 
 def test_a_job_that_was_there_is_said_to_be(launch: Launch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,9 +232,9 @@ def commands_of_group(group: int) -> list[bytes]:
 )
 def test_settings_that_are_not_allowed_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"hydra\.launcher\..* must be"):
-        Local(**settings)
+        LocalLauncher(**settings)
 
 
 def test_more_jobs_than_gpus_that_are_named_are_refused() -> None:
     with pytest.raises(ConfigError, match="at most 1"):
-        Local(n_parallel=2, gpus=[0])
+        LocalLauncher(n_parallel=2, gpus=[0])

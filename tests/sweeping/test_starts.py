@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from short_runs import short_configuration
 from synthetic_runs import the_task
 
@@ -33,12 +34,16 @@ def test_seeds_that_began_with_seeds_are_one_option_and_with_other_settings_anot
     assert [start["job_id"] for start in began] == [read_record(starts / name).job_id for name in ("a0", "a1", "b0")]
 
 
-def test_it_is_known_from_either_folder_of_a_run_that_finished_and_of_no_other(tmp_path: Path) -> None:
+def test_it_is_known_from_either_folder_of_a_run_that_finished_and_of_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "run"
     record = run(short_configuration(), folder)
     origin = origin_of(folder)
     assert origin["job_id"] == record.job_id
     assert origin_of(folder / "adapter") == origin
+    monkeypatch.chdir(folder / "adapter")
+    assert origin_of(Path()) == origin
     shutil.copytree(folder / "adapter", folder / "copied")
     assert origin_of(folder / "copied") == {}, "who knows of which run"
     write_record(replace(record, status="running"), folder)

@@ -4,7 +4,6 @@ Hydra imports this file at every start, of whatever program of the environment; 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -12,11 +11,12 @@ from hydra.core.utils import JobReturn
 
 from lightning_lora.cli.failure import one_line_for_mistakes
 from lightning_lora.sweeping import grid, local, optuna_sweeper, slurm
+from lightning_lora.sweeping.grid_settings import GridSettings
 from lightning_lora.sweeping.local_settings import LocalSettings
 from lightning_lora.sweeping.search_settings import SearchSettings
 
 
-class GridSweeper(grid.Grid):
+class GridSweeper(grid.GridSweeper):
     """``hydra/sweeper=grid``, the default."""
 
     def sweep(self, arguments: list[str]) -> list[JobReturn]:
@@ -34,7 +34,7 @@ class OptunaSweeper(optuna_sweeper.OptunaSweeper):
             return super().sweep(arguments)
 
 
-class LocalLauncher(local.Local):
+class LocalLauncher(local.LocalLauncher):
     """``hydra/launcher=local``."""
 
 
@@ -45,18 +45,6 @@ class SlurmLauncher(slurm.SlurmLauncher):
         """Submit, and wait."""
         with one_line_for_mistakes():
             return super().launch(job_overrides, initial_job_idx)
-
-
-@dataclass
-class GridSettings:
-    """The keys of ``hydra.sweeper`` with ``hydra/sweeper=grid``.
-
-    Attributes:
-        params: Axes by key, as an overlay in sweeps/ gives them; those of the command line go before.
-    """
-
-    _target_: str = "hydra_plugins.lightning_lora.GridSweeper"
-    params: dict[str, str] | None = None
 
 
 for group, name, node in (

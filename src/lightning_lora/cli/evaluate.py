@@ -36,7 +36,6 @@ def main(words: Sequence[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
     from lightning_lora.predicting import evaluate
     from lightning_lora.reporting import print_scores
     from lightning_lora.restoring import restore

@@ -32,7 +32,6 @@ def main(words: Sequence[str]) -> None:
         return
     with failure.one_line_for_mistakes():
         config = _one_config(words)
-        # Torch and what stands on it take seconds to import: the help and a refusal do not wait for them.
         from lightning_lora import build
 
         print(described(build.inspect(config).as_dict()))
@@ -43,7 +42,7 @@ def _one_config(words: Sequence[str]) -> RunConfig:
     if checked.line.flags:
         raise ConfigError(f"inspect takes no {next(iter(checked.line.flags))}: it shows one model, and trains none")
     config = checked.configs[0]
-    return config if config.resume is None else resume.config_of(checked, Path(config.resume).expanduser())
+    return config if config.resume is None else resume.config_of(checked, Path(config.resume))
 
 
 def described(report: dict[str, Any]) -> str:

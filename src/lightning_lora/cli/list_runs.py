@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning_lora.cli import failure
-from lightning_lora.cli.parser import CommandParser
-from lightning_lora.settings import ConfigError
+from lightning_lora.cli.parser import CommandParser, refuse_missing, refuse_without_runs
 
 _HELP = """\
 List the runs below a folder, in order of their names (so of dates, newest last): task, method, rank, seed, score,
@@ -34,7 +33,5 @@ def main(words: Sequence[str]) -> None:
 def _list(folder: Path) -> None:
     from lightning_lora.reporting import print_runs
 
-    if not folder.is_dir():
-        raise ConfigError(f"{folder}: there is no such folder")
-    if not print_runs(folder):
-        raise ConfigError(f"{folder}: no run in it or below it; a run's folder holds a result.json")
+    refuse_missing([folder])
+    refuse_without_runs([folder], print_runs(folder))

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
+from lightning_lora.run_folder import MERGED
+
+# `merging.DTYPES` has the same keys; tests/test_config.py compares them.
+DTYPES = ("fp32", "bf16", "fp16")
 
 _HELP = """\
 Merge a run's adapter into its base model, and write a folder that plain transformers reads:
@@ -27,7 +31,7 @@ def main(words: Sequence[str]) -> None:
     """
     parser = CommandParser("merge", _HELP)
     parser.add_argument("run", type=Path, help="a run's folder")
-    parser.add_argument("--dtype", choices=["fp32", "bf16", "fp16"], default="fp32", help="of the weights (fp32)")
+    parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the weights (fp32)")
     parser.add_argument("--out", type=Path, help="the folder to write (RUN/merged, or RUN/merged-bf16 for bf16)")
     parser.add_argument("--force", action="store_true", help="merge also into another base model than was trained on")
     options = parser.parse_args(words)
@@ -36,10 +40,9 @@ def main(words: Sequence[str]) -> None:
 
 
 def _merge(options: argparse.Namespace) -> None:
-    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
     from lightning_lora.merging import merge_run
 
-    out = options.out or options.run / ("merged" if options.dtype == "fp32" else f"merged-{options.dtype}")
+    out = options.out or options.run / (MERGED if options.dtype == "fp32" else f"{MERGED}-{options.dtype}")
     report = merge_run(options.run, out, dtype=options.dtype, force=options.force)
     print(f"merged model  {out} ({report.dtype})")
     print(f"rounding      at most {report.largest_rounding:.3f} units in the last place from the exact W0 + ΔW")

@@ -1,10 +1,12 @@
 """The argument parser of the commands that are not Hydra's."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from lightning_lora.cli import failure
+from lightning_lora.run_folder import RECORD
 from lightning_lora.settings import ConfigError
 
 
@@ -35,6 +37,28 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         failure.refuse(ConfigError(f"{message}; see {self.prog} --help"))
+
+
+def refuse_missing(folders: Sequence[Path]) -> None:
+    """Refuse folders in which runs are to be looked for, and that are not there.
+
+    Raises:
+        ConfigError: one of them is no folder.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"{folder}: there is no such folder")
+
+
+def refuse_without_runs(folders: Sequence[Path], found: int) -> None:
+    """Refuse folders in which runs were looked for.
+
+    Raises:
+        ConfigError: none was found.
+    """
+    if not found:
+        named = ", ".join(map(str, folders))
+        raise ConfigError(f"{named}: no run in it or below it; a run's folder holds a {RECORD}")
 
 
 def _positive_whole(text: str) -> int:

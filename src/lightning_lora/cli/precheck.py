@@ -27,7 +27,7 @@ from lightning_lora.cli.guidelines import warnings_of
 from lightning_lora.cli.launching import check_jobs, check_launching
 from lightning_lora.config import RunConfig, schema_settings, with_settings
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
-from lightning_lora.settings import LONGEST_NAME, ConfigError, flat, shown
+from lightning_lora.settings import ConfigError, flat, shown
 from lightning_lora.sweeping import of_adapters_only, sweep_name
 from lightning_lora.sweeping.search_settings import is_interval
 
@@ -198,8 +198,7 @@ def _check_places(config: RunConfig) -> None:
     name, path = config.model.name, config.data.path
     places = {"model.name": name, "data.path": path, "data.cache_dir": config.data.cache_dir}
     for key, value in (places | {"warm_start": config.warm_start}).items():
-        if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in Path(value or "").parts):
-            raise ConfigError(f"{key}={shown(value)} is not allowed: a name must be at most {LONGEST_NAME} bytes long")
+        safety.refuse_long_names(key, value)
     if path is not None and not Path(path).exists():
         raise ConfigError(f"data.path={shown(path)} does not exist; it must be a local folder or file")
     if config.warm_start is not None and not Path(config.warm_start).is_dir():

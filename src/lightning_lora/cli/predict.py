@@ -52,7 +52,6 @@ def _refuse_own_input(source: str, target: str) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
-    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
     from lightning_lora.data.streams import row_writer, stream_rows
     from lightning_lora.predicting import predict_rows
     from lightning_lora.restoring import restore

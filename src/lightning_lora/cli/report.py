@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lightning_lora.cli import failure
-from lightning_lora.cli.parser import CommandParser
+from lightning_lora.cli.parser import CommandParser, refuse_missing, refuse_without_runs
 from lightning_lora.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -68,13 +68,9 @@ def _report(options: argparse.Namespace) -> None:
     from lightning_lora.reporting.comparing import compare
     from lightning_lora.sweeping import determines_result
 
-    for folder in options.folders:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder}: there is no such folder")
+    refuse_missing(options.folders)
     found = collect(options.folders)
-    if not found.records and not found.unreadable:
-        named = ", ".join(map(str, options.folders))
-        raise ConfigError(f"{named}: no run in it or below it; a run's folder holds a result.json")
+    refuse_without_runs(options.folders, len(found.records) + len(found.unreadable))
     comparison = compare(
         found.records,
         determines_result=determines_result,

@@ -14,6 +14,7 @@ from lightning_lora.cli.options import groups
 from lightning_lora.cli.precheck import Checked
 from lightning_lora.config import RunConfig, run_config_of, with_settings
 from lightning_lora.recorded_paths import found_from, model_from
+from lightning_lora.run_folder import RECORD
 from lightning_lora.settings import ConfigError, first_line, flat, shown
 from lightning_lora.sweeping import determines_result
 
@@ -73,9 +74,9 @@ def _from_here(config: RunConfig, folder: Path) -> RunConfig:
 
 def _record(folder: Path) -> "RunRecord | None":
     # pyarrow, which the room of the records loads, takes a second: a refused command line does not wait for it.
-    from lightning_lora.reporting.record import FILE_NAME, read_record
+    from lightning_lora.reporting.record import read_record
 
-    return read_record(folder) if (folder / FILE_NAME).is_file() else None
+    return read_record(folder) if (folder / RECORD).is_file() else None
 
 
 def _changed(overrides: Sequence[Override]) -> list[str]:

@@ -99,6 +99,16 @@ def _leaves(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
         yield from _leaves(value, below)
 
 
+def refuse_long_names(key: str, path: str | None) -> None:
+    """Refuse a path that no file system takes.
+
+    Raises:
+        ConfigError: a part of it is longer than `LONGEST_NAME` bytes.
+    """
+    if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in PurePath(path or "").parts):
+        raise ConfigError(f"{key}={shown(path)} is not allowed: a name must be at most {LONGEST_NAME} bytes long")
+
+
 def refuse_folders(config: DictConfig) -> None:
     """Refuse output folders that climb out of where they start, or that cannot be made.
 
@@ -116,8 +126,7 @@ def refuse_folders(config: DictConfig) -> None:
             raise ConfigError(f"{key}={shown(value)} is not allowed: an output folder must not climb up with '..'")
         if key.endswith("subdir") and PurePath(str(value or "")).is_absolute():
             raise ConfigError(f"{key}={shown(value)} is not allowed: it must be a folder below the output folder")
-        if any(len(part.encode(errors="surrogateescape")) > LONGEST_NAME for part in parts):
-            raise ConfigError(f"{key}={shown(value)} is not allowed: a name must be at most {LONGEST_NAME} bytes long")
+        refuse_long_names(key, value)
     for key in ("hydra.run.dir", "hydra.sweep.dir"):
         value = OmegaConf.select(config, key)
         folder = Path(str(value)).absolute()

@@ -68,7 +68,6 @@ def _share(text: str) -> float:
 
 
 def _spectrum(options: argparse.Namespace) -> None:
-    # Torch and what stands on it take seconds to import; the help and a refused argument do not wait for them.
     from lightning_lora.analysis import proposed_ranks, spectra
     from lightning_lora.restoring import restore_adapter
     from lightning_lora.truncating import truncate

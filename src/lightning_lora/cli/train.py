@@ -18,7 +18,7 @@ from lightning_lora.cli.help import help_text
 from lightning_lora.config import RunConfig, to_run_config
 
 
-class JobFailed(CompactHydraException):
+class JobFailedError(CompactHydraException):
     """A job of a sweep failed; Hydra runs the others and ends with status 1."""
 
 
@@ -46,7 +46,7 @@ def main(words: Sequence[str] | None = None) -> None:
     # Hydra reads sys.argv, and Lightning repeats it for the processes of DDP.
     sys.argv[1:] = [*checked.line.words(), *checked.sweep_words]
     if checked.line.runs and checked.configs[0].resume is not None:
-        _go_on(checked, Path(checked.configs[0].resume).expanduser())
+        _go_on(checked, Path(checked.configs[0].resume))
     else:
         _start()
 
@@ -67,7 +67,7 @@ def job(config: DictConfig) -> float | None:
         The score, which a sweeper that searches goes by.
 
     Raises:
-        JobFailed: a job of a sweep failed.
+        JobFailedError: a job of a sweep failed.
     """
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
@@ -95,7 +95,7 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
             traceback.print_exception(error)
         values: Any = OmegaConf.to_container(config, resolve=True)
         progress.ended(record_failure(folder, values, running.reason_of(error)), folder)
-        failed = JobFailed(f"{folder.name}: {type(error).__name__}: {error}")
+        failed = JobFailedError(f"{folder.name}: {type(error).__name__}: {error}")
     else:
         progress.ended(record, folder, was_there)
         return record.score
@@ -104,7 +104,6 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
 
 
 def _run(config: RunConfig, output_dir: Path, resumed: bool = False) -> float | None:
-    # Torch and what stands on it take seconds to import: no other command, and no mistake, waits for them.
     from lightning_lora import running
 
     if config.merge.save is None:

@@ -22,13 +22,13 @@ OFFSETS = "offsets"
 
 
 def cache_folder(given: str | Path | None = None) -> Path:
-    """`given`, else the environment's LIGHTNING_LORA_CACHE, else ~/.cache/lightning-lora."""
+    """``given``, else the environment's LIGHTNING_LORA_CACHE, else ~/.cache/lightning-lora."""
     chosen = given or os.environ.get(CACHE_VARIABLE) or Path("~/.cache/lightning-lora")
     return Path(chosen).expanduser()
 
 
 def load_or_build(folder: Path, key: str, rows: int, build: Callable[[], Tokens]) -> Tokens:
-    """The tokens cached under the key, else those that `build` makes, which are then cached.
+    """The tokens cached under the key, else those that ``build`` makes, which are then cached.
 
     A damaged file is replaced, and a folder that cannot be written is done without; each gives one warning.
     """

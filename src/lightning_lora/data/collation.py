@@ -18,9 +18,9 @@ class Collator:
     """Pads each batch to its longest row, as `tokenizer.pad` does, without holding the tokenizer.
 
     Attributes:
-        pad_values: what fills each tokenizer output.
-        left: pad on the left.
-        attention_mask: make one (1 for tokens, 0 for padding).
+        pad_values: What fills each tokenizer output.
+        left: Pad on the left.
+        attention_mask: Make one (1 for tokens, 0 for padding).
     """
 
     pad_values: dict[str, int]
@@ -46,7 +46,7 @@ class Collator:
         )
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Tensor]:
-        """A batch: int64 tokenizer outputs (rows, longest), `labels` and `idx` (rows,) in their own dtypes."""
+        """A batch: int64 tokenizer outputs (rows, longest), ``labels`` and ``idx`` (rows,) in their own dtypes."""
         lengths = [len(row["input_ids"]) for row in rows]
         batch = {}
         for name in rows[0]:
@@ -69,8 +69,8 @@ class Collator:
 class InGroups:
     """Pads only rows of like length together, in batches of the same rows.
 
-    A batch is `groups`, each as `Collator` makes it without labels, the longest rows first; `labels` and `idx` (rows,)
-    are those of all groups, one after another.
+    A batch is ``groups``, each as `Collator` makes it without labels, the longest rows first; ``labels`` and ``idx``
+    (rows,) are those of all groups, one after another.
     """
 
     def __init__(self, collator: Collator, cost: PaddingCost = WHOLE_MODEL) -> None:
@@ -92,9 +92,9 @@ def longest_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def in_one_row(rows: Sequence[Row], begin_at: int | None = None) -> dict[str, Any]:
-    """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); `lengths`, `labels` and `idx` (rows,).
+    """A ragged batch: int64 tokenizer outputs (1, tokens of all rows); ``lengths``, ``labels`` and ``idx`` (rows,).
 
-    Hidden states, where rows have them, are (1, tokens, width) in their own type, and `begin_at` is the number of the
+    Hidden states, where rows have them, are (1, tokens, width) in their own type, and ``begin_at`` is the number of the
     block that is given them.
 
     The longest rows come first, so that neighbours are of like length: attention pads those together.

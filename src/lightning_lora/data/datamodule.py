@@ -31,14 +31,15 @@ Batches = DataLoader[Row]
 class TextDataModule(LightningDataModule):
     """A task's rows as batches, with as much padding as asked for.
 
-    A batch is a dict of the tokenizer's outputs (int64, (rows, longest)), `labels` (int64, or float32 for regression)
-    and `idx` (int64). Without padding it has the outputs of all rows after one another, (1, tokens), and `lengths`;
-    with padding among like lengths `groups`, a list of dicts. The rows of a batch are always the same. Training batches
-    are shuffled by (seed, epoch); the last one may be smaller. Their loader goes on in the midst of an epoch. Dev
-    splits have one loader each, in the order of `task.dev_splits`, and come longest rows first, so that little of a
-    batch is padding; in their own order where the trainer takes only some of their batches, which would be the long.
+    A batch is a dict of the tokenizer's outputs (int64, (rows, longest)), ``labels`` (int64, or float32 for regression)
+    and ``idx`` (int64). Without padding it has the outputs of all rows after one another, (1, tokens), and ``lengths``;
+    with padding among like lengths ``groups``, a list of dicts. The rows of a batch are always the same. Training
+    batches are shuffled by (seed, epoch); the last one may be smaller. Their loader goes on in the midst of an epoch.
+    Dev splits have one loader each, in the order of ``task.dev_splits``, and come longest rows first, so that little of
+    a batch is padding; in their own order where the trainer takes only some of their batches, which would be the long.
 
-    After `setup()`: `fingerprint` of what is trained and scored on, `train_size`, `dev_sizes`; `facts` for a record.
+    After `setup()`: ``fingerprint`` of what is trained and scored on, ``train_size``, ``dev_sizes``; ``facts`` for a
+    record.
     """
 
     def __init__(
@@ -60,19 +61,19 @@ class TextDataModule(LightningDataModule):
         """Reads nothing yet.
 
         Args:
-            task: what to read and to predict.
-            tokenizer: the model's, with a padding token.
-            path: a local folder or file; None for the task's own source.
-            holdout: share of the training split that is measured on, in the place of the dev splits. The rows are the
+            task: What to read and to predict.
+            tokenizer: The model's, with a padding token.
+            path: A local folder or file; None for the task's own source.
+            holdout: Share of the training split that is measured on, in the place of the dev splits. The rows are the
                 same for every seed.
-            train_rows: size of a random subset of what is left to train on, drawn by `seed`; None for all.
-            max_length: rows are cut to so many tokens.
-            batch_size: rows per batch.
-            seed: of the subset and of the shuffling.
-            num_workers: processes that collate; 0 collates in this one. Batches are the same with any number.
-            cache_dir: where tokens are kept; see `lightning_lora.data.cache.cache_folder`.
-            max_positions: tokens the model takes, where its tokenizer does not know.
-            padding: to the "longest" of the batch, among rows of "like_lengths", or "none".
+            train_rows: Size of a random subset of what is left to train on, drawn by ``seed``; None for all.
+            max_length: Rows are cut to so many tokens.
+            batch_size: Rows per batch.
+            seed: Of the subset and of the shuffling.
+            num_workers: Processes that collate; 0 collates in this one. Batches are the same with any number.
+            cache_dir: Where tokens are kept; see `lightning_lora.data.cache.cache_folder`.
+            max_positions: Tokens the model takes, where its tokenizer does not know.
+            padding: To the "longest" of the batch, among rows of "like_lengths", or "none".
 
         Raises:
             ValueError: a length, size or seed that is not possible.
@@ -100,7 +101,7 @@ class TextDataModule(LightningDataModule):
         """Reads, checks and tokenises all splits, once; the fingerprints take 0.1 s for 400,000 pairs.
 
         Raises:
-            DataError, TokenizerError: see `read_splits`, `drawn`, `encode`, `check_not_empty`; all are `ValueError`.
+            DataError, TokenizerError: see `read_splits`, `drawn`, `encode`, `check_not_empty`; all are ``ValueError``.
         """
         if self._sets:
             return
@@ -148,7 +149,7 @@ class TextDataModule(LightningDataModule):
         return [self._loader(DataLoader, data, order) for data, order in zip(sets, orders, strict=True)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """All but `lengths`: the model reads them, and each step would wait for a GPU that has them."""
+        """All but ``lengths``: the model reads them, and each step would wait for a GPU that has them."""
         moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved | {"lengths": batch["lengths"]} if "lengths" in batch else moved
 
@@ -160,7 +161,7 @@ class TextDataModule(LightningDataModule):
         compute: Callable[[dict[str, Tensor]], Float[Tensor, "tokens width"]],
         show_progress: bool = False,
     ) -> None:
-        """From now on batches have `hidden`, what a model's block is given, and its number `begin_at`.
+        """From now on batches have ``hidden``, what a model's block is given, and its number ``begin_at``.
 
         Args:
             block: The number.

@@ -37,13 +37,13 @@ def encode(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, max_
 def tokenise(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Tokens:
     """Token ids of one or two texts per row, special tokens included, not padded.
 
-    Too long rows are cut to `max_length` tokens, of a pair always the longer text. From 50,000 rows a progress bar is
+    Too long rows are cut to ``max_length`` tokens, of a pair always the longer text. From 50,000 rows a progress bar is
     shown on standard error.
 
     Args:
-        texts: one or two string arrays of equal length.
-        tokenizer: the model's.
-        max_length: in tokens, special tokens included.
+        texts: One or two string arrays of equal length.
+        tokenizer: The model's.
+        max_length: In tokens, special tokens included.
     """
     rows = len(texts[0])
     parts: dict[str, list[Tensor]] = {}
@@ -63,13 +63,13 @@ def tokenise(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, ma
 def check_max_length(
     tokenizer: PreTrainedTokenizerBase, max_length: int, *, pairs: bool, max_positions: int | None = None
 ) -> None:
-    """Refuses a `max_length` that leaves no room for text or that the model cannot take.
+    """Refuses a ``max_length`` that leaves no room for text or that the model cannot take.
 
     Args:
-        tokenizer: its `model_max_length` counts where it is set.
-        max_length: in tokens.
-        pairs: whether the task has two texts.
-        max_positions: tokens the model takes, where that is known.
+        tokenizer: Its ``model_max_length`` counts where it is set.
+        max_length: In tokens.
+        pairs: Whether the task has two texts.
+        max_positions: Tokens the model takes, where that is known.
 
     Raises:
         TokenizerError: naming the value and the allowed range.
@@ -114,9 +114,9 @@ def check_not_empty(tokens: Tokens, texts: tuple[pa.Array, ...], name_of: Callab
     """Refuses a row without a token: a model has no answer to it. GPT-2's tokenizer makes none of an empty text.
 
     Args:
-        tokens: of the texts.
-        texts: one or two string arrays.
-        name_of: what a row is called in the message, given its position.
+        tokens: Of the texts.
+        texts: One or two string arrays.
+        name_of: What a row is called in the message, given its position.
 
     Raises:
         DataError: naming the first such row, and its text.

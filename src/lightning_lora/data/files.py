@@ -34,9 +34,9 @@ class RawSplit:
     """One split as it was found.
 
     Attributes:
-        table: those of the wanted columns that exist, as found.
-        columns: the names of all columns that exist.
-        origin: the file, or what stands for it, for messages.
+        table: Those of the wanted columns that exist, as found.
+        columns: The names of all columns that exist.
+        origin: The file, or what stands for it, for messages.
     """
 
     table: pa.Table

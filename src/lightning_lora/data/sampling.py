@@ -18,7 +18,7 @@ def epoch_order(rows: int, seed: int, epoch: int) -> Int64[Tensor, " rows"]:
 
 
 def random_subset(rows: int, wanted: int, seed: int) -> Int64[Tensor, " wanted"]:
-    """`wanted` of `rows` row numbers, ascending; a smaller subset of the same seed lies within a larger one.
+    """``wanted`` of ``rows`` row numbers, ascending; a smaller subset of the same seed lies within a larger one.
 
     Raises:
         ValueError: more wanted than there are, or none.
@@ -49,17 +49,17 @@ def batch_seed(seed: int, epoch: int, batch: int, process: int = 0) -> int:
     """A 64-bit seed for what is drawn while a training batch is computed, above all dropout.
 
     Args:
-        seed: of the run.
-        epoch: from 0.
-        batch: number of the batch in its epoch, from 0.
-        process: rank among the processes of the run; each has masks of its own.
+        seed: Of the run.
+        epoch: From 0.
+        batch: Number of the batch in its epoch, from 0.
+        process: Rank among the processes of the run; each has masks of its own.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(_BATCH, epoch, batch, process))
     return int(sequence.generate_state(1, np.uint64)[0])
 
 
 class EpochOrder(Sampler[int]):
-    """Visits all rows in `epoch_order(rows, seed, epoch)`; Lightning calls `set_epoch` before each epoch.
+    """Visits all rows in ``epoch_order(rows, seed, epoch)``; Lightning calls `set_epoch` before each epoch.
 
     It samples rows, not batches, because Lightning replaces only a row sampler rightly: by the sequential one for
     overfit_batches, and by shards of this one's order (with set_epoch passed on) on several devices.

@@ -18,9 +18,10 @@ TOY_SEED = 0
 def load_splits(task: Task, path: str | Path | None = None, *, train_only: bool = False) -> dict[str, RawSplit]:
     """The training split and, unless it is wanted alone, the dev splits, in that order, unchecked.
 
-    With a path, only the path counts: a folder holding `<split>.parquet|csv|tsv|jsonl`, itself or in a sub-folder named
-    after the task; or one file, which is the split it is named after (the training split for any other name), with the
-    other splits beside it. Without one: the embedded data for toy tasks, else the hub, else the hub's local snapshot.
+    With a path, only the path counts: a folder holding ``<split>.parquet|csv|tsv|jsonl``, itself or in a sub-folder
+    named after the task; or one file, which is the split it is named after (the training split for any other name),
+    with the other splits beside it. Without one: the embedded data for toy tasks, else the hub, else the hub's local
+    snapshot.
 
     Raises:
         DataError: nothing is there, a split is missing, or a file cannot be read; one line saying what to do.

@@ -17,9 +17,9 @@ class Tokens:
     """Tokenizer outputs of all rows, one behind the other.
 
     Attributes:
-        columns: `input_ids`, and `token_type_ids` where the tokenizer makes them; int32, (tokens,). The attention mask
-            is all ones before padding and is not kept.
-        offsets: row r is `[offsets[r]:offsets[r + 1]]`.
+        columns: ``input_ids``, and ``token_type_ids`` where the tokenizer makes them; int32, (tokens,). The attention
+            mask is all ones before padding and is not kept.
+        offsets: Row r is ``[offsets[r]:offsets[r + 1]]``.
     """
 
     columns: dict[str, Int32[Tensor, " tokens"]]
@@ -38,7 +38,7 @@ class Tokens:
 
 
 class TokenDataset(Dataset[Row]):
-    """Rows of a tokenised split with `labels` and `idx` (scalars), and `hidden` (tokens, width) where it is given."""
+    """Rows of a tokenised split with ``labels`` and ``idx`` (scalars), and ``hidden`` (tokens, width) where given."""
 
     def __init__(
         self,

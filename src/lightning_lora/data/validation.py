@@ -26,10 +26,10 @@ class Split:
     """A checked split.
 
     Attributes:
-        texts: one or two large_string arrays without nulls, in the order of the task's text columns.
+        texts: One or two large_string arrays without nulls, in the order of the task's text columns.
         labels: int64 class numbers, or float32 for regression, (rows,).
-        idx: the `idx` column, or the row number from 0 where there is none; unique, (rows,).
-        origin: for messages.
+        idx: The ``idx`` column, or the row number from 0 where there is none; unique, (rows,).
+        origin: For messages.
     """
 
     texts: tuple[pa.Array, ...]
@@ -100,7 +100,7 @@ class _Column:
         return cls(values, name, raw.origin)
 
     def refuse(self, wrong: pa.Array, why: str) -> None:
-        """Raises with the first row where the mask is true, if there is one; `{}` in `why` becomes its value."""
+        """Raises with the first row where the mask is true, if there is one; ``{}`` in ``why`` becomes its value."""
         row = pc.index(wrong, pa.scalar(True)).as_py()
         if row >= 0:
             value = self.values[row].as_py()

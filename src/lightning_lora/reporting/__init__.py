@@ -13,6 +13,7 @@ from lightning_lora.reporting.predictions import PredictionTable as PredictionTa
 from lightning_lora.reporting.predictions import read_predictions as read_predictions
 from lightning_lora.reporting.predictions import write_predictions as write_predictions
 from lightning_lora.reporting.record import RunRecord as RunRecord
+from lightning_lora.reporting.record import finite as finite
 from lightning_lora.reporting.record import read_record as read_record
 from lightning_lora.reporting.record import write_record as write_record
 from lightning_lora.reporting.summary import print_summary as print_summary

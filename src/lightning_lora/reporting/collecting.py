@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_lora.reporting.listing import readable_below
-from lightning_lora.reporting.record import FILE_NAME, RunRecord, require
+from lightning_lora.reporting.record import RunRecord, require
+from lightning_lora.run_folder import RECORD
 
 _COMPARED = (
     *("config.data", "config.alpha", "versions.lightning-lora"),
@@ -38,7 +39,7 @@ def collect(folders: Iterable[Path]) -> Collected:
         found.unreadable |= unreadable
         for where, record in records.items():
             try:
-                found.records[where] = _complete(record, where / FILE_NAME)
+                found.records[where] = _complete(record, where / RECORD)
             except ValueError as error:
                 found.unreadable[where] = str(error)
     return found

@@ -34,6 +34,7 @@ from lightning_lora.reporting.scored import (
 )
 from lightning_lora.settings import ConfigError
 from lightning_lora.spelling import did_you_mean
+from lightning_lora.tasks import metrics_for
 
 SEED = 0
 """Of the bootstrap, so that the same records give the same report."""
@@ -109,7 +110,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     covariance = _covariance(first.metric, options)
     options.sort(key=lambda option: -option.of_chance.scores.mean())
     reference = _reference(options, wanted)
-    contrasts, letters = _contrasts(options, covariance, regression=first.metric in ("pearson", "spearman"))
+    contrasts, letters = _contrasts(options, covariance, regression=first.metric in metrics_for(labels=0))
     left_out = [run.option for run in unfinished]
     summaries = tuple(_summary(option, reference, covariance, left_out.count(option.label)) for option in options)
     checks = [run.record.merge_check for run in once if run.record.merge_check]

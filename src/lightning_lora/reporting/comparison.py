@@ -161,6 +161,19 @@ class TaskComparison:
     unfinished: tuple[Unfinished, ...]
     notes: tuple[str, ...] = ()
 
+    @property
+    def has_single_seeds(self) -> bool:
+        """Whether no option has a second seed, so that nothing is known of how much seeds differ."""
+        return all(len(option.seeds) == 1 for option in self.options)
+
+    def estimate_of(self, option: OptionSummary) -> Interval:
+        """The mean with its interval over seeds; over examples where every option has but one seed."""
+        return option.over_examples or option.mean if self.has_single_seeds else option.mean
+
+    def ties_with_best(self, option: OptionSummary) -> bool:
+        """Whether an option shares a group with the best one, as that itself does."""
+        return bool(set(self.groups[option.label]) & set(self.groups[self.options[0].label]))
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
 from lightning_lora.reporting.overview import overviews_of
-from lightning_lora.reporting.tables import Grid, grid_of, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.tables import TextTable, table_of, title_of, unfinished_lines, unreadable_lines
 from lightning_lora.reporting.terminal import print_comparison
 
 _LATEX = {
@@ -34,10 +34,10 @@ def markdown(comparison: Comparison, *, timings: bool = True) -> str:
     for task in comparison.tasks:
         parts.append(f"## {_in_markdown(title_of(task))}")
         if task.options:
-            parts.append(_markdown_table(grid_of(task, timings=timings)))
+            parts.append(_markdown_table(table_of(task, timings=timings)))
         parts.append("\n".join(f"- {_in_markdown(line)}" for line in [*unfinished_lines(task), *task.notes]))
     for overview in overviews_of(comparison):
-        parts += [f"## {_in_markdown(overview.title)}", _markdown_table(overview.grid), _in_markdown(overview.legend)]
+        parts += [f"## {_in_markdown(overview.title)}", _markdown_table(overview.table), _in_markdown(overview.legend)]
     if lines := unreadable_lines(comparison):
         parts.append("## Not read")
         parts.append("\n".join(f"- {_in_markdown(line)}" for line in lines))
@@ -48,9 +48,9 @@ def latex(comparison: Comparison, *, timings: bool = True) -> str:
     """A table for each task, for a document that loads booktabs, notes in small print; then the tasks together."""
     parts = []
     for task in comparison.tasks:
-        body = _latex_tabular(grid_of(task, timings=timings)) if task.options else [r"\par no run to compare"]
+        body = _latex_tabular(table_of(task, timings=timings)) if task.options else [r"\par no run to compare"]
         parts.append(_latex_table(title_of(task), body, [*unfinished_lines(task), *task.notes]))
-    parts += [_latex_table(view.title, _latex_tabular(view.grid), [view.legend]) for view in overviews_of(comparison)]
+    parts += [_latex_table(view.title, _latex_tabular(view.table), [view.legend]) for view in overviews_of(comparison)]
     parts += [rf"\par left out: {_in_latex(line)}" for line in unreadable_lines(comparison)]
     return "\n\n".join(parts) + "\n"
 
@@ -130,15 +130,15 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _markdown_table(grid: Grid) -> str:
-    rule = ["---"] + ["---:"] * (len(grid.headings) - 1)
-    rows = [[_in_markdown(cell) for cell in row] for row in (grid.headings, *grid.rows)]
+def _markdown_table(table: TextTable) -> str:
+    rule = ["---"] + ["---:"] * (len(table.headings) - 1)
+    rows = [[_in_markdown(cell) for cell in row] for row in (table.headings, *table.rows)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
-def _latex_tabular(grid: Grid) -> list[str]:
-    rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (grid.headings, *grid.rows)]
-    columns = f"l{'r' * (len(grid.headings) - 1)}"
+def _latex_tabular(table: TextTable) -> list[str]:
+    rows = [" & ".join(map(_in_latex, row)) + r" \\" for row in (table.headings, *table.rows)]
+    columns = f"l{'r' * (len(table.headings) - 1)}"
     rules = (r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule")
     return [rf"\begin{{tabular}}{{{columns}}}", *rules, r"\end{tabular}"]
 

@@ -183,7 +183,7 @@ def difference(one: Runs, other: Runs, covariance: Floats, weight: float = 1.0) 
 
 
 def as_many(one: Sequence[int], other: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Seeds of two options to compare run by run: those that both have, or else the first of each, as many of both."""
+    """Seeds to pair for a run-by-run comparison: the common ones, or else the first n of each."""
     common = sorted({*one} & {*other})
     count = min(len(one), len(other))
     return (common, common) if common else (sorted(one)[:count], sorted(other)[:count])

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lightning_lora.reporting.record import FILE_NAME, RunRecord, read_record, require
+from lightning_lora.reporting.record import RunRecord, read_record, require
+from lightning_lora.run_folder import RECORD
 from lightning_lora.targets import adapted_label
 
 LONGEST_LINE = 400
@@ -42,7 +43,7 @@ def files_below(folder: Path) -> list[Path]:
     """The records' files in the folder or below it, by their names; hidden folders are left out."""
     return sorted(
         path
-        for path in folder.rglob(FILE_NAME)
+        for path in folder.rglob(RECORD)
         if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 

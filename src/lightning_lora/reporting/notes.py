@@ -8,6 +8,7 @@ from statistics import mean
 from scipy import special
 
 from lightning_lora.reporting.comparison import OptionSummary
+from lightning_lora.reporting.formatting import points
 from lightning_lora.reporting.inference import LEVEL
 from lightning_lora.reporting.options import Settings, Value, each_at_its_own, following_what_is_trained
 from lightning_lora.settings import shown
@@ -116,7 +117,7 @@ def _on_choosing(options: Sequence[OptionSummary]) -> list[str]:
     if gains:
         notes.append(
             f"Scores are of the last epoch. The best epoch is picked on the dev examples, which flatters: here by "
-            f"{100 * mean(gains):.1f} points on average."
+            f"{points(mean(gains))} points on average."
         )
     if len(options) > 2:
         pairs = len(options) * (len(options) - 1) // 2

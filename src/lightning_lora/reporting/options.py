@@ -10,7 +10,7 @@ Value = str | int | float | bool | None
 Settings = dict[str, Value]
 
 LORA = "lora"
-# One word says these three; seeds are what options are averaged over; the task is what they are compared on.
+# The first three are one word; seeds are averaged over; each task is compared apart; the record has the precision used.
 _SAID_OTHERWISE = frozenset({"lora.method", "lora.roles", "lora.modules", "seed", "data.task", "trainer.precision"})
 _SIZE = (LORA, "rank", "alpha")
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
-from lightning_lora.reporting.tables import NOTHING, PLAIN_SPLIT, Grid, points
+from lightning_lora.reporting.formatting import NOTHING, points
+from lightning_lora.reporting.tables import PLAIN_SPLIT, TextTable
 
 LIKE_THE_BEST = "*"
 _OF_THE_TASK = "data"  # what was trained on
@@ -17,12 +18,12 @@ class Overview:
 
     Attributes:
         title: In one line.
-        grid: Scores in points; the option that does best over the tasks first.
+        table: Scores in points; the option that does best over the tasks first.
         legend: How to read it.
     """
 
     title: str
-    grid: Grid
+    table: TextTable
     legend: str
 
 
@@ -81,7 +82,7 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
     ]
     return Overview(
         f"{len(set(names))} tasks on {tasks[0].base}: scores in %",
-        Grid(tuple(headings), tuple(map(tuple, rows))),
+        TextTable(tuple(headings), tuple(map(tuple, rows))),
         " ".join(sentence for sentence in sentences if sentence),
     )
 
@@ -102,8 +103,8 @@ def _cell(task: TaskComparison, option: OptionSummary | None) -> str:
         return NOTHING
     high = option.mean.high
     around = "" if high is None else f" ± {points(high - option.mean.value)}"
-    like = set(task.groups[option.label]) & set(task.groups[task.options[0].label])
-    return f"{points(option.mean.value)}{around} ({len(option.seeds)}){LIKE_THE_BEST if like else ''}"
+    mark = LIKE_THE_BEST if task.ties_with_best(option) else ""
+    return f"{points(option.mean.value)}{around} ({len(option.seeds)}){mark}"
 
 
 def _span(options: Sequence[OptionSummary]) -> str:

@@ -6,15 +6,15 @@ the run begins and when it ends.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from lightning_lora.atomic import atomic_file
+from lightning_lora.run_folder import RECORD
 
 SCHEMA_VERSION = 1
-FILE_NAME = "result.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +76,9 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     Raises:
         CannotWriteError: the folder cannot be written to, or the disk is full.
     """
-    path = folder / FILE_NAME
+    path = folder / RECORD
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(_finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(finite(asdict(record)), indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return path
 
 
@@ -88,11 +88,11 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         ValueError: it is not a record, or of a schema this version does not know.
     """
-    path = path / FILE_NAME if path.is_dir() else path
+    path = path / RECORD if path.is_dir() else path
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{path.parent}: no run's folder, it holds no {FILE_NAME}") from error
+        raise ValueError(f"{path.parent}: no run's folder, it holds no {RECORD}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is not a run's record: {error}") from error
     version = values.get("schema_version") if isinstance(values, dict) else None
@@ -123,9 +123,10 @@ def require(record: RunRecord, keys: Iterable[str], path: Path) -> None:
             found = found[part]
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no NaN: None in place of every number in it that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_lora.tasks import METRIC_FACTS
+
 RESAMPLES = 2000
 """The variance of a bootstrap of so many resamples is within 6 % of its limit (two standard errors)."""
 _COUNTS_AT_ONCE = 4_000_000
 _CONSTANT = 1e-12  # relative; what is left of the variance of equal numbers after rounding is a ten-thousandth of it
 
 Floats = NDArray[np.float64]
-METRICS = ("accuracy", "f1", "matthews", "pearson", "spearman")
 
 
 def example_covariance(metric: str, labels: NDArray[np.generic], predictions: NDArray[np.generic], seed: int) -> Floats:
@@ -50,7 +51,7 @@ def resampled_scores(
     """The metric of every run on every resample.
 
     Args:
-        metric: One of `METRICS`.
+        metric: A name in `METRIC_FACTS`.
         labels: (rows,) class numbers, or numbers for a regression.
         predictions: (runs, rows) of the same kind.
         counts: (resamples, rows), how often a resample holds a row; one row of ones is the whole split.
@@ -70,7 +71,7 @@ def resampled_scores(
     if metric == "spearman":
         ranked = _mean_ranks(truth, counts)
         return np.stack([_pearson(ranked, _mean_ranks(run, counts), counts) for run in guesses], axis=1)
-    raise ValueError(f"no metric {metric!r}; there are {', '.join(METRICS)}")
+    raise ValueError(f"no metric {metric!r}; there are {', '.join(METRIC_FACTS)}")
 
 
 def _f1(labels: NDArray[np.bool_], predictions: NDArray[np.bool_], counts: Floats) -> Floats:

@@ -13,7 +13,8 @@ from lightning_lora.reporting.comparison import Curve
 from lightning_lora.reporting.log import log_rows
 from lightning_lora.reporting.predictions import prediction_files, read_predictions
 from lightning_lora.reporting.record import RunRecord
-from lightning_lora.reporting.resampling import METRICS, resampled_scores
+from lightning_lora.reporting.resampling import resampled_scores
+from lightning_lora.tasks import METRIC_FACTS, metrics_for
 
 _ROUNDING = 1e-5  # scores are computed in float32
 
@@ -59,11 +60,11 @@ def read_scored(folder: Path, record: RunRecord) -> Scored:
     """
     splits, (scored_on, _) = list(record.data["rows"])[1:], dev_split_of(record)
     table = read_predictions(folder / prediction_files(splits)[scored_on])
-    if record.metric not in METRICS:
-        raise ValueError(f"no metric {record.metric!r}; there are {', '.join(METRICS)}")
+    if record.metric not in METRIC_FACTS:
+        raise ValueError(f"no metric {record.metric!r}; there are {', '.join(METRIC_FACTS)}")
     if not len(table.idx) or table.logits.ndim != 2 or not np.isfinite(table.logits).all():
         raise ValueError("the predictions have no rows, or rows without a finite logit for each output")
-    regression = record.metric in ("pearson", "spearman")
+    regression = record.metric in metrics_for(labels=0)
     predictions = table.logits[:, 0].astype(np.float64) if regression else table.logits.argmax(axis=1)
     whole = np.ones((1, len(table.idx)))
     score = float(resampled_scores(record.metric, table.labels, predictions[None], whole)[0, 0])

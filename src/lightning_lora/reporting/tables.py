@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from statistics import mean
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
+from lightning_lora.reporting.formatting import NOTHING, ends, points, probability
+from lightning_lora.tasks import HELD_OUT
 
-NOTHING = "–"
 PLAIN_SPLIT = "validation"
 """The dev split of most tasks, which goes without saying."""
-HELD_OUT = "held_out"
-"""`lightning_lora.tasks.HELD_OUT`; that room needs torch."""
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table of text.
 
     Attributes:
@@ -25,11 +24,11 @@ class Grid:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
-    def without(self, column: int) -> "Grid":
+    def without(self, column: int) -> "TextTable":
         """The table without one of its columns."""
         rows = (self.headings, *self.rows)
         headings, *rest = (row[:column] + row[column + 1 :] for row in rows)
-        return Grid(headings, tuple(rest))
+        return TextTable(headings, tuple(rest))
 
 
 @dataclass(frozen=True)
@@ -53,28 +52,27 @@ def examples_of(task: TaskComparison, noun: str = "rows") -> str:
     return f"dev {noun}" if task.split == PLAIN_SPLIT else f"dev {noun} of {task.split}"
 
 
-def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
+def table_of(task: TaskComparison, *, timings: bool = True) -> TextTable:
     """A task's options, a row each. Scores and differences are in points (a hundredth of the metric).
 
     Args:
         task: The task.
         timings: Whether to show what depends on the clock.
     """
-    alone = all(len(option.seeds) == 1 for option in task.options)
     columns: dict[str, Callable[[_Line], str]] = {
         "option": lambda line: line.option.label,
         "seeds": lambda line: str(len(line.option.seeds)),
         "mean": lambda line: points(line.option.mean.value),
-        f"95 % over\n{'examples' if alone else 'seeds'}": lambda line: _ends(
-            line.option.over_examples if alone else line.option.mean
+        f"95 % over\n{'examples' if task.has_single_seeds else 'seeds'}": lambda line: ends(
+            task.estimate_of(line.option)
         ),
         "median": lambda line: points(line.option.median),
         "sd": lambda line: points(line.option.deviation),
         "best\nepoch": lambda line: points(mean(line.option.best_epoch_scores)),
         f"% of\n{task.reference}": lambda line: _with_ends(line.option.relative),
         "minus\nbest": lambda line: _with_ends(line.contrast.difference, signed=True) if line.contrast else NOTHING,
-        "p\n(Holm)": lambda line: _p(line.contrast.p_holm if line.contrast else None),
-        "p\n(McNemar)": lambda line: _p(line.contrast.p_mcnemar if line.contrast else None),
+        "p\n(Holm)": lambda line: probability(line.contrast.p_holm if line.contrast else None),
+        "p\n(McNemar)": lambda line: probability(line.contrast.p_mcnemar if line.contrast else None),
         "detectable": lambda line: points(line.contrast.detectable if line.contrast else None),
         "group": lambda line: line.group,
         "trainable\n%": lambda line: f"{line.option.trainable_percent:.2f}",
@@ -82,7 +80,7 @@ def grid_of(task: TaskComparison, *, timings: bool = True) -> Grid:
     if timings:
         columns["training\ns"] = lambda line: f"{line.option.fit_seconds:.0f}"
     lines = _lines(task)
-    return Grid(tuple(columns), tuple(tuple(cell(line) for cell in columns.values()) for line in lines))
+    return TextTable(tuple(columns), tuple(tuple(cell(line) for cell in columns.values()) for line in lines))
 
 
 def unfinished_lines(task: TaskComparison) -> list[str]:
@@ -103,25 +101,8 @@ def _lines(task: TaskComparison) -> list[_Line]:
     return [_Line(option, contrasts.get(option.label), task.groups[option.label]) for option in task.options]
 
 
-def points(value: float | None, *, signed: bool = False) -> str:
-    """A score or a difference in points (a hundredth of the metric)."""
-    return NOTHING if value is None else f"{100 * value:{'+' if signed else ''}.1f}"
-
-
-def _ends(interval: Interval | None, *, signed: bool = False) -> str:
-    if interval is None or interval.low is None:
-        return NOTHING
-    return f"{points(interval.low, signed=signed)} to {points(interval.high, signed=signed)}"
-
-
 def _with_ends(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return NOTHING
-    ends = f" ({_ends(interval, signed=signed)})" if interval.low is not None else ""
-    return f"{points(interval.value, signed=signed)}{ends}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return NOTHING
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    around = f" ({ends(interval, signed=signed)})" if interval.low is not None else ""
+    return f"{points(interval.value, signed=signed)}{around}"

@@ -8,7 +8,7 @@ from rich.table import Table
 from lightning_lora.reporting.comparison import Comparison
 from lightning_lora.reporting.listing import LONGEST_LINE
 from lightning_lora.reporting.overview import overviews_of
-from lightning_lora.reporting.tables import Grid, grid_of, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.tables import TextTable, table_of, title_of, unfinished_lines, unreadable_lines
 
 # How the headings begin of the columns that a narrow terminal goes without, the first of them first.
 _SPARE = ("median", "p\n(McNemar)", "training", "best", "sd", "detectable", "trainable", "% of", "95 %")
@@ -28,41 +28,41 @@ def print_comparison(comparison: Comparison, console: Console | None = None, *, 
         console.width = LONGEST_LINE
     for task in comparison.tasks:
         if task.options:
-            _print_grid(grid_of(task, timings=timings), title_of(task), console)
+            _print_table(table_of(task, timings=timings), title_of(task), console)
         else:
             console.print(f"{escape(title_of(task))}: no run to compare", soft_wrap=True)
         for line in [*unfinished_lines(task), *task.notes]:
             console.print(f"  {escape(line)}", soft_wrap=True)
         console.print()
     for overview in overviews_of(comparison):
-        _print_grid(overview.grid, overview.title, console)
+        _print_table(overview.table, overview.title, console)
         console.print(f"  {escape(overview.legend)}\n", soft_wrap=True)
     for line in unreadable_lines(comparison):
         console.print(f"left out: {escape(line)}", soft_wrap=True)
 
 
-def _print_grid(grid: Grid, title: str, console: Console) -> None:
+def _print_table(table: TextTable, title: str, console: Console) -> None:
     left_out = []
     for spare in _SPARE:
         if (
-            console.measure(_rich_table(grid), options=console.options.update(width=LONGEST_LINE)).maximum
+            console.measure(_rich_table(table), options=console.options.update(width=LONGEST_LINE)).maximum
             <= console.width
         ):
             break
-        column = next((i for i, heading in enumerate(grid.headings) if heading.startswith(spare)), None)
+        column = next((i for i, heading in enumerate(table.headings) if heading.startswith(spare)), None)
         if column is not None:
-            left_out.append(grid.headings[column].replace("\n", " "))
-            grid = grid.without(column)
+            left_out.append(table.headings[column].replace("\n", " "))
+            table = table.without(column)
     console.print(escape(title), soft_wrap=True)
-    console.print(_rich_table(grid))
+    console.print(_rich_table(table))
     if left_out:
         console.print(f"  left out, since the terminal is narrow: {escape(', '.join(left_out))}", soft_wrap=True)
 
 
-def _rich_table(grid: Grid) -> Table:
+def _rich_table(text: TextTable) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    for position, heading in enumerate(grid.headings):
+    for position, heading in enumerate(text.headings):
         table.add_column(escape(heading), justify="right" if position else "left")
-    for row in grid.rows:
+    for row in text.rows:
         table.add_row(*map(escape, row))
     return table

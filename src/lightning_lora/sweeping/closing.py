@@ -14,7 +14,7 @@ from lightning_lora.reporting import RunRecord, print_comparison
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
 from lightning_lora.sweeping import determines_result
-from lightning_lora.sweeping.composing import failure_of, folder_of, resolved
+from lightning_lora.sweeping.composing import failure_of, job_folder, resolved
 from lightning_lora.sweeping.reuse import earlier_record, record_failure
 
 
@@ -39,7 +39,7 @@ def record_failures(results: Iterable[JobReturn]) -> None:
     """Record the failed jobs among those that a launcher has run, also where a job died before it could do so."""
     for result in results:
         if (why := failure_of(result)) is not None:
-            record_of(folder_of(result.hydra_cfg), result.cfg, why)
+            record_of(job_folder(result.hydra_cfg), result.cfg, why)
 
 
 def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:

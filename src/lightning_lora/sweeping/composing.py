@@ -31,7 +31,7 @@ def composed(hydra: HydraContext, sweep: DictConfig, words: Sequence[str], numbe
     return config
 
 
-def folder_of(config: DictConfig | None) -> Path:
+def job_folder(config: DictConfig | None) -> Path:
     """The folder of a job that is composed, or that a launcher has run."""
     assert config is not None, "JobReturn starts without it; every launcher fills it in"
     return Path(config.hydra.runtime.output_dir)

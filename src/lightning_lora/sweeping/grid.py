@@ -4,12 +4,12 @@ from pathlib import Path
 
 from hydra.core.utils import JobReturn
 
-from lightning_lora.sweeping.composing import composed, failure_of, folder_of
+from lightning_lora.sweeping.composing import composed, failure_of, job_folder
 from lightning_lora.sweeping.identity import of_adapters_only
 from lightning_lora.sweeping.sweeper import OverlaySweeper
 
 
-class Grid(OverlaySweeper):
+class GridSweeper(OverlaySweeper):
     """Every combination of the values, in the order of the command line, the last setting's values fastest.
 
     Hydra's own sweeper raises the first failure after the last job, and says nothing of the rest.
@@ -34,7 +34,7 @@ class Grid(OverlaySweeper):
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
         closing.record_failures(results)
-        closing.close(folder, [folder_of(result.hydra_cfg) for result in results])
+        closing.close(folder, [job_folder(result.hydra_cfg) for result in results])
         if any(failure_of(result) is not None for result in results):
             raise SystemExit(1)
         return results
@@ -55,5 +55,5 @@ class Grid(OverlaySweeper):
         """
         found: dict[Path, list[str]] = {}
         for number, words in enumerate(jobs):
-            found.setdefault(folder_of(composed(self.hydra_context, self.config, words, number)), words)
+            found.setdefault(job_folder(composed(self.hydra_context, self.config, words, number)), words)
         return list(found.values())

@@ -18,7 +18,7 @@ from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from lightning_lora.sweeping.composing import folder_of
+from lightning_lora.sweeping.composing import job_folder
 
 _STOPPING = {signal.SIGINT, signal.SIGTERM}
 LOG = "job.log"
@@ -36,7 +36,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where it is at work."""
-        return folder_of(self.config)
+        return job_folder(self.config)
 
 
 @dataclass

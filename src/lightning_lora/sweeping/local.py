@@ -35,7 +35,7 @@ class JobProcessError(RuntimeError):
     """A job's process ended without a result; the message says how, and where its log lies."""
 
 
-class Local(Launcher):
+class LocalLauncher(Launcher):
     """Runs the jobs of a sweep side by side, each in a process with a log of its own."""
 
     def __init__(self, **settings: Any) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 from lightning_lora.atomic import atomic_file, atomic_folder, explained
 from lightning_lora.reporting import RunRecord, read_record, write_record
 from lightning_lora.reporting.log import LOG
-from lightning_lora.reporting.record import FILE_NAME
+from lightning_lora.run_folder import ADAPTER, MERGED, RECORD
 
 OUTDATED = ".outdated"
 """Folder of a sweep, which no report looks into, for jobs whose data, base model or code is no longer what it was."""
-_COPIED = ("adapter", "merged", LOG, FILE_NAME)
+_COPIED = (ADAPTER, MERGED, LOG, RECORD)
 _OF_THIS_START = (".lock", ".hydra", "job.log")
 
 
@@ -89,10 +89,10 @@ def take_over(folder: Path, job_id: str, *, needs_merged: bool = False) -> RunRe
         record = earlier_record(other) if other != folder else None
         if record is None or record.job_id != job_id or record.status != "finished":
             continue
-        if needs_merged and not (other / "merged").is_dir():
+        if needs_merged and not (other / MERGED).is_dir():
             continue
         # The record last: until it is there, the job is not done.
-        for entry in sorted(other.iterdir(), key=lambda entry: entry.name == FILE_NAME):
+        for entry in sorted(other.iterdir(), key=lambda entry: entry.name == RECORD):
             if entry.name in _COPIED or entry.name.startswith("predictions"):
                 _copy(entry, folder / entry.name)
         return record

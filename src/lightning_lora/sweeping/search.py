@@ -125,7 +125,7 @@ class Search:
         known = trial.user_attrs
         attempts = [*known.get(_CUT_OFF, []), trial.number]
         lost = known.get(_LOST, 0) + (not known.get(_STOPPED, False))
-        # Twice noted, or not at all, is what a kill between these two must not leave: so look, and mark it last.
+        # Enqueue before marking as failed: a kill in between must neither lose the retry nor enqueue it twice.
         if lost < MOST_ATTEMPTS and trial.number not in self._tried_again():
             self._study.enqueue_trial(trial.params, user_attrs={_CUT_OFF: attempts, _LOST: lost})
         self._study.tell(trial.number, state=TrialState.FAIL)

@@ -1,16 +1,17 @@
-"""Which run a warm start was from, so that runs that began alike are told from runs that did not, wherever they lie."""
+"""Identifies the run behind a warm start, so that seeds which started from equivalent runs count as one option."""
 
 import hashlib
 import json
 from pathlib import Path
 
 from lightning_lora.reporting import RunRecord
+from lightning_lora.run_folder import run_of
 from lightning_lora.sweeping.identity import identity_of
 from lightning_lora.sweeping.reuse import earlier_record
 
 # What the run that starts shares with it, or else the adapter would not fit; and the seed, over which is averaged.
-_NOT_TOLD = ("seed", "rank", "alpha")
-_TOLD_OF_LORA = ("dropout", "initialisation")
+_IGNORED = ("seed", "rank", "alpha")
+_LORA_KEYS = ("dropout", "initialisation")
 
 
 def origin_of(run: Path) -> dict[str, str]:
@@ -19,7 +20,7 @@ def origin_of(run: Path) -> dict[str, str]:
     Args:
         run: The earlier run's folder, or its ``adapter``.
     """
-    folder = run.parent if run.name == "adapter" and not (run / "adapter").is_dir() else run
+    folder, _ = run_of(run)
     record = earlier_record(folder)
     if record is None or record.status != "finished":
         return {}
@@ -30,9 +31,9 @@ def _settings_id(record: RunRecord) -> str:
     """Sixteen hexadecimal digits; of a run that had a warm start itself, that one's are among what they stand for."""
     config = identity_of(record.config)
     start = record.base.get("warm_start") or {}
-    told = {key: value for key, value in config.items() if key not in _NOT_TOLD}
+    told = {key: value for key, value in config.items() if key not in _IGNORED}
     payload = told | {
-        "lora": {key: config["lora"].get(key) for key in _TOLD_OF_LORA},
+        "lora": {key: config["lora"].get(key) for key in _LORA_KEYS},
         "warm_start": start.get("settings") or start.get("fingerprint"),
         "precision": record.precision,
         "base": record.base["fingerprint"],

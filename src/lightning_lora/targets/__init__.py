@@ -53,7 +53,7 @@ ARCHITECTURES: dict[str, tuple[Projection, ...]] = {
     "t5": T5,
     "xlm-roberta": BERT,
 }
-"""The projections of an architecture, by the `model_type` of its Hugging Face config."""
+"""The projections of an architecture, by the ``model_type`` of its Hugging Face config."""
 
 POSITIONS_BEHIND_PADDING = frozenset({"mpnet", "roberta", "xlm-roberta"})
 """Those whose first position has the number ``pad_token_id + 1``, so that the table has so many rows less for texts."""
@@ -84,7 +84,7 @@ def projections_for(model_type: str) -> tuple[Projection, ...]:
     """Look up the projections of an architecture.
 
     Args:
-        model_type: The `model_type` of a Hugging Face config, such as "roberta".
+        model_type: The ``model_type`` of a Hugging Face config, such as "roberta".
 
     Returns:
         The rows of its table.

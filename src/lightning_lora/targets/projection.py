@@ -11,19 +11,19 @@ from lightning_lora.targets.roles import Role
 class Projection:
     """One linear layer of every block: how its module is named and what its outputs are.
 
-    The output of a fused layer, `parts * groups * width` features, is viewed as (groups, parts, width): with
-    `groups=None` there is one group and the parts follow one another (q | k | v); otherwise each head holds its own
+    The output of a fused layer, ``parts * groups * width`` features, is viewed as (groups, parts, width): with
+    ``groups=None`` there is one group and the parts follow one another (q | k | v); otherwise each head holds its own
     parts (q0 | k0 | v0 | q1 | ...).
 
     Attributes:
         pattern: Regular expression for the end of the full module name, from a dot (or the start of the name) on.
-            Its named group `block`, digits only, is the number of the transformer block.
+            Its named group ``block``, digits only, is the number of the transformer block.
         roles: One role for a plain layer, several for a fused one, in the order of the parts.
         groups: For a fused layer interleaved per head, the attribute of the model's config with the number of heads.
 
     Raises:
-        ValueError: If the pattern does not compile or lacks the group `block`, if `roles` is empty or repeats a role,
-            or if `groups` is given for a layer that is not fused.
+        ValueError: the pattern does not compile or lacks the group ``block``, ``roles`` is empty or repeats a role, or
+            ``groups`` is given for a layer that is not fused.
     """
 
     pattern: str
@@ -68,7 +68,7 @@ def match(name: str, projections: Iterable[Projection]) -> Match | None:
     """Find the projection that a module name belongs to.
 
     Args:
-        name: Full module name, as `named_modules` gives it.
+        name: Full module name, as ``named_modules`` gives it.
         projections: Rows of one architecture; the first that matches counts.
 
     Returns:

@@ -7,8 +7,8 @@ from enum import StrEnum
 class Role(StrEnum):
     """The part a projection plays in its block, whatever the architecture calls it.
 
-    In a gated feed-forward, `down(activation(gate(x)) * up(x))`, GATE is the branch that goes through the activation
-    and UP is the linear one; a feed-forward without a gate, `down(activation(up(x)))`, has UP and DOWN only.
+    In a gated feed-forward, ``down(activation(gate(x)) * up(x))``, GATE is the branch that goes through the activation
+    and UP is the linear one; a feed-forward without a gate, ``down(activation(up(x)))``, has UP and DOWN only.
     """
 
     QUERY = "query"
@@ -36,17 +36,17 @@ ROLE_SETS: dict[str, frozenset[Role]] = {
 }
 """The choices of roles by name. Tables are those of the LoRA paper (Hu et al. 2021, arXiv 2106.09685).
 
-| name   | layers adapted in every block              | table of the paper it serves                       |
-|--------|--------------------------------------------|----------------------------------------------------|
-| `qv`   | query, value                               | 2 and 3 (every GLUE and GPT-2 result); 5 at r=4; 6 |
-| `qkvo` | query, key, value, output of the attention | 5 at r=2; 6                                        |
-| `all`  | attention and feed-forward                 | none: the paper left the feed-forward frozen       |
-| `mlp`  | up, gate (where there is one) and down     | none: the paper left the feed-forward frozen       |
-| `q`    | query                                      | 5 at r=8; 6; the subspaces of 7                    |
-| `k`    | key                                        | 5 at r=8                                           |
-| `v`    | value                                      | 5 at r=8                                           |
-| `o`    | output of the attention                    | 5 at r=8                                           |
-| `qk`   | query, key                                 | 5 at r=4                                           |
+| name     | layers adapted in every block              | table of the paper it serves                       |
+|----------|--------------------------------------------|----------------------------------------------------|
+| ``qv``   | query, value                               | 2 and 3 (every GLUE and GPT-2 result); 5 at r=4; 6 |
+| ``qkvo`` | query, key, value, output of the attention | 5 at r=2; 6                                        |
+| ``all``  | attention and feed-forward                 | none: the paper left the feed-forward frozen       |
+| ``mlp``  | up, gate (where there is one) and down     | none: the paper left the feed-forward frozen       |
+| ``q``    | query                                      | 5 at r=8; 6; the subspaces of 7                    |
+| ``k``    | key                                        | 5 at r=8                                           |
+| ``v``    | value                                      | 5 at r=8                                           |
+| ``o``    | output of the attention                    | 5 at r=8                                           |
+| ``qk``   | query, key                                 | 5 at r=4                                           |
 """
 
 

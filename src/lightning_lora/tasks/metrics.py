@@ -77,13 +77,13 @@ def score(task: Task, logits: Float[Tensor, "rows outputs"], labels: Num[Tensor,
     """Every metric of the task over a whole split.
 
     Args:
-        task: names the metrics; `outputs` is `task.num_outputs`.
-        logits: one row per example, any floating dtype. The largest is the predicted class (the first of equals); for
+        task: Names the metrics; ``outputs`` is ``task.num_outputs``.
+        logits: One row per example, any floating dtype. The largest is the predicted class (the first of equals); for
             regression the one column is the prediction.
         labels: int64 class numbers, or floats for regression.
 
     Returns:
-        A fraction (not percent) per metric, in the order of `task.metrics`; never nan.
+        A fraction (not percent) per metric, in the order of ``task.metrics``; never nan.
 
     Raises:
         ValueError: no rows, another number of outputs than the task has, or logits that are not finite: a broken model

@@ -1,6 +1,6 @@
 """The built-in tasks as rows of data. Standard library only.
 
-Columns, label order and splits are those of the `nyu-mll/glue` card on the hub; metrics are those of the GLUE paper
+Columns, label order and splits are those of the ``nyu-mll/glue`` card on the hub; metrics are those of the GLUE paper
 (Wang et al. 2018, arXiv:1804.07461, table 1).
 """
 

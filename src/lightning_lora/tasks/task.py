@@ -32,17 +32,17 @@ class Task:
     """One text classification or regression task. Validates itself.
 
     Attributes:
-        name: the name used on the command line, in folders and in records.
-        text_columns: one column for single texts, two for pairs.
-        labels: class names in label order; empty for regression.
-        metrics: names from `METRIC_FACTS`.
-        headline: the metric a run is judged by; one of `metrics`.
-        label_column: the column holding the label.
-        train_split: name of the training split.
-        dev_splits: names of the splits that are scored; the headline is read from the first.
+        name: The name used on the command line, in folders and in records.
+        text_columns: One column for single texts, two for pairs.
+        labels: Class names in label order; empty for regression.
+        metrics: Names from `METRIC_FACTS`.
+        headline: The metric a run is judged by; one of ``metrics``.
+        label_column: The column holding the label.
+        train_split: Name of the training split.
+        dev_splits: Names of the splits that are scored; the headline is read from the first.
         hub: (repository, configuration) on the hub, or None.
-        label_range: lowest and highest label, regression only; None leaves it open.
-        empty_texts: how many empty texts the published data is known to hold in one split. More is an error.
+        label_range: Lowest and highest label, regression only; None leaves it open.
+        empty_texts: How many empty texts the published data is known to hold in one split. More is an error.
 
     Raises:
         ValueError: for a field that contradicts another, with one line saying what is allowed.
@@ -148,15 +148,15 @@ def custom_task(
     """A user's own task.
 
     Args:
-        text_columns: one or two column names.
-        labels: class names in label order (numbers are taken as their text); empty for regression.
-        metrics: default accuracy, or pearson and spearman for regression.
-        headline: default the first metric.
-        label_column: the column holding the label.
-        train_split: name of the training split.
-        dev_splits: names of the splits that are scored.
-        label_range: lowest and highest label, regression only.
-        name: the name in records; it chooses the sub-folder looked for under a data path.
+        text_columns: One or two column names.
+        labels: Class names in label order (numbers are taken as their text); empty for regression.
+        metrics: Default accuracy, or pearson and spearman for regression.
+        headline: Default the first metric.
+        label_column: The column holding the label.
+        train_split: Name of the training split.
+        dev_splits: Names of the splits that are scored.
+        label_range: Lowest and highest label, regression only.
+        name: The name in records; it chooses the sub-folder looked for under a data path.
 
     Raises:
         ValueError: see `Task`; also a bare string where a list belongs.

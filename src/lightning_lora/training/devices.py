@@ -5,7 +5,7 @@ from lightning.pytorch.accelerators import Accelerator, CUDAAccelerator, MPSAcce
 from lightning_lora.settings import shown
 
 # In the order in which Lightning looks for them.
-_KINDS: dict[str, tuple[type[Accelerator], ...]] = {
+KINDS: dict[str, tuple[type[Accelerator], ...]] = {
     "auto": (XLAAccelerator, MPSAccelerator, CUDAAccelerator),
     "gpu": (MPSAccelerator, CUDAAccelerator),
     "cuda": (CUDAAccelerator,),
@@ -25,7 +25,7 @@ def check_devices(accelerator: str, devices: int | str | list[int]) -> None:
     Raises:
         ValueError: it has none of the kind, or not so many; or devices of the CPU are numbered.
     """
-    there = next((kind for kind in _KINDS[accelerator] if kind.is_available()), None)
+    there = next((kind for kind in KINDS[accelerator] if kind.is_available()), None)
     if there is None and accelerator not in ("auto", "cpu"):
         raise ValueError(
             f"trainer.accelerator={accelerator} is not possible here: torch sees no {accelerator.upper()}; "

@@ -1,7 +1,6 @@
 """The run's own log: a line of JSON per row, with the operating system before training goes on."""
 
 import json
-import math
 import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lightning_lora.atomic import explained
+from lightning_lora.reporting import finite
 
 
 class JsonlLogger(Logger):
@@ -62,7 +62,7 @@ class JsonlLogger(Logger):
             CannotWriteError: the file cannot be written. It is the record, so training does not go on without it.
         """
         epoch = {"epoch": int(metrics["epoch"])} if "epoch" in metrics else {}
-        values = {name: _finite(float(value)) for name, value in metrics.items() if name != "epoch"}
+        values = {name: finite(float(value)) for name, value in metrics.items() if name != "epoch"}
         self._append({"step": step, **epoch, **values})
 
     @rank_zero_only
@@ -78,7 +78,7 @@ class JsonlLogger(Logger):
         Raises:
             CannotWriteError: as `log_metrics`.
         """
-        self._append({"step": step, "epoch": epoch, name: _finite(list(rows))})
+        self._append({"step": step, "epoch": epoch, name: finite(list(rows))})
 
     @rank_zero_only
     def log_hyperparams(self, params: Mapping[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
@@ -96,12 +96,3 @@ class JsonlLogger(Logger):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("ab", buffering=0) as file:
                 file.write((json.dumps(row, default=str) + "\n").encode())
-
-
-def _finite(value: Any) -> Any:
-    """The value, with null for every number in it that is not finite."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

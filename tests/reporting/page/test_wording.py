@@ -6,14 +6,7 @@ import pytest
 from comparisons import layer_choice, many, option, task_of, two_options
 
 from lightning_lora.reporting.comparison import Interval
-from lightning_lora.reporting.page.wording import (
-    difference,
-    interval,
-    points,
-    probability,
-    summary_sentence,
-    three_digits,
-)
+from lightning_lora.reporting.page.wording import difference, interval, points, summary_sentence
 
 
 def test_the_summary_by_hand() -> None:
@@ -56,11 +49,6 @@ def test_the_summary_of_less_than_two() -> None:
         (interval(Interval(0.9, 0.88, 0.91)), "[88.0, 91.0]"),
         (interval(Interval(0.0, -0.01, 0.01), signed=True), "[−1.00, +1.00]"),
         (interval(Interval(0.9)), ""),
-        (probability(0.0004), "< 0.001"),
-        (probability(0.0412), "0.041"),
-        (probability(None), ""),
-        (three_digits(12345.6), "12,346"),
-        (three_digits(3.14159), "3.14"),
     ],
 )
 def test_numbers(written: str, expected: str) -> None:

@@ -40,7 +40,7 @@ _LANGUAGES: dict[str, _Language] = {
 
 
 def generate(task_name: str, split: str, rows: int, seed: int) -> list[dict[str, Any]]:
-    """Rows of a toy task with GLUE's columns, `label` and `idx`, in random order.
+    """Rows of a toy task with GLUE's columns, ``label`` and ``idx``, in random order.
 
     Classes (for toy_similarity: the five unit intervals of the score) are equally frequent to within one row. No row
     comes twice, and no first text of one split is in the other: its hash says which split it belongs to. The rows

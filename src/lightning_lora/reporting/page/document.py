@@ -9,10 +9,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
+from lightning_lora.reporting.formatting import probability, three_digits
+from lightning_lora.reporting.inference import LEVEL
 from lightning_lora.reporting.overview import overviews_of
 from lightning_lora.reporting.page import wording
 from lightning_lora.reporting.page.inline import inline_svg
-from lightning_lora.reporting.plots import ALPHA, Plot, estimate_of, plots_of
+from lightning_lora.reporting.plots import Plot, plots_of
 from lightning_lora.reporting.tables import examples_of
 
 _FOLDER = Path(__file__).parent
@@ -52,8 +54,8 @@ def page_of(comparison: Comparison, *, timings: bool = True) -> str:
         "points": wording.points,
         "difference": wording.difference,
         "interval": wording.interval,
-        "probability": wording.probability,
-        "three_digits": wording.three_digits,
+        "probability": probability,
+        "three_digits": three_digits,
     }
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     text = environment.get_template("page.html").render(
@@ -61,7 +63,6 @@ def page_of(comparison: Comparison, *, timings: bool = True) -> str:
         overviews=overviews_of(comparison),
         unreadable=comparison.unreadable,
         timings=timings,
-        estimate_of=estimate_of,
         examples_of=examples_of,
         style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
@@ -69,7 +70,7 @@ def page_of(comparison: Comparison, *, timings: bool = True) -> str:
         summary=wording.summary_sentence,
         plots_of=plots_of,
         drawn=_drawn,
-        level=ALPHA,
+        level=LEVEL,
     )
     return _NOT_IN_HTML.sub("\N{REPLACEMENT CHARACTER}", text)
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from lightning_lora.reporting import formatting
 from lightning_lora.reporting.comparison import Interval, OptionSummary, TaskComparison
 
 MOST_NAMED = 3
-MINUS = "\N{MINUS SIGN}"
+_MINUS = "\N{MINUS SIGN}"
 
 
 def summary_sentence(task: TaskComparison) -> str:
@@ -18,7 +19,7 @@ def summary_sentence(task: TaskComparison) -> str:
     best, *others = task.options
     if not others:
         return f"{_named(best)} is the only option."
-    alike = [option for option in others if set(task.groups[best.label]) & set(task.groups[option.label])]
+    alike = [option for option in others if task.ties_with_best(option)]
     gaps = {contrast.option: contrast.difference.value for contrast in task.contrasts}
     worse = [option for option in others if option not in alike]
     parts = [f"{_named(best)} is best"]
@@ -46,27 +47,21 @@ def _listed(options: Sequence[OptionSummary]) -> str:
 
 def points(fraction: float) -> str:
     """A fraction × 100, to one decimal."""
-    return f"{100 * fraction:.1f}".replace("-", MINUS)
+    return _typeset(formatting.points(fraction))
 
 
 def difference(fraction: float) -> str:
     """A difference × 100 with its sign, to two decimals."""
-    return f"{100 * fraction:+.2f}".replace("-", MINUS)
+    return _typeset(formatting.points(fraction, decimals=2, signed=True))
 
 
 def interval(score: Interval, *, signed: bool = False) -> str:
     """The ends of an interval × 100, in brackets; nothing where it has none."""
-    if score.low is None or score.high is None:
+    if score.low is None:
         return ""
-    written = difference if signed else points
-    return f"[{written(score.low)}, {written(score.high)}]"
+    return _typeset(formatting.ends(score, "[{}, {}]", decimals=2 if signed else 1, signed=signed))
 
 
-def probability(p: float | None) -> str:
-    """A p-value to three decimals; a smaller one as such."""
-    return "" if p is None else "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def three_digits(number: float) -> str:
-    """A positive number to three significant digits, whole from 100 on."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+def _typeset(number: str) -> str:
+    """With a minus sign, which a terminal and a file go without."""
+    return number.replace("-", _MINUS)

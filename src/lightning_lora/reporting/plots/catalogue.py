@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
+from lightning_lora.reporting.inference import LEVEL
 from lightning_lora.reporting.plots import rank_use, runs, scores, sweeps
 from lightning_lora.reporting.plots.style import rendered, styled
 
@@ -73,7 +74,7 @@ PLOTS = (
         name="differences",
         title="Differences from the best",
         caption="Each option minus the best one, with its 95 % interval over seeds and examples. "
-        f"Filled: p < {scores.ALPHA} after Holm’s correction.",
+        f"Filled: p < {LEVEL} after Holm’s correction.",
         description="A line for each option but the best: the interval of its difference from the best, with a mark at "
         "the value. The numbers are in the table of differences.",
         says_something=lambda task: bool(task.contrasts),

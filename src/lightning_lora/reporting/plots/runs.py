@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lightning_lora.reporting.comparison import Curve, OptionSummary, TaskComparison
+from lightning_lora.reporting.formatting import three_digits
 from lightning_lora.reporting.plots.scores import MOST_OPTIONS
 from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, new_panels, shorten
 
@@ -61,7 +62,7 @@ def _bars(axes: Axes, lengths: Sequence[float | None], name: str) -> None:
     """A bar for each option with its length written at its end."""
     axes.barh(range(len(lengths)), [length or 0.0 for length in lengths], height=0.62, color=SERIES[0])
     for row, length in enumerate(lengths):
-        told = "not measured" if length is None else f"{length:,.0f}" if length >= 100 else f"{length:.3g}"
+        told = "not measured" if length is None else three_digits(length)
         axes.annotate(told, (length or 0.0, row), (3, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_xlabel(name)
     axes.margins(x=0.16)

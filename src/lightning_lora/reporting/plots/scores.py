@@ -8,14 +8,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lightning_lora.reporting.comparison import Interval, OptionSummary, TaskComparison
+from lightning_lora.reporting.inference import LEVEL
 from lightning_lora.reporting.plots.placement import Box, place_labels, set_side_by_side
 from lightning_lora.reporting.plots.style import INK, PAPER, SERIES, new_figure, shorten
 
 MOST_OPTIONS = 40
 """So many options a plot shows; the best ones."""
-
-ALPHA = 0.05
-"""A difference with a smaller p-value, corrected by Holm, is called one."""
 
 _MARK, _NUMBERED_MARK = 6.0, 11.5
 _KEY_COLUMNS = 3
@@ -29,22 +27,16 @@ def score_by_size(task: TaskComparison) -> Figure:
     """
     options = sized(task)[:MOST_OPTIONS]
     figure, axes = _size_axes(task, options)
-    scores = [estimate_of(option, task) for option in options]
+    scores = [task.estimate_of(option) for option in options]
     marks = _draw_marks(axes, task, options, _MARK)
     if _name_marks(axes, [option.label for option in options], scores, marks):
         return figure
     figure, axes = _size_axes(task, options, key_lines=-(-len(options) // _KEY_COLUMNS))
     marks = _draw_marks(axes, task, options, _NUMBERED_MARK)
     for number, (option, (x, y)) in enumerate(zip(options, marks, strict=True), 1):
-        colour = PAPER if _like_the_best(task, option) else INK
+        colour = PAPER if task.ties_with_best(option) else INK
         axes.annotate(str(number), (x, y - 0.4), color=colour, fontsize=7.0, ha="center", va="center", **_ON_FIGURE)
     return figure
-
-
-def estimate_of(option: OptionSummary, task: TaskComparison) -> Interval:
-    """The mean with its interval over seeds; over examples where every option of the task has but one seed."""
-    alone = all(len(one.seeds) == 1 for one in task.options)
-    return option.over_examples or option.mean if alone else option.mean
 
 
 def sized(task: TaskComparison) -> list[OptionSummary]:
@@ -59,7 +51,7 @@ def differences(task: TaskComparison) -> Figure:
     axes = figure.subplots()
     axes.axvline(0.0, color=INK, linewidth=1.0)
     for row, contrast in enumerate(contrasts):
-        differs = contrast.p_holm < ALPHA
+        differs = contrast.p_holm < LEVEL
         draw_interval(axes, contrast.difference, float(row), across=True)
         axes.plot(
             100 * contrast.difference.value,
@@ -106,7 +98,7 @@ def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines
     ratio = max(sizes) / min(sizes)
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.6, max(sizes) * 1.6)
-    axes.set_ylim(*limits_of([estimate_of(option, task) for option in options]))
+    axes.set_ylim(*limits_of([task.estimate_of(option) for option in options]))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if ratio < 30 else (1, 3) if ratio < 300 else (1,)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -137,16 +129,10 @@ def _draw_marks(
     at = axes.transData.transform([(option.trainable_percent, 100 * option.mean.value) for option in options])
     across = set_side_by_side(at[:, 0].tolist(), width + 1.0, area.x0, area.x1)
     for option, x in zip(options, axes.transData.inverted().transform([(x, 0.0) for x in across])[:, 0], strict=True):
-        draw_interval(axes, estimate_of(option, task), x)
-        fill = SERIES[0] if _like_the_best(task, option) else PAPER
+        draw_interval(axes, task.estimate_of(option), x)
+        fill = SERIES[0] if task.ties_with_best(option) else PAPER
         axes.plot(x, 100 * option.mean.value, "o", markersize=width, color=SERIES[0], markerfacecolor=fill)
     return list(zip(across, at[:, 1].tolist(), strict=True))
-
-
-def _like_the_best(task: TaskComparison, option: OptionSummary) -> bool:
-    """Whether it is the best, or shares a group with it."""
-    best = task.options[0].label
-    return option.label == best or bool(set(task.groups.get(best, "")) & set(task.groups.get(option.label, "")))
 
 
 def _name_marks(

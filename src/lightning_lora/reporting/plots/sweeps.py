@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from lightning_lora.reporting.comparison import OptionSummary, TaskComparison
+from lightning_lora.reporting.formatting import points
 from lightning_lora.reporting.plots.cells import draw_cell, name_cells
-from lightning_lora.reporting.plots.scores import draw_interval, estimate_of, limits_of
+from lightning_lora.reporting.plots.scores import draw_interval, limits_of
 from lightning_lora.reporting.plots.style import INK, MUTED, SERIES, new_figure, new_panels, shorten
 
 MOST_MAPS = 12
@@ -88,7 +89,7 @@ def by_learning_rate(task: TaskComparison) -> Figure:
     shown = lines(task)[:MOST_LINES]
     figure = (_line_panels if len(shown) > len(_LOOKS) else _lines_together)(shown, task)
     _rate_axis(figure.axes, shown)
-    scores = [estimate_of(option, task) for part in shown for option in part.options]
+    scores = [task.estimate_of(option) for part in shown for option in part.options]
     figure.axes[0].set_ylim(*limits_of(scores))
     figure.supxlabel("learning rate (logarithmic)", fontsize=9)
     figure.supylabel(f"{task.metric} × 100", fontsize=9)
@@ -106,7 +107,7 @@ def _cells(
     for option in options:
         x, y = alphas.index(float(option.settings["alpha"] or 0)), ranks.index(float(option.settings["rank"] or 0))
         share = (option.mean.value - ends[0]) / (ends[1] - ends[0]) if ends[1] > ends[0] else 0.0
-        draw_cell(axes, x, y, share, f"{100 * option.mean.value:.1f}", f"n = {len(option.seeds)}")
+        draw_cell(axes, x, y, share, points(option.mean.value), f"n = {len(option.seeds)}")
     name_cells(axes, [f"{alpha:g}" for alpha in alphas], [f"{rank:g}" for rank in ranks])
 
 
@@ -135,12 +136,12 @@ def _draw_line(axes: Axes, part: Slice, task: TaskComparison, *, colour: str, be
     rates, scores = _by_rate(part)
     axes.plot([beside * rate for rate in rates], scores, color=colour, label=part.shared, **look)
     for option in part.options:
-        draw_interval(axes, estimate_of(option, task), beside * float(option.settings["lr"] or 0), colour=colour)
+        draw_interval(axes, task.estimate_of(option), beside * float(option.settings["lr"] or 0), colour=colour)
 
 
 def _by_rate(part: Slice) -> tuple[list[float], list[float]]:
-    points = sorted((float(option.settings["lr"] or 0), 100 * option.mean.value) for option in part.options)
-    return [rate for rate, _ in points], [score for _, score in points]
+    curve = sorted((float(option.settings["lr"] or 0), 100 * option.mean.value) for option in part.options)
+    return [rate for rate, _ in curve], [score for _, score in curve]
 
 
 def _rate_axis(grid: Sequence[Axes], shown: Sequence[Slice]) -> None:

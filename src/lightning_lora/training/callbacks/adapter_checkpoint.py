@@ -11,6 +11,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
 from lightning_lora.atomic import clear_leftovers, explained
+from lightning_lora.run_folder import LAST_CHECKPOINT
 from lightning_lora.training.exceptions import Interrupted, NonFiniteError
 from lightning_lora.training.resume_point import settle
 
@@ -62,7 +63,7 @@ class AdapterCheckpoint(ModelCheckpoint):
         """Clear away what another run has left in the folder, which this one, if it was killed, would go on from."""
         self._last_global_step_saved, self._has_begun = trainer.global_step, True
         if trainer.ckpt_path is None and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
-            for name in ("best.ckpt", "last.ckpt"):
+            for name in ("best.ckpt", LAST_CHECKPOINT):
                 (self._folder / name).unlink(missing_ok=True)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
@@ -116,7 +117,7 @@ class AdapterCheckpoint(ModelCheckpoint):
             "best_model_path": best,
             "kth_best_model_path": best,
             "best_k_models": dict(zip([best], scores, strict=False)),
-            "last_model_path": str(self._folder / "last.ckpt"),
+            "last_model_path": str(self._folder / LAST_CHECKPOINT),
         }
         super().load_state_dict(state_dict | here)
 

@@ -1,0 +1,34 @@
+"""Numbers as text. Scores and differences are in points, a hundredth of the metric; what is not there is a dash."""
+
+from lightning_lora.reporting.comparison import Interval
+
+NOTHING = "–"
+
+
+def points(value: float | None, *, decimals: int = 1, signed: bool = False) -> str:
+    """A score or a difference × 100."""
+    return NOTHING if value is None else f"{100 * value:{'+' if signed else ''}.{decimals}f}"
+
+
+def ends(interval: Interval | None, form: str = "{} to {}", *, decimals: int = 1, signed: bool = False) -> str:
+    """The ends of an interval × 100.
+
+    Args:
+        interval: It may have no ends.
+        form: What the two are written into.
+        decimals: Of each.
+        signed: Whether a positive one has its sign, too.
+    """
+    if interval is None or interval.low is None or interval.high is None:
+        return NOTHING
+    return form.format(*(points(end, decimals=decimals, signed=signed) for end in (interval.low, interval.high)))
+
+
+def probability(p: float | None) -> str:
+    """A p-value to three decimals; a smaller one as such."""
+    return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def three_digits(number: float) -> str:
+    """A positive number to three significant digits, whole from 100 on."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -1,0 +1,28 @@
+"""Numbers of tables, of the page and of plots, by hand."""
+
+import pytest
+
+from lightning_lora.reporting.comparison import Interval
+from lightning_lora.reporting.formatting import ends, points, probability, three_digits
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (points(0.9104), "91.0"),
+        (points(-0.0123, decimals=2), "-1.23"),
+        (points(0.0123, signed=True), "+1.2"),
+        (points(None), "–"),
+        (ends(Interval(0.9, 0.88, 0.91)), "88.0 to 91.0"),
+        (ends(Interval(0.0, -0.01, 0.01), "[{}, {}]", decimals=2, signed=True), "[-1.00, +1.00]"),
+        (ends(Interval(0.9)), "–"),
+        (ends(None), "–"),
+        (probability(0.0004), "<0.001"),
+        (probability(0.0412), "0.041"),
+        (probability(None), "–"),
+        (three_digits(12345.6), "12,346"),
+        (three_digits(3.14159), "3.14"),
+    ],
+)
+def test_numbers(written: str, expected: str) -> None:
+    assert written == expected
