@@ -43,11 +43,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunRecord, Path]
     return run(configuration(), folder), folder
 
 
-def dev_batch() -> dict[str, torch.Tensor]:
+def dev_batch() -> tuple[dict[str, torch.Tensor], list[int]]:
+    """The model's inputs for some dev rows, and which these are."""
     data = TextDataModule(TASK, load_backbone("tiny", TASK).tokenizer, batch_size=50)
     data.setup()
     batch = next(iter(data.val_dataloader()[0]))
-    return {name: value for name, value in batch.items() if name not in ("labels", "idx")}
+    return {name: value for name, value in batch.items() if name not in ("labels", "idx")}, batch["idx"].tolist()
 
 
 def test_the_folder_holds_what_is_promised(finished: tuple[RunRecord, Path]) -> None:
@@ -74,8 +75,8 @@ def test_the_score_is_that_of_the_predictions_on_disk(finished: tuple[RunRecord,
 
 def test_adapter_and_merged_model_give_the_predicted_logits_in_other_tools(finished: tuple[RunRecord, Path]) -> None:
     _, folder = finished
-    expected = torch.from_numpy(read_predictions(folder / "predictions.parquet").logits[:50])
-    batch = dev_batch()
+    batch, rows = dev_batch()
+    expected = torch.from_numpy(read_predictions(folder / "predictions.parquet").logits[rows])
     merged = AutoModelForSequenceClassification.from_pretrained(folder / "merged").eval()
     base, ours = load_backbone("tiny", TASK).model, load_backbone("tiny", TASK)
     base_logits = base.eval()(**batch).logits

@@ -40,6 +40,14 @@ def test_settings_of_the_launcher_are_checked_before_it_starts(setting: str) -> 
     assert str(error.value).startswith(f"hydra.launcher.{key}={value} is not allowed: hydra.launcher.{key} must be ")
 
 
+@pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
+def test_launchers_of_other_packages_are_refused_with_what_to_take(launcher: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        precheck.check(["-m", f"hydra/launcher={launcher}", "seed=0,1"])
+    hint = "; slurm is submitit's, and requeues" if launcher == "submitit_slurm" else ""
+    assert str(error.value) == f"hydra/launcher={launcher} is not supported: give one of basic, local, slurm{hint}"
+
+
 def test_slurm_is_wanted_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(ConfigError, match="there is no sbatch on this machine"):

@@ -80,6 +80,17 @@ def test_without_timings_nothing_hangs_on_the_clock(form: str, comparison: Compa
     assert FORMS[form](changed) != FORMS[form](comparison)
 
 
+def test_the_size_of_an_option_is_told_per_cent_of_the_references(comparison: Comparison) -> None:
+    (task,) = comparison.tasks
+    sizes = {task.reference: 9.8}
+    small, large = (option.label for option in task.options if option.label != task.reference)
+    sizes |= {small: 0.049, large: 100.0}  # 0.5 % and 1,020 % of 9.8
+    options = tuple(replace(option, trainable_percent=sizes[option.label]) for option in task.options)
+    table = table_of(replace(task, options=options))
+    assert table.headings[-2] == f"size, % of\n{task.reference}"
+    assert {row[0]: row[-2] for row in table.rows} == {task.reference: "100", small: "0.5", large: "1,020"}
+
+
 @pytest.mark.parametrize("form", [text, markdown, latex])
 def test_runs_without_a_score_and_notes_stand_under_the_table(form: object, comparison: Comparison) -> None:
     assert callable(form)
@@ -92,14 +103,14 @@ def test_markdown_has_as_many_cells_in_every_row(comparison: Comparison) -> None
     for found in (comparison, odd(comparison)):
         rows = [line for line in markdown(found).splitlines() if line.startswith("|")]
         assert len(rows) == 5
-        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {16}
+        assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {17}
     assert r"a\_b" in markdown(odd(comparison))
 
 
 def test_latex_escapes_what_it_would_read_as_its_own(comparison: Comparison) -> None:
     written = latex(odd(comparison))
     rows = [line for line in written.splitlines() if line.endswith(r"\\")]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {14}
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {15}
     assert r"50\% of a\_b \& {[}red{]}c{[}/red{]}" in written
     assert r"\{e\} \textbackslash{}f \#1 \$2 \textasciitilde{} \textasciicircum{}" in written
     assert r"\textless{}0.001" in written

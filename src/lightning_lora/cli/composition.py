@@ -29,6 +29,7 @@ def compose_config(words: Sequence[str]) -> DictConfig:
         config = compose("train", overrides=list(words), return_hydra_config=True)
         with open_dict(config):
             config.hydra.job.num, config.hydra.job.id = 0, "0"
+        safety.refuse_other_plugins(config)
         safety.refuse_targets(config)
         safety.refuse_folders(config)
     except _ERRORS as error:

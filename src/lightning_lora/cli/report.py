@@ -29,6 +29,8 @@ An option is what varies between the runs of a task, but for the seed. Runs of d
 scored on different examples, are never put together; a job that is there twice counts once.
 
   95 % over seeds   Student's t: where the mean of other seeds would be, on the same examples
+  % of ...          quality relative to the reference, with its 95 % interval
+  size, % of ...    parameters trained, head included, relative to the reference's: what that quality costs
   minus best        against the best option, with a 95 % interval for other seeds and other examples
   p (Holm)          whether that is chance, corrected for all pairs of options
   p (McNemar)       whether these very models differ in how many examples they get right; says nothing of other seeds

@@ -32,6 +32,7 @@ TARGETS = frozenset(
     }
 )
 """Every class that a config may have instantiated: how Hydra starts jobs. What a run is made of is built in Python."""
+PLUGINS = {"hydra/sweeper": ("grid", "optuna", "basic"), "hydra/launcher": ("basic", "local", "slurm")}
 # logging.config.dictConfig imports and calls what stands under these two, and what follows ext://.
 _LOGGING_CLASSES = frozenset({"logging.StreamHandler"})
 _STREAMS = frozenset({"ext://sys.stdout", "ext://sys.stderr"})
@@ -78,6 +79,21 @@ def refuse_targets(config: DictConfig) -> None:
         if allowed is not None and value not in allowed:
             names = f"only {' or '.join(sorted(allowed))} may stand here" if allowed else "a config must not name code"
             raise ConfigError(f"{path}={shown(value)} is not allowed: {names}")
+
+
+def refuse_other_plugins(config: DictConfig) -> None:
+    """Refuse sweepers and launchers that other packages have installed: they know nothing of going on with a sweep.
+
+    Args:
+        config: A composed config with its ``hydra`` part.
+
+    Raises:
+        ConfigError: one is chosen.
+    """
+    for group, known in PLUGINS.items():
+        if (chosen := config.hydra.runtime.choices[group]) not in known:
+            hint = "; slurm is submitit's, and requeues" if "slurm" in chosen else ""
+            raise ConfigError(f"{group}={shown(chosen)} is not supported: give one of {', '.join(known)}{hint}")
 
 
 def _allowed(path: str, key: str, value: Any) -> frozenset[str] | None:

@@ -52,7 +52,8 @@ def _complete(record: RunRecord, path: Path) -> RunRecord:
         ValueError: it lacks something, or is of a job that failed before model and data were read.
     """
     if record.status == "failed" and not record.base:
-        raise ValueError(f"it failed before it began: {record.error}")
+        told = ", ".join(f"{key} {record.config[key]}" for key in ("rank", "alpha", "lr", "seed") if key in record.config)
+        raise ValueError(f"it failed before it began ({told}): {record.error}")
     require(record, _COMPARED, path)
     if record.status == "finished":
         require(record, _OF_FINISHED, path)

@@ -170,6 +170,11 @@ class TaskComparison:
         """The mean with its interval over seeds; over examples where every option has but one seed."""
         return option.over_examples or option.mean if self.has_single_seeds else option.mean
 
+    def relative_size(self, option: OptionSummary) -> float | None:
+        """Parameters that the option trains, head included, per one that the reference trains."""
+        shares = {other.label: other.trainable_percent for other in self.options}
+        return option.trainable_percent / shares[self.reference] if shares.get(self.reference) else None
+
     def ties_with_best(self, option: OptionSummary) -> bool:
         """Whether an option shares a group with the best one, as that itself does."""
         return bool(set(self.groups[option.label]) & set(self.groups[self.options[0].label]))

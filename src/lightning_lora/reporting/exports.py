@@ -106,6 +106,7 @@ def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
         **_of_interval("relative", option.relative),
         "adapter_parameters": option.adapter_parameters,
         "trainable_percent": option.trainable_percent,
+        "relative_size": task.relative_size(option),
     }
 
 

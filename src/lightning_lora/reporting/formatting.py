@@ -29,6 +29,11 @@ def probability(p: float | None) -> str:
     return NOTHING if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def percent(share: float | None) -> str:
+    """A share × 100: whole from 10 on, else to two digits."""
+    return NOTHING if share is None else f"{100 * share:,.0f}" if share >= 0.1 else f"{100 * share:.2g}"
+
+
 def three_digits(number: float) -> str:
     """A positive number to three significant digits, whole from 100 on."""
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
-from lightning_lora.reporting.formatting import NOTHING, ends, points, probability
+from lightning_lora.reporting.formatting import NOTHING, ends, percent, points, probability
 from lightning_lora.tasks import HELD_OUT
 
 PLAIN_SPLIT = "validation"
@@ -76,6 +76,7 @@ def table_of(task: TaskComparison, *, timings: bool = True) -> TextTable:
         "detectable": lambda line: points(line.contrast.detectable if line.contrast else None),
         "group": lambda line: line.group,
         "trainable\n%": lambda line: f"{line.option.trainable_percent:.2f}",
+        f"size, % of\n{task.reference}": lambda line: percent(task.relative_size(line.option)),
     }
     if timings:
         columns["training\ns"] = lambda line: f"{line.option.fit_seconds:.0f}"

@@ -83,7 +83,7 @@ class LocalLauncher(Launcher):
                     if self._is_started_again(one):
                         waiting.insert(0, replace(one.job, attempt=one.job.attempt + 1))
                     elif self._signal is None:
-                        results[one.job.folder] = self._result(one)
+                        results[one.job.folder] = self._result(one, len(running))
                     one.held.close()
         if self._signal is not None:
             raise SystemExit(128 + self._signal)
@@ -108,14 +108,14 @@ class LocalLauncher(Launcher):
         was_killed = (one.process.exitcode or 0) < 0 and one.asked is None
         return was_killed and one.job.attempt <= self._settings.retries
 
-    def _result(self, one: Running) -> JobReturn:
+    def _result(self, one: Running, others: int) -> JobReturn:
         # Reads records, which takes a second to import; Hydra imports this module before every command.
         from lightning_lora.sweeping import closing, progress
 
         job, code = one.job, one.process.exitcode
         why = self._why(one, code) if code else ""
         record = closing.record_of(job.folder, without_hydra(job.config), why)
-        progress.ended(record, job.folder, one.was_there())
+        progress.ended(record, job.folder, one.was_there(), running=others)
         failure = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}") if code else None
         return returned(job.overrides, job.config, failure or record.score)
 

@@ -43,6 +43,7 @@ class OptunaSweeper(OverlaySweeper):
             SystemExit: status 1 where no trial has a result.
         """
         # Optuna takes a quarter of a second to import, what reads records a whole one.
+        from lightning_lora.sweeping import progress
         from lightning_lora.sweeping.closing import told_how_to_go_on
         from lightning_lora.sweeping.search import Search
 
@@ -53,7 +54,9 @@ class OptunaSweeper(OverlaySweeper):
         with told_how_to_go_on(folder, self._settings.n_trials), held(folder / ".search.lock", refusal=refusal):
             self.folder_with_config()
             search = Search(folder, axes, self._asked(axes, fixed), self._settings)
-            returns = self._search(search, fixed)
+            done = len(search.completed)
+            with progress.shown(self._settings.n_trials, done=done, failed=len(search.ended) - done):
+                returns = self._search(search, fixed)
             print(self._summary(search, folder, fixed))
         if search.best is None:
             raise SystemExit(1)

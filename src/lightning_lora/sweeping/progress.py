@@ -18,29 +18,41 @@ class SweepProgress:
     Attributes:
         total: How many there are.
         done: Finished, those that were there before included.
-        reused: Of these, those that were there before.
         failed: Ended without a result.
+        reused: Told of as having been there before.
     """
 
     total: int
     console: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
     done: int = 0
-    reused: int = 0
     failed: int = 0
-    _started: float = field(default_factory=time.monotonic)
+    reused: int = 0
+    _ran: int = 0
+    _made: float = field(default_factory=lambda: time.monotonic())
+    _began: float | None = None
     _best: dict[str, tuple[float, str]] = field(default_factory=dict)
 
-    def ended(self, record: RunRecord, folder: Path, was_there: bool = False) -> None:
-        """Count a job that ended, and print its line."""
+    def ended(self, record: RunRecord, folder: Path, was_there: bool = False, running: int = 0) -> None:
+        """Count a job that ended, and print its line.
+
+        Args:
+            record: The job's.
+            folder: The job's.
+            was_there: Whether it had been finished before.
+            running: How many others are at work now.
+        """
         finished = record.status == "finished"
         self.done += finished
-        self.reused += was_there
         self.failed += not finished
+        self.reused += was_there
+        self._ran += not was_there
+        if not was_there and self._began is None:  # importing torch, and what was there, say nothing of what is left
+            self._began = max(self._made, time.monotonic() - record.seconds.get("total", 0.0))
         if finished and record.score is not None:
             self._best[record.task] = max(self._best.get(record.task, (-1.0, "")), (record.score, folder.name))
-        self.console.print(self._line(record, folder, was_there), markup=False)
+        self.console.print(self._line(record, folder, was_there, running), markup=False)
 
-    def _line(self, record: RunRecord, folder: Path, was_there: bool) -> str:
+    def _line(self, record: RunRecord, folder: Path, was_there: bool, running: int) -> str:
         width = len(str(self.total))
         count = f"[{self.done + self.failed:>{width}}/{self.total}] " if self.total > 1 else ""
         parts = [f"{count}{folder.name}"]
@@ -57,17 +69,18 @@ class SweepProgress:
             parts.append(f"best {best[0]:.4f} {best[1]}")
         if self.failed:
             parts.append(f"{self.failed} failed")
+        if running:
+            parts.append(f"{running} running")
         if (left := self._left()) is not None:
             parts.append(f"about {_duration(left)} left")
         return "  ".join(parts)
 
     def _left(self) -> float | None:
         """Seconds, by the mean over the jobs that ran; None where none did or nothing is left."""
-        ran = self.done + self.failed - self.reused
         waiting = self.total - self.done - self.failed
-        if not ran or not waiting:
+        if self._began is None or waiting <= 0:
             return None
-        return (time.monotonic() - self._started) / ran * waiting
+        return (time.monotonic() - self._began) / self._ran * waiting
 
 
 def _duration(seconds: float) -> str:
@@ -80,16 +93,22 @@ _current: SweepProgress | None = None
 
 
 @contextmanager
-def shown(jobs: int) -> Iterator[SweepProgress]:
-    """Within the block, jobs that end in this process are told to the terminal by `ended`."""
+def shown(jobs: int, done: int = 0, failed: int = 0) -> Iterator[SweepProgress]:
+    """Within the block, jobs that end in this process are told to the terminal by `ended`.
+
+    Args:
+        jobs: How many there are.
+        done: Of them finished before.
+        failed: Of them ended before without a result.
+    """
     global _current
-    _current = SweepProgress(jobs)
+    _current = SweepProgress(jobs, done=done, failed=failed)
     try:
         yield _current
     finally:
         _current = None
 
 
-def ended(record: RunRecord, folder: Path, was_there: bool = False) -> None:
+def ended(record: RunRecord, folder: Path, was_there: bool = False, running: int = 0) -> None:
     """Tell that a job ended; no more than its line where no sweep is shown in this process."""
-    (_current or SweepProgress(1)).ended(record, folder, was_there)
+    (_current or SweepProgress(1)).ended(record, folder, was_there, running)

@@ -12,12 +12,13 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 
-from lightning_lora.sweeping.composing import composed, returned
+from lightning_lora.sweeping.composing import composed, failure_of, job_folder, returned
 
 if TYPE_CHECKING:
     from submitit import Job
     from submitit.helpers import DelayedSubmission
 
+_LOOK_SECONDS = 2.0
 _EXECUTORS_OWN = ("submitit_folder", "max_num_timeout")
 _COMMON_TO_CLUSTERS = (
     "timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name", "stderr_to_stdout",
@@ -54,6 +55,7 @@ class SlurmLauncher(Launcher):
             ValueError: Slurm refuses them.
         """
         from submitit.core.utils import FailedJobError
+        from submitit.helpers import as_completed
 
         Path(self.config.hydra.sweep.dir).mkdir(parents=True, exist_ok=True)
         calls = [
@@ -66,20 +68,30 @@ class SlurmLauncher(Launcher):
             raise ValueError(f"Slurm refuses the jobs: {str(error).strip().splitlines()[-1]}") from error
         array = jobs[0].job_id.partition("_")[0]
         print(f"Slurm job {array}: {len(jobs)} jobs, logs in {jobs[0].paths.folder.parent}", flush=True)
+        numbers = {job.job_id: number for number, job in enumerate(jobs, start=initial_job_idx)}
+        results = {}
         try:
-            return [self._outcome(job, call[0], call[2]) for job, call in zip(jobs, calls, strict=True)]
+            for job in as_completed(jobs, poll_frequency=_LOOK_SECONDS):
+                number = numbers[job.job_id]
+                results[number] = self._outcome(job, list(job_overrides[number - initial_job_idx]), number)
         except KeyboardInterrupt:
             print(f"the jobs go on in Slurm; 'scancel {array}' ends them", file=sys.stderr)
             raise
+        return [results[number] for number in sorted(results)]
 
     def _outcome(self, job: "Job[JobReturn]", words: list[str], number: int) -> JobReturn:
         from submitit.core.utils import UncompletedJobError
 
+        from lightning_lora.sweeping import closing, progress
+
         try:
-            return job.results()[0]
+            result = job.results()[0]
         except UncompletedJobError as error:
             print(f"Slurm job {job.job_id} failed: {shlex.join(words)}; log: {job.paths.stderr}", file=sys.stderr)
-            return returned(words, composed(self.hydra_context, self.config, words, number), error)
+            result = returned(words, composed(self.hydra_context, self.config, words, number), error)
+        folder = job_folder(result.hydra_cfg)
+        progress.ended(closing.record_of(folder, result.cfg, failure_of(result) or ""), folder)
+        return result
 
     def _executor(self) -> Any:
         from submitit import AutoExecutor

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
-from lightning_lora.reporting.formatting import probability, three_digits
+from lightning_lora.reporting.formatting import percent, probability, three_digits
 from lightning_lora.reporting.inference import LEVEL
 from lightning_lora.reporting.overview import overviews_of
 from lightning_lora.reporting.page import wording
@@ -55,6 +55,7 @@ def page_of(comparison: Comparison, *, timings: bool = True) -> str:
         "difference": wording.difference,
         "interval": wording.interval,
         "probability": probability,
+        "percent": percent,
         "three_digits": three_digits,
     }
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
