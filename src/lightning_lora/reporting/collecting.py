@@ -52,7 +52,9 @@ def _complete(record: RunRecord, path: Path) -> RunRecord:
         ValueError: it lacks something, or is of a job that failed before model and data were read.
     """
     if record.status == "failed" and not record.base:
-        told = ", ".join(f"{key} {record.config[key]}" for key in ("rank", "alpha", "lr", "seed") if key in record.config)
+        told = ", ".join(
+            f"{key} {record.config[key]}" for key in ("rank", "alpha", "lr", "seed") if key in record.config
+        )
         raise ValueError(f"it failed before it began ({told}): {record.error}")
     require(record, _COMPARED, path)
     if record.status == "finished":
