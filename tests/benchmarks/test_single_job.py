@@ -140,6 +140,16 @@ def test_a_record_of_other_code_is_refused(
     assert json.loads(file.read_text()) == record
 
 
+def test_code_that_changes_meanwhile_ends_the_measuring(
+    glue: Path, measured: list[tuple[float, int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by = single_job.provenance()
+    monkeypatch.setattr(single_job, "provenance", lambda _device: made_by | {"sources": str(len(measured))})
+    with pytest.raises(SystemExit):
+        command(monkeypatch, glue, "--rounds", "1", "--dropout", "0")
+    assert len(measured) == 1
+
+
 def test_graphs_are_for_a_gpu(glue: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command(monkeypatch, glue, GRAPHS)
