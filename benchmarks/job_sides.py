@@ -11,30 +11,38 @@ import lightning
 import loralib
 import numpy as np
 import torch
-from peft_parity import peft_model_from_the_same_start
+from peft_parity import peft_model_from_the_same_start, the_same_start
 from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from lightning_lora import build, running
-from lightning_lora.backbone import Backbone, load_backbone
+from lightning_lora.backbone import Backbone
 from lightning_lora.config import MergeConfig, RunConfig
-from lightning_lora.tasks import TASKS, score
+from lightning_lora.tasks import TASKS, Task, score
 from lightning_lora.training import LoRAClassifier, OptimSettings
 from lightning_lora.training.peak_memory import peak_bytes, reset_peak
 
 
 @dataclass
 class Measured:
-    """Of one side in one round: training with its dev passes, and the headline score of the last epoch."""
+    """Of one side in one round, training with its dev passes.
+
+    Attributes:
+        seconds: Wall clock.
+        peak_mib: Most memory taken: resident in the process (Linux), or allocated on the GPU.
+        rise_mib: The same, less what was taken before the first step.
+        score: The headline metric of the last epoch.
+    """
 
     seconds: float = 0.0
     peak_mib: float = 0.0
+    rise_mib: float = 0.0
     score: float = 0.0
 
 
 @contextmanager
 def measuring(measured: Measured, config: RunConfig) -> Iterator[None]:
-    """Time of the block, and the rise of the peak of memory in it: the GPU's, or else what is resident (Linux)."""
+    """Time of the block, and the peak of memory in it."""
     device = torch.device("cuda" if on_gpu(config) else "cpu")
     reset_peak(device)
     before, started = peak_bytes(device), time.perf_counter()
@@ -42,20 +50,21 @@ def measuring(measured: Measured, config: RunConfig) -> Iterator[None]:
     if on_gpu(config):
         torch.cuda.synchronize()
     measured.seconds = time.perf_counter() - started
-    measured.peak_mib = (peak_bytes(device) - before) / 2**20
+    peak = peak_bytes(device)
+    measured.peak_mib, measured.rise_mib = peak / 2**20, (peak - before) / 2**20
 
 
 def on_gpu(config: RunConfig) -> bool:
     return config.trainer.accelerator == "gpu"
 
 
-def ours(config: RunConfig, ragged: bool, precision: str) -> Measured:
+def ours(config: RunConfig, *, ragged: bool, precision: str, cuda_graphs: bool = False) -> Measured:
     """`python train.py`, from the first step to the end of the last dev pass."""
     measured = Measured()
     config = replace(
         config,
         data=replace(config.data, ragged=ragged),
-        trainer=replace(config.trainer, precision=precision),
+        trainer=replace(config.trainer, precision=precision, cuda_graphs=cuda_graphs),
         merge=MergeConfig(at_end=False),
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -154,23 +163,30 @@ def peft_in_our_loop(config: RunConfig) -> Measured:
 
 def loralib_in_our_loop(config: RunConfig) -> Measured:
     """Microsoft's layers in this project's loop; in eval mode they merge by themselves."""
-    backbone = load_backbone(config.model.name, TASKS[config.data.task])
-    for adapted in build.inspect(config).modules:
-        base = backbone.model.get_submodule(adapted.name)
-        layer = loralib.Linear(
-            adapted.in_features, adapted.out_features, config.rank, 2 * config.rank, config.lora.dropout
-        )
-        layer.load_state_dict(base.state_dict(), strict=False)
-        parent, _, own = adapted.name.rpartition(".")
-        setattr(backbone.model.get_submodule(parent), own, layer)
-    loralib.mark_only_lora_as_trainable(backbone.model)
-    for name, parameter in backbone.model.named_parameters():
-        parameter.requires_grad_(parameter.requires_grad or name in backbone.new_parameters)
+    backbone = loralib_model_from_the_same_start(config, TASKS[config.data.task])
     return in_our_loop(config, backbone.model, backbone)
 
 
+def loralib_model_from_the_same_start(config: RunConfig, task: Task) -> Backbone:
+    """A backbone with loralib's layers: the pretrained weights, the new head and the A of our run with this seed."""
+    backbone, adapted = the_same_start(config, task)
+    for name, ours in adapted.items():
+        base = backbone.model.get_submodule(name)
+        layer = loralib.Linear(base.in_features, base.out_features, config.rank, 2 * config.rank, config.lora.dropout)
+        layer.load_state_dict(base.state_dict(), strict=False)
+        layer.lora_A.data.copy_(ours.adapters["default"].A.data)
+        backbone.model.set_submodule(name, layer)
+    loralib.mark_only_lora_as_trainable(backbone.model)
+    for name, parameter in backbone.model.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad or name in backbone.new_parameters)
+    return backbone
+
+
+GRAPHS = "here, graphs"
+"""The one side that a GPU is needed for."""
 SIDES: dict[str, Callable[[RunConfig], Measured]] = {
     "here": lambda config: ours(config, ragged=True, precision="auto"),
+    GRAPHS: lambda config: ours(config, ragged=True, precision="auto", cuda_graphs=True),
     "here, fp32": lambda config: ours(config, ragged=True, precision="32-true"),
     "here, fp32, padded": lambda config: ours(config, ragged=False, precision="32-true"),
     "PEFT + Trainer": lambda config: peft_in_trainer(config, "dynamic"),
@@ -180,4 +196,3 @@ SIDES: dict[str, Callable[[RunConfig], Measured]] = {
     "PEFT in our loop": peft_in_our_loop,
     "loralib in our loop": loralib_in_our_loop,
 }
-FIRST = "PEFT + Trainer"

@@ -22,8 +22,9 @@ from typing import Any
 import peft
 import torch
 import torch.nn.functional as F
+import yaml
 from lightning import seed_everything
-from records import earlier_rows, record_of, write_record
+from records import BENCHMARKS, MixedRecordsError, earlier_rows, provenance, record_of, write_record
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -42,14 +43,22 @@ VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft")
 
 
 def configuration(options: argparse.Namespace, task: str, *, seed: int, lr: float, epochs: int) -> RunConfig:
-    """Our run: the defaults of `train.py`, on this model and these data."""
+    """Our run: the defaults of `train.py data=TASK`, on this model and these data, padded and in fp32."""
+    max_length = yaml.safe_load((BENCHMARKS.parent / "conf" / "data" / f"{task}.yaml").read_text())["max_length"]
+    data = DataConfig(
+        task=task,
+        path=str(Path(options.data) / task),
+        train_rows=options.train_rows,
+        max_length=max_length,
+        ragged=False,
+    )
     return RunConfig(
         seed=seed,
         lr=lr,
         epochs=epochs,
         batch_size=options.batch_size,
         model=ModelConfig(name=options.model),
-        data=DataConfig(task=task, path=str(Path(options.data) / task), train_rows=options.train_rows, ragged=False),
+        data=data,
         trainer=TrainerConfig(accelerator="cpu", precision="32-true", progress_bar=False),
         logger=LoggerConfig(wandb="disabled"),
         merge=MergeConfig(save=False),
@@ -64,25 +73,33 @@ def train_ours(config: RunConfig) -> tuple[dict[str, float], float]:
     return {name: value for name, value in metrics.items() if value is not None}, record.seconds["fit"]
 
 
-def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Module, Backbone]:
-    """PEFT's model with the pretrained weights, the new head and the A of our run with this seed, and its backbone."""
+def the_same_start(config: RunConfig, task: Task) -> tuple[Backbone, dict[str, LoRALayer]]:
+    """What our run with this seed starts from: a backbone with its weights and new head, and its adapted layers.
+
+    Another library's layers go into the backbone; the adapted layers, by name, are there to take A from.
+    """
     seed_everything(config.seed, workers=True, verbose=False)
     backbone = load_backbone(config.model.name, task)
     seed_everything(config.seed, workers=True, verbose=False)
     ours = load_backbone(config.model.name, task)
-    report = build.adapt(config, ours)
+    build.adapt(config, ours)
+    return backbone, {name: layer for name, layer in ours.model.named_modules() if isinstance(layer, LoRALayer)}
+
+
+def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Module, Backbone]:
+    """PEFT's model with the pretrained weights, the new head and the A of our run with this seed, and its backbone."""
+    backbone, adapted = the_same_start(config, task)
     settings = peft.LoraConfig(
         task_type="SEQ_CLS",
         r=config.rank,
         lora_alpha=2 * config.rank,
         lora_dropout=config.lora.dropout,
-        target_modules=[module.name for module in report.modules],
+        target_modules=list(adapted),
     )
     model = peft.get_peft_model(backbone.model, settings)  # type: ignore[arg-type]
-    for name, layer in ours.model.named_modules():
-        if isinstance(layer, LoRALayer):
-            peer = model.get_submodule(f"base_model.model.{name}.lora_A.default")
-            peer.weight.data.copy_(layer.adapters["default"].A.data)
+    for name, layer in adapted.items():
+        peer = model.get_submodule(f"base_model.model.{name}.lora_A.default")
+        peer.weight.data.copy_(layer.adapters["default"].A.data)
     return model, backbone
 
 
@@ -159,7 +176,7 @@ SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "masks")
 
 def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """A task's rows with what is needed to repeat them."""
-    return record_of(options, task, rows, settings=SETTINGS, versions=VERSIONS)
+    return record_of(options, task, rows, settings=SETTINGS, versions=VERSIONS, more=("seeds",))
 
 
 def record_file(options: argparse.Namespace, task: str) -> Path:
@@ -181,9 +198,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
     options = parser.parse_args()
 
+    try:
+        rows = measure(options)
+    except MixedRecordsError as error:
+        parser.error(str(error))
+    Console().print(summary(rows))
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """The rows of all tasks and seeds, those of an earlier call included.
+
+    Raises:
+        MixedRecordsError: an earlier call's cannot stand beside today's.
+    """
+    made_by = provenance()
     rows: list[dict[str, Any]] = []
     for task in options.tasks:
-        earlier = earlier_rows(record_file(options, task), made_record(options, task, []))
+        earlier = earlier_rows(record_file(options, task), made_record(options, task, []), made_by)
         rows += [row for row in earlier if row["seed"] in options.seeds]
     done = {(row["task"], row["seed"]) for row in rows}
     jobs = [(task, seed) for task in options.tasks for seed in options.seeds if (task, seed) not in done]
@@ -193,12 +224,12 @@ def main() -> None:
         # Alternating which side goes first, so that a machine that warms up or slows down favours neither.
         results = {side: sides[side](config) for side in sorted(sides, reverse=bool(number % 2))}
         metric = TASKS[task].headline
-        row: dict[str, Any] = {"task": task, "seed": seed, "metric": metric}
+        row: dict[str, Any] = {"task": task, "seed": seed, "metric": metric, "provenance": made_by}
         for side, (metrics, seconds) in results.items():
             row |= {side: metrics[metric], f"{side}_seconds": seconds}
         rows.append(row)
         write_record(record_file(options, task), made_record(options, task, rows))
-    Console().print(summary(rows))
+    return rows
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """How long does one LoRA job take, and how much memory, here and with the peers?
 
-    python benchmarks/single_job.py --model <folder of all-MiniLM-L6-v2> --data GLUE --tasks sst2 mrpc --out OUT
+    python benchmarks/single_job.py --model <folder of all-MiniLM-L6-v2> --data GLUE --out OUT
 
-Every side trains the same number of epochs on the same rows, from the same pretrained weights, with a dev pass after
-every epoch; measured is the time of training with its dev passes, tokenising and loading left out, and how much the
-process's peak of resident memory (with `--device gpu`: of the GPU's) rises above what it had before. Each side of each
-round is a process of its own. Sides take turns, in another order each round; ratios are taken within a round, and the
-median over the rounds is reported. The dev score stands beside the time, so that no speed is bought with quality. One
-record for each task, written anew after every side; the same command again goes on where it was stopped.
+Over tasks, projections to adapt and dropout of LoRA. Every side trains the same number of epochs on the same rows, from
+the same pretrained weights and the same A, with a dev pass after every epoch; measured is the time of training with its
+dev passes, tokenising and loading left out, and the process's peak of resident memory (with `--device gpu`: of the
+GPU's) with its rise above what was there before. Each side of each round is a process of its own. Sides take turns, in
+another order each round, and no second round of anything begins before all have had their first; ratios are taken
+within a round, and the median over the rounds is reported. The dev score stands beside the time, so that no speed is
+bought with quality. One record for each task, projections and dropout, written anew after every side; the same command
+again goes on where it was stopped, on the same machine and with the same code only. `job_table.py` makes the table.
 """
 
 import argparse
@@ -18,13 +20,16 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
-from job_sides import FIRST, SIDES, Measured
+from job_sides import GRAPHS, SIDES, Measured
+from job_table import COMPARED, PEFT, ratios, score_of
+from job_table import TASKS as FIVE_TASKS
 from peft_parity import VERSIONS, configuration
-from records import earlier_rows, record_of, write_record
+from records import MixedRecordsError, earlier_rows, provenance, record_of, write_record
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -36,6 +41,31 @@ from lightning_lora.tasks import TASKS
 
 SHAPE = "roberta_base_shape"
 SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout", "lora")
+ALL_ROWS = (
+    "train on so many rows of a task, a random choice; without it on all: 8551 of CoLA, 67349 of SST-2, 5749 of STS-B, "
+    "3668 of MRPC, 2490 of RTE. A round of everything then takes three hours on two cores with native bf16, two of "
+    "them for SST-2, and with 2048 rows some forty minutes (reckoned from one round of 2048 rows)"
+)
+Case = argparse.Namespace
+"""The options of the command line with one task, one choice of projections and one dropout."""
+
+
+def cases(options: argparse.Namespace) -> list[Case]:
+    """What is measured, each into a record of its own."""
+    return [
+        Case(**vars(options) | {"task": task, "lora": lora, "dropout": dropout})
+        for lora, dropout, task in product(options.lora, options.dropout, options.tasks)
+    ]
+
+
+def run_config(case: Case, seed: int) -> RunConfig:
+    """Our run, which the sides change or translate."""
+    config = configuration(case, case.task, seed=seed, lr=case.lr, epochs=case.epochs)
+    return replace(
+        config,
+        lora=LoraConfig(dropout=case.dropout, roles=sorted(role.value for role in ROLE_SETS[case.lora])),
+        trainer=replace(config.trainer, accelerator=case.device),
+    )
 
 
 def one_side(side: str, config: RunConfig) -> Measured:
@@ -50,36 +80,76 @@ def in_its_own_process(side: str, config: RunConfig) -> Measured:
         return pool.submit(one_side, side, config).result()
 
 
-def summary(rows: list[dict[str, Any]]) -> Table:
-    """Medians over the rounds; how many times as fast as the first peer, within each round."""
-    table = Table(title=f"Training with dev passes, median over rounds; times as fast as {FIRST}, within a round")
-    for heading in ("task", "side", "rounds", "seconds", "times as fast", "peak MiB", "dev score"):
+def measure(options: argparse.Namespace) -> None:
+    """All that is not in the records yet.
+
+    Raises:
+        MixedRecordsError: a record is of other settings, another machine or other code, also where the code has been
+            changed since the first row.
+    """
+    done = {record_file(case): {(row["round"], row["side"]) for row in rows_of(case)} for case in cases(options)}
+    jobs = [
+        (number, case, side)
+        for number in range(options.rounds)
+        for case in cases(options)
+        for side in sorted(options.sides, key=list(SIDES).index, reverse=bool(number % 2))
+        if (number, side) not in done[record_file(case)]
+    ]
+    for number, case, side in track(jobs, description="side of a round", console=Console(stderr=True)):
+        rows, made_by = rows_of(case), made_on(case)
+        measured = in_its_own_process(side, run_config(case, seed=number))
+        rows.append({"task": case.task, "round": number, "side": side, **asdict(measured), "provenance": made_by})
+        write_record(record_file(case), made_record(case, rows))
+
+
+def rows_of(case: Case) -> list[dict[str, Any]]:
+    """What its record holds."""
+    return earlier_rows(record_file(case), made_record(case, []), made_on(case))
+
+
+def made_on(case: Case) -> dict[str, Any]:
+    return provenance(torch.device("cuda" if case.device == "gpu" else "cpu"))
+
+
+def made_record(case: Case, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """A case's rows with what is needed to repeat them."""
+    settings = (*SETTINGS, SHAPE) if case.roberta_base_shape else SETTINGS
+    versions = (*VERSIONS, "accelerate", "loralib")
+    record = record_of(case, case.task, rows, settings=settings, versions=versions, more=("sides", "rounds", "device"))
+    record["settings"]["max_length"] = run_config(case, seed=0).data.max_length
+    return record
+
+
+def record_file(case: Case) -> Path:
+    """Where a case's record is kept."""
+    shape = f"_{SHAPE}" if case.roberta_base_shape else ""
+    device = "_gpu" if case.device == "gpu" else ""
+    return Path(case.out / f"single_job_{case.task}_{case.lora}_dropout{case.dropout:g}{shape}{device}.json")
+
+
+def summary(options: argparse.Namespace) -> Table:
+    """Medians over the rounds of every side; how many times as fast as PEFT's default, within each round."""
+    table = Table(title=f"Training with dev passes, median over rounds; times as fast as {PEFT}, within a round")
+    for heading in ("case", "side", "rounds", "seconds", "times as fast", "peak MiB", "its rise", "dev score, %"):
         table.add_column(heading)
-    first = {(row["task"], row["round"]): row["seconds"] for row in rows if row["side"] == FIRST}
-    for task in dict.fromkeys(row["task"] for row in rows):
+    for case in cases(options):
+        rows = rows_of(case)
         for side in SIDES:
-            mine = [row for row in rows if (row["task"], row["side"]) == (task, side)]
+            mine = [row for row in rows if row["side"] == side]
             if not mine:
                 continue
-            ratios = [first[task, row["round"]] / row["seconds"] for row in mine if (task, row["round"]) in first]
-            scores = [row["score"] for row in mine]
+            faster = ratios(rows, "seconds", PEFT, side)
             table.add_row(
-                task,
+                f"{case.task}, {case.lora}, {case.dropout:g}",
                 side,
                 str(len(mine)),
                 f"{statistics.median(row['seconds'] for row in mine):.1f}",
-                f"{statistics.median(ratios):.2f}" if ratios else "",
+                f"{statistics.median(faster):.2f}" if faster else "",
                 f"{statistics.median(row['peak_mib'] for row in mine):.0f}",
-                f"{statistics.mean(scores):.3f} ({min(scores):.3f} to {max(scores):.3f})",
+                f"{statistics.median(row['rise_mib'] for row in mine):.0f}",
+                score_of(mine, side),
             )
     return table
-
-
-def record_file(options: argparse.Namespace, task: str) -> Path:
-    """Where a task's record with these settings is kept."""
-    shape = f"_{SHAPE}" if options.roberta_base_shape else ""
-    device = "_gpu" if options.device == "gpu" else ""
-    return Path(options.out / f"single_job_{task}_{options.lora}_dropout{options.dropout:g}{shape}{device}.json")
 
 
 def roberta_base_shape(tokenizer: Any, folder: Path) -> Path:
@@ -99,68 +169,50 @@ def roberta_base_shape(tokenizer: Any, folder: Path) -> Path:
     return folder / SHAPE
 
 
-def main() -> None:
+def parser_of_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
     parser.add_argument("--data", required=True, help="folder with a folder of parquet files per task")
-    parser.add_argument("--tasks", nargs="+", default=["sst2", "mrpc"], choices=sorted(TASKS))
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES), metavar="SIDE")
+    parser.add_argument("--tasks", nargs="+", default=list(FIVE_TASKS), choices=sorted(TASKS), metavar="TASK")
+    parser.add_argument("--lora", nargs="+", default=["qv", "all"], choices=["qv", "all"], help="projections to adapt")
+    parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.1], help="of LoRA")
+    names = "; ".join(side for side in SIDES if side not in COMPARED)
+    parser.add_argument(
+        "--sides",
+        nargs="+",
+        default=list(COMPARED),
+        choices=list(SIDES),
+        metavar="SIDE",
+        help=f"the default are the four of the table: {'; '.join(COMPARED)}. There are also: {names}",
+    )
     parser.add_argument("--rounds", type=int, default=3, help="each with a seed of its own")
-    parser.add_argument("--lora", default="qv", choices=["qv", "all"], help="projections to adapt")
+    parser.add_argument("--train-rows", type=int, default=None, help=ALL_ROWS)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--train-rows", type=int, default=2048)
-    parser.add_argument("--dropout", type=float, default=0.0, help="of LoRA")
     parser.add_argument(
         "--roberta-base-shape", action="store_true", help="a RoBERTa-base with random weights, the model's tokenizer"
     )
     parser.add_argument("--device", default="cpu", choices=["cpu", "gpu"], help="where every side trains")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"), help="folder of the records")
+    return parser
+
+
+def main() -> None:
+    parser = parser_of_options()
     options = parser.parse_args()
     if options.device == "gpu" and not torch.cuda.is_available():
         parser.error("--device gpu: there is no CUDA GPU here")
+    if options.device == "cpu" and GRAPHS in options.sides:
+        parser.error(f"--sides {GRAPHS!r}: CUDA graphs need --device gpu")
     with tempfile.TemporaryDirectory() as folder:
         if options.roberta_base_shape:
             options.model = str(roberta_base_shape(AutoTokenizer.from_pretrained(options.model), Path(folder)))
-        measure(options)
-
-
-def measure(options: argparse.Namespace) -> None:
-    """All that is not in the records yet, and the table of all."""
-    rows: list[dict[str, Any]] = []
-    for task in options.tasks:
-        rows += earlier_rows(record_file(options, task), made_record(options, task, []))
-    done = {(row["task"], row["round"], row["side"]) for row in rows}
-    jobs = [
-        (task, number, side)
-        for task in options.tasks
-        for number in range(options.rounds)
-        for side in sorted(options.sides, key=list(SIDES).index, reverse=bool(number % 2))
-        if (task, number, side) not in done
-    ]
-    for task, number, side in track(jobs, description="task x round x side", console=Console(stderr=True)):
-        roles = sorted(role.value for role in ROLE_SETS[options.lora])
-        config = configuration(options, task, seed=number, lr=options.lr, epochs=options.epochs)
-        config = replace(
-            config,
-            lora=LoraConfig(dropout=options.dropout, roles=roles),
-            trainer=replace(config.trainer, accelerator=options.device),
-        )
-        measured = in_its_own_process(side, config)
-        rows.append({"task": task, "round": number, "side": side, **asdict(measured)})
-        write_record(record_file(options, task), made_record(options, task, rows))
-    Console().print(summary(rows))
-
-
-def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A task's rows with what is needed to repeat them."""
-    settings = (*SETTINGS, SHAPE) if options.roberta_base_shape else SETTINGS
-    record = record_of(options, task, rows, settings=settings, versions=(*VERSIONS, "accelerate", "loralib"))
-    if options.device == "gpu":
-        record["command"] += " --device gpu"
-        record["machine"] = torch.cuda.get_device_name()
-    return record
+        try:
+            measure(options)
+            Console().print(summary(options))
+        except MixedRecordsError as error:
+            parser.error(str(error))
 
 
 if __name__ == "__main__":
