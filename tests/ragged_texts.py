@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tiny_models import PAD, TINY, VOCABULARY
+from tiny_models import PAD, SETTINGS, VOCABULARY, build
 from torch import Tensor, nn
 
 from lightning_lora.inject import inject_adapter
@@ -39,8 +39,9 @@ def texts(
     return padded, ragged | {"lengths": torch.tensor(lengths)}
 
 
-def adapted(architecture: str, attention: str | None = None) -> Any:
-    model = TINY[architecture]().double()
+def adapted(architecture: str, attention: str | None = None, **settings: Any) -> Any:
+    model_type, usual = SETTINGS[architecture]
+    model = build(model_type, usual | settings).double()
     if attention:
         model.set_attn_implementation(attention)
     inject_adapter(model, LoraSpec(rank=2, dtype=torch.float64), roles=ROLE_SETS["all"])

@@ -52,6 +52,21 @@ def test_logits_and_gradients_are_those_of_the_whole_model(architecture: str) ->
         torch.testing.assert_close(one, two, atol=1e-12, rtol=1e-8)
 
 
+@pytest.mark.parametrize("architecture", ["bert", "distilbert", "modernbert", "roberta", "xlm-roberta"])
+def test_an_encoders_embeddings_are_not_computed(architecture: str) -> None:
+    model = upper_block_only(architecture)
+    _, ragged = texts(LENGTHS["mixed"], pairs=False)
+    if not takes_types(model):
+        del ragged["token_type_ids"]
+    begun = {**ragged, "hidden": hidden_before(model, ragged, 1)[None], "begin_at": 1}
+    looked_up: list[str] = []
+    model.get_input_embeddings().register_forward_hook(lambda *_: looked_up.append("tokens"))
+    ragged_logits(model, begun)
+    assert looked_up == []
+    ragged_logits(model, ragged)
+    assert looked_up == ["tokens"], "the control, and the model is whole again"
+
+
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
 def test_afterwards_the_model_is_whole(architecture: str) -> None:
     model = upper_block_only(architecture)
@@ -63,6 +78,7 @@ def test_afterwards_the_model_is_whole(architecture: str) -> None:
     ragged_logits(model, {**ragged, "hidden": hidden[None], "begin_at": 1})
     assert blocks_of(model) is blocks
     assert list(model.state_dict()) == names
+    assert not any("forward" in vars(module) for module in model.modules())
     assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
 
 

@@ -171,13 +171,13 @@ class TextDataModule(LightningDataModule):
             show_progress: While computing.
 
         Raises:
-            CannotWriteError: there is no room for them.
+            ValueError, CannotWriteError: there is no room for them; see `load_or_compute`.
         """
-        folder = cache_folder(self.cache_dir)
+        keys = {name: hidden_states_key(facts, self._keys[name]) for name in self._sets}
+        tokens = {keys[name]: data.tokens for name, data in self._sets.items()}
+        hidden = load_or_compute(cache_folder(self.cache_dir), tokens, width, compute, show_progress=show_progress)
         for name, data in self._sets.items():
-            key = hidden_states_key(facts, self._keys[name])
-            show = f"frozen blocks, {name}" if show_progress else ""
-            data.hidden = load_or_compute(folder, key, data.tokens, width, compute, show=show)
+            data.hidden = hidden[keys[name]]
         self.collate = partial(in_one_row, begin_at=block)
 
     def _tokenise(self, split: Split, key: str) -> TokenDataset:

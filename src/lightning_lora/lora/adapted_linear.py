@@ -7,11 +7,11 @@ Forward and backward of ``h = W0 x + scale · B A x`` (Hu et al. 2021, arXiv 210
     y += scale · Sᵀ Bᵀ             dx = g W0 + scale · m ⊙ (dSᵀ A)
 
 where x̃ = m ⊙ x is what dropout leaves of x, and m is drawn again from a seed in backward (on a CPU; elsewhere it is
-kept, in the type of x: two kernels to draw it, and a CUDA graph cannot take a seed). Kept between the two: x
-itself, which layers that are given the same tensor share; the parameters; S and Bᵀ, which are rank-sized. The
-composition keeps, for each layer, x̃ where there is dropout and a wider copy of x where the factors are wider. It also
-writes and reads every low-rank term as a (T, out) tensor of its own, where here the products are added into y and dx,
-of which nobody else holds a reference yet.
+kept for each layer, in the type of x, whether there are CUDA graphs or not: two kernels to draw it, and a graph cannot
+take a seed). Kept between the two: x itself, which layers that are given the same tensor share; the parameters; S and
+Bᵀ, which are rank-sized. The composition keeps, for each layer, x̃ where there is dropout and a wider copy of x where
+the factors are wider. It also writes and reads every low-rank term as a (T, out) tensor of its own, where here the
+products are added into y and dx, of which nobody else holds a reference yet.
 
 S, dS and Bᵀ lie in memory as wide rows, not as thin columns: on a CPU their products with rank 8 take a fifth to two
 thirds of the time that way.

@@ -9,7 +9,8 @@ import pytest
 import torch
 from lightning import Callback, LightningModule, Trainer
 from safetensors.torch import load_file, save_file
-from torch import nn
+from tiny_models import TINY, tiny_batch
+from torch import Tensor, nn
 
 from lightning_lora import RunConfig, read_predictions, read_record, restore, run
 from lightning_lora.backbone import load_backbone
@@ -204,3 +205,42 @@ def test_what_the_checkpoint_lacked_inside_the_model_trains_in_fp32_among_bf16(l
     assert (record.status, record.precision) == ("finished", "bf16-frozen")
     saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert saved[f"base_model.model.{gone}"].dtype == torch.float32
+
+
+def normalised(kind: str, x: Tensor, norm: Any, of_statistics: torch.dtype) -> Tensor:
+    """By the formulas of arXiv 1607.06450 and 1910.07467, the statistics in a type."""
+    x, weight = x.to(of_statistics), norm.weight.to(of_statistics)
+    if kind == "bert":
+        centred = x - x.mean(-1, keepdim=True)
+        found = centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt()
+        return (found * weight + norm.bias.to(of_statistics)).bfloat16()
+    eps = norm.eps if kind == "gemma2" else norm.variance_epsilon
+    found = x / (x.square().mean(-1, keepdim=True) + eps).sqrt()
+    return (found * (1 + weight)).bfloat16() if kind == "gemma2" else found.bfloat16() * norm.weight
+
+
+@pytest.mark.parametrize("kind", ["bert", "gemma2", "llama"])
+def test_norms_have_their_statistics_in_fp32_and_round_once(kind: str) -> None:
+    """Of LLaMA's, whose weight comes behind the rounding, what is multiplied is rounded once.
+
+    But for sums so near to the midst of two bf16 numbers that the order of summation decides: 1 % is far above those.
+    """
+    model: Any = TINY[kind]().requires_grad_(False)
+    norms = [module for module in model.modules() if type(module).__name__.endswith("Norm")]
+    for norm in norms:
+        nn.init.normal_(norm.weight)
+    holder = LightningModule()
+    holder.model = model
+    FrozenBaseInBf16(only_where_native=False).on_fit_start(Trainer(accelerator="cpu", logger=False), holder)
+    seen: list[tuple[Any, Tensor, Tensor]] = []
+    for norm in norms:
+        norm.register_forward_hook(lambda norm, given, output: seen.append((norm, given[0], output)))
+    model(**tiny_batch(padded=False))
+    assert len(seen) == len(norms) > 3
+    different, in_bf16 = [], []
+    for norm, x, output in seen:
+        assert x.dtype == output.dtype == norm.weight.dtype == torch.bfloat16
+        different.append(float((output != normalised(kind, x, norm, torch.float64)).float().mean()))
+        in_bf16.append(float((output != normalised(kind, x, norm, torch.bfloat16)).float().mean()))
+    assert max(different) < 0.01
+    assert min(in_bf16) > 0.1, "the control"
