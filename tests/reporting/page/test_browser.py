@@ -186,7 +186,7 @@ def test_cells_without_a_value_stay_at_the_end(browser: webdriver.Chrome, tmp_pa
     options = (*task.options[:2], unknown, *task.options[3:])
     show(browser, address_of(tmp_path, replace(task, options=options)))
     for direction in ("ascending", "descending"):
-        assert press(browser, 0, 10) == direction
+        assert press(browser, 0, 11) == direction
         assert column(browser, 0, 0)[-1] == unknown.label
 
 
