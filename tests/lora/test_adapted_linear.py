@@ -176,6 +176,18 @@ def test_nothing_is_changed_that_others_hold() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in held.items())
 
 
+@pytest.mark.parametrize("shape", [(-1,), (1, -1), (2, 2, -1)])
+def test_an_output_of_any_shape_may_be_changed_in_place(shape: tuple[int, ...]) -> None:
+    """Of other shapes than (rows, width) F.linear gives a view."""
+    layer = adapted()
+    x = rows()[:4].detach().reshape(*shape, WIDTH) if shape != (-1,) else rows()[0].detach()
+    x.requires_grad_()
+    expected = torch.autograd.grad(2 * layer(x).relu().sum(), (x, delta_of(layer).B))
+    found = torch.autograd.grad(layer(x).mul_(2).relu_().sum(), (x, delta_of(layer).B))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_the_output_may_be_changed_in_place_and_the_input_may_not() -> None:
     layer, x = adapted(), rows()
     expected = torch.autograd.grad(2 * layer(x).relu().sum(), (x, delta_of(layer).B))

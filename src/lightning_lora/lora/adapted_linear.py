@@ -102,7 +102,10 @@ class _AdaptedLinear(torch.autograd.Function):
         for part, s, bt in zip(_columns(y.view(-1, y.shape[-1]), layout), S.chunk(count), Bt, strict=True):
             part.addmm_(s.T, bt, alpha=scale)
         ctx.save_for_backward(x, weight, A, B, S, Bt, kept)
-        return y.to(base.dtype)
+        y = y.to(base.dtype)
+        # F.linear of more than two dimensions gives a view, and a view that a Function returns must not be changed in
+        # place, as users and models may change what a Linear gives.
+        return torch.ops.aten._unsafe_view(y, y.shape) if y._is_view() else y
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
