@@ -14,9 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from records import provenance, write_record
+from records import BENCHMARKS, provenance, write_record
 
-TRAIN = [sys.executable, str(Path(__file__).resolve().parents[1] / "train.py")]
+TRAIN = [sys.executable, str(BENCHMARKS.parent / "train.py")]
 STEP = ["lora=qv", "rank=8", "trainer.checkpoint_every=1", "trainer.progress_bar=false", "trainer.max_steps=20"]
 
 
@@ -49,15 +49,15 @@ def seconds_to_first_step() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7, help="how often each is timed (7)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the record")
+    parser.add_argument("--out", type=Path, default=BENCHMARKS / "results", help="folder of the record")
     options = parser.parse_args()
     measured: dict[str, list[float]] = {}
     for name, measure in (("help", seconds_of_help), ("first step", seconds_to_first_step)):
         measure()
         measured[name] = [measure() for _ in range(options.repeats)]
         print(f"{name}: {statistics.median(measured[name]):.1f} s (median of {options.repeats})", flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_record(options.out / "start_up.json", {"provenance": provenance(), "seconds": measured})
+    command = f"python benchmarks/start_up.py --repeats {options.repeats}"
+    write_record(options.out / "start_up.json", {"command": command, "provenance": provenance(), "seconds": measured})
 
 
 if __name__ == "__main__":

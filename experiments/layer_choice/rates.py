@@ -7,24 +7,25 @@ Scores on held-out rows in points, the best of each option in bold; of equal one
 
 import json
 from collections import defaultdict
-from pathlib import Path
 from typing import Any
 
 from experiments.layer_choice.run import ADAPTED, BUDGET, RATES, ROLES, TASKS, best_rates
 
-TABLES = {
-    "LoRA": (None, ADAPTED),
-    "Full fine-tuning": (None, ("full",)),
-    "The head alone": (None, ("head",)),
-    "At the parameters of all at rank 5": (BUDGET, ADAPTED),
-    "Single roles, and BitFit": (None, ROLES),
-    "Beyond these grids": (None, ROLES),
-}
 BEYOND = RATES.with_name("rates_beyond.json")
+TABLES = {
+    "LoRA": (RATES, None, ADAPTED),
+    "Full fine-tuning": (RATES, None, ("full",)),
+    "The head alone": (RATES, None, ("head",)),
+    "At the parameters of all at rank 5": (RATES, BUDGET, ADAPTED),
+    "Single roles, and BitFit": (RATES, None, ROLES),
+    "Beyond these grids": (BEYOND, None, ROLES),
+}
+
+Rates = dict[tuple[str, str], float]
 
 
-def table(runs: list[dict[str, Any]], budget: str | None, options: tuple[str, ...], best: bool = True) -> str:
-    """One row for each task and option that there is, one column for each rate."""
+def table(runs: list[dict[str, Any]], chosen: Rates, budget: str | None, options: tuple[str, ...]) -> str:
+    """One row for each task and option that there is, one column for each rate, the chosen ones in bold."""
     scores: dict[tuple[str, str], dict[float, float]] = defaultdict(dict)
     rows = {}
     for run in runs:
@@ -33,7 +34,6 @@ def table(runs: list[dict[str, Any]], budget: str | None, options: tuple[str, ..
             rows[run["task"]] = f"{run['task']}, {run['metric']}, {run['rows']['held_out']:,}"
     rates = sorted({rate for row in scores.values() for rate in row})
     lines = [["task, metric, held-out rows", "option", *(f"{rate:g}" for rate in rates)], ["---"] * (len(rates) + 2)]
-    chosen = best_rates(budget) if best else {}
     for key in sorted(scores, key=lambda key: (TASKS.index(key[0]), options.index(key[1]))):
         shown = {rate: f"{100 * score:.1f}" for rate, score in scores[key].items()}
         if key in chosen:
@@ -44,10 +44,9 @@ def table(runs: list[dict[str, Any]], budget: str | None, options: tuple[str, ..
 
 def main() -> None:
     """Print every table under its name."""
-    within, beyond = (json.loads(Path(file).read_text())["runs"] for file in (RATES, BEYOND))
-    for name, (budget, options) in TABLES.items():
-        runs = beyond if name == "Beyond these grids" else within
-        print(f"{name}:\n\n{table(runs, budget, options, best=runs is within)}\n")
+    for name, (file, budget, options) in TABLES.items():
+        chosen = best_rates(budget) if file == RATES else {}
+        print(f"{name}:\n\n{table(json.loads(file.read_text())['runs'], chosen, budget, options)}\n")
 
 
 if __name__ == "__main__":
