@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,11 +35,10 @@ def close(sweep: Path, folders: Sequence[Path]) -> None:
     console.print(f"The same, with plots: {command}", soft_wrap=True, markup=False)
 
 
-def record_failures(results: Iterable[JobReturn]) -> None:
-    """Record the failed jobs among those that a launcher has run, also where a job died before it could do so."""
-    for result in results:
-        if (why := failure_of(result)) is not None:
-            record_of(job_folder(result.hydra_cfg), result.cfg, why)
+def record_failure_of(result: JobReturn) -> None:
+    """Record a job that a launcher has run if it failed, also where it died before it could do so."""
+    if (why := failure_of(result)) is not None:
+        record_of(job_folder(result.hydra_cfg), result.cfg, why)
 
 
 def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:
