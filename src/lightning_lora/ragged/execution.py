@@ -14,6 +14,7 @@ from lightning_lora.ragged.attention import ragged_attention_in
 from lightning_lora.ragged.frozen_blocks import beginning_at, hidden_states_before
 from lightning_lora.ragged.last_block import last_block_for
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.ragged.turns import turn_in
 from lightning_lora.targets import POSITIONS_BEHIND_PADDING
 
 FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
@@ -33,15 +34,15 @@ def runs_ragged(model: nn.Module) -> bool:
         return False
     config = model.config
     reads_one_token = getattr(config, "classifier_pooling", "cls") == "cls"
-    return (
-        config.model_type in FIRST_TOKEN | LAST_TOKEN
-        and reads_one_token
-        and config._attn_implementation in ("sdpa", "eager")
-    )
+    with turn_in(model):  # while another thread runs it, its attention is ours
+        attention = config._attn_implementation
+    return config.model_type in FIRST_TOKEN | LAST_TOKEN and reads_one_token and attention in ("sdpa", "eager")
 
 
 def ragged_logits(model: nn.Module, inputs: Mapping[str, Any]) -> Float[Tensor, "texts outputs"]:
     """The logits that the padded model gives for the same texts, to rounding.
+
+    Threads take turns in a model, which is changed while a batch runs; see `turns`.
 
     Args:
         model: One that `runs_ragged`.
