@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lightning_lora.inject.adapters import check_unmerged
 from lightning_lora.inject.attach import check_adapter, shared_routing
 from lightning_lora.inject.heads import outputs_of
-from lightning_lora.lora import LoRAEmbedding, lora_layers, route, spans_of
+from lightning_lora.lora import LoRAEmbedding, lora_layers, route, runs_layers_again, spans_of
 
 
 @contextmanager
@@ -85,8 +85,7 @@ def _reordered(value: Any, order: list[int]) -> Any:
 
 
 def _check_runs_once(model: nn.Module) -> None:
-    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-    if checkpointing and model.training and torch.is_grad_enabled():
+    if model.training and torch.is_grad_enabled() and runs_layers_again(model):
         raise ValueError(
             "gradient checkpointing runs layers again in backward, and then without the rows' adapters; turn it off to "
             "train on mixed batches"

@@ -61,8 +61,9 @@ def _trained_below(model: PreTrainedModel) -> str | None:
     if not given.requires_grad:
         return None
     gradients = torch.autograd.grad(given.sum(), list(trained.values()), allow_unused=True)
-    reached: str = next(name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
-    return reached.partition(".adapters.")[0]
+    reached = (name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
+    # None reaches a layer where the embeddings' output only says that it requires a gradient (gradient checkpointing).
+    return next((name.partition(".adapters.")[0] for name in reached), None)
 
 
 @torch.no_grad()
