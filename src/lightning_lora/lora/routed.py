@@ -6,7 +6,7 @@ Parameter objects under the same state-dict keys. What is an adapter's own lies 
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeGuard, TypeVar, cast
 
 from torch import Tensor, nn
@@ -91,6 +91,30 @@ class Routed(nn.Module):
                 "share or rows flattened into tokens, cannot be adapted in a mixed batch"
             )
         return spans
+
+    def state_dict(self, *args: Any, prefix: str = "", **named: Any) -> Any:
+        """`nn.Module.state_dict`. While an adapter is merged here: of what stands in place, by the base's keys.
+
+        No adapter's factors are in it then: loaded elsewhere, they would be added to weights that hold them already.
+        """
+        found = super().state_dict(*args, prefix=prefix, **named)
+        if self.merged_adapter is not None:
+            for key in [key for key in found if key.startswith(f"{prefix}adapters.")]:
+                del found[key]
+        return found
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """What `nn.Module.load_state_dict` calls.
+
+        Raises:
+            RuntimeError: an adapter is merged, and there are values for this module: what is set aside has no key.
+        """
+        if self.merged_adapter is not None and any(key.startswith(prefix) for key in state_dict):
+            raise RuntimeError(
+                f"adapter {self.merged_adapter!r} is merged; call unmerge() before loading a state dict, or eject() to "
+                "load one of the merged model"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def merge(self, name: str) -> None:
         """Put what adapter ``name`` makes of this module in its place."""
