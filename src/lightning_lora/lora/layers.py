@@ -89,21 +89,22 @@ class LoRALayer(Routed):
         delta.train(self.training)
         return delta
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """The base layer's output plus the term in force, span by span where the batch is mixed.
 
-        An output that the base layer hands out is not changed, and is computed for the whole batch at once.
+        An output that the base layer hands out is not changed, and is computed for the whole batch at once. Torch's
+        layers call it ``input`` too.
         """
-        adapter, spans = self.adapter_in_force(), self.spans_for(x)
+        adapter, spans = self.adapter_in_force(), self.spans_for(input)
         if not spans and self.carries(adapter):
             delta = self.delta(adapter)
-            if self._fuses(delta, x):
-                return self._fused(delta, x)
-        result = cast(Tensor, super().forward(x))
+            if self._fuses(delta, input):
+                return self._fused(delta, input)
+        result = cast(Tensor, super().forward(input))
         if not spans:
-            return self._adapted(result, x, adapter)
+            return self._adapted(result, input, adapter)
         rows = ((span.adapter, slice(span.start, span.stop)) for span in spans)
-        return torch.cat([self._adapted(result[part], x[part], name) for name, part in rows])
+        return torch.cat([self._adapted(result[part], input[part], name) for name, part in rows])
 
     def _adapted(self, result: Tensor, x: Tensor, adapter: str | None) -> Tensor:
         return add_term(result, self.delta(adapter)(x)) if self.carries(adapter) else result
@@ -160,8 +161,9 @@ class LoRALayer(Routed):
         """`nn.Module._apply` (what ``to``, ``half`` and ``cuda`` call), reaching the set-aside weight too."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._unmerged_weight is not None:
-            with torch.no_grad():
-                self._unmerged_weight[0].data = fn(self._unmerged_weight[0].data)
+            aside = nn.ParameterList(self._unmerged_weight)
+            aside._apply(fn)  # type: ignore[no-untyped-call]
+            self._unmerged_weight = (aside[0],)
         return self
 
 
@@ -189,6 +191,10 @@ class LoRAConv1D(LoRALayer):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.linear_forward = cast(type[nn.Module], cls.__bases__[1]).forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As of the other kinds; ``x`` is what Hugging Face calls it."""
+        return super().forward(x)
 
 
 def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:
