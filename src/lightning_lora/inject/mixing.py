@@ -14,7 +14,7 @@ from lightning_lora.inject.adapters import check_unmerged
 from lightning_lora.inject.attach import check_adapter, shared_routing
 from lightning_lora.inject.heads import outputs_of
 from lightning_lora.inject.vocabulary import token_embedding
-from lightning_lora.lora import LoRAEmbedding, lora_layers, route, runs_layers_again, spans_of
+from lightning_lora.lora import LoRAEmbedding, lora_layers, route, run_again, spans_of
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _reordered(value: Any, order: list[int]) -> Any:
 
 
 def _check_runs_once(model: nn.Module) -> None:
-    if model.training and torch.is_grad_enabled() and runs_layers_again(model):
+    if model.training and torch.is_grad_enabled() and run_again(model.modules()):
         raise ValueError(
             "gradient checkpointing runs layers again in backward, and then without the rows' adapters; turn it off to "
             "train on mixed batches"

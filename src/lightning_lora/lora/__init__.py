@@ -23,7 +23,7 @@ from lightning_lora.lora.parameters import adapter_keys as adapter_keys
 from lightning_lora.lora.parameters import adapter_parameters as adapter_parameters
 from lightning_lora.lora.parameters import lora_layers as lora_layers
 from lightning_lora.lora.parameters import routing_of as routing_of
-from lightning_lora.lora.recomputing import runs_layers_again as runs_layers_again
+from lightning_lora.lora.recomputing import run_again as run_again
 from lightning_lora.lora.routed import Routed as Routed
 from lightning_lora.lora.routed import routed_modules as routed_modules
 from lightning_lora.lora.routing import Routing as Routing
