@@ -18,11 +18,16 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
+from lightning_lora.file_stamps import Stamp, stamps
 from lightning_lora.inject import token_embedding
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
 from lightning_lora.settings import first_line
 from lightning_lora.targets import ARCHITECTURES, POSITIONS_BEHIND_PADDING
 from lightning_lora.tasks import Task
+
+# What a process knows of the bases that it has loaded.
+_commits: dict[tuple[str, str | None], str] = {}
+_digests: dict[tuple[tuple[Any, ...], tuple[str, ...]], Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
     half-precision checkpoint would train in half precision without a word. A head for another number of labels than
     the task has is initialised anew, and counts as new.
 
+    A process that loads the same base again, as the jobs of a sweep do, reads the files anew, which takes less than
+    copying a model in memory (docs/decisions/0051), but neither works out the digests again nor asks the hub: it takes
+    the commit that it had, also where a branch has moved on.
+
     Args:
         name: "tiny", a folder, or a hub id.
         task: Gives the number of outputs and the label names.
@@ -81,18 +90,35 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         "ignore_mismatched_sizes": True,
         "output_loading_info": True,
     }
+    found = base_stamps(name)
     with quiet_transformers():
         model, info = _first_that_loads(AutoModelForSequenceClassification, name, source, revision, options)
         tokenizer = _first_that_loads(AutoTokenizer, name, source, revision, {})
     new = _new_parameters(model, info)
+    if commit := getattr(model.config, "_commit_hash", None):
+        _commits[source, revision] = commit
     _give_padding_token(model, tokenizer)
     if model.config.model_type in ARCHITECTURES:
         # Those whose positions are absolute count padding, and those that read the first token would read it.
         tokenizer.padding_side = "right"
     _check_vocabulary(name, model, tokenizer)
-    digests = tensor_digests((key, value) for key, value in model.state_dict().items() if key not in set(new))
+    digests = _digests_of(model, new, (source, commit or found))
     longest = _max_length(model, tokenizer)
     return Backbone(model, tokenizer, name, source, revision, new, fingerprint_of(digests), longest, digests)
+
+
+def base_stamps(name: str) -> tuple[Stamp, ...]:
+    """Of the files of a base model's folder; none of a hub id, of which one process takes one commit."""
+    folder = folder_of(name)
+    return stamps(sorted(file for file in folder.iterdir() if file.is_file())) if folder.is_dir() else ()
+
+
+def _digests_of(model: nn.Module, new: tuple[str, ...], files: tuple[Any, ...]) -> Mapping[str, str]:
+    """Of what was loaded from these files; for RoBERTa-large they take a second, five times what loading takes."""
+    if (files, new) not in _digests:
+        loaded = ((key, value) for key, value in model.state_dict().items() if key not in set(new))
+        _digests[files, new] = tensor_digests(loaded)
+    return _digests[files, new]
 
 
 def _source(name: str) -> str:
@@ -112,6 +138,8 @@ def _first_that_loads(loader: Any, name: str, source: str, revision: str | None,
     attempts: list[dict[str, Any]] = [{}]
     if not Path(source).is_dir():
         attempts = [{"revision": revision}, {"revision": revision, "local_files_only": True}]
+        if (source, revision) in _commits:
+            attempts.insert(0, {"revision": _commits[source, revision], "local_files_only": True})
     for attempt in attempts:
         try:
             return loader.from_pretrained(source, **attempt, **options)

@@ -5,10 +5,12 @@ from functools import cache
 from pathlib import Path
 
 from lightning_lora.adapters_io import factors_fingerprint
-from lightning_lora.backbone import load_backbone
+from lightning_lora.backbone import base_stamps, load_backbone
 from lightning_lora.config import RunConfig
 from lightning_lora.data.fingerprint import data_fingerprint
+from lightning_lora.data.sources import source_stamps
 from lightning_lora.data.splits import drawn, read_splits
+from lightning_lora.file_stamps import Stamp
 from lightning_lora.tasks import Task
 
 
@@ -22,7 +24,7 @@ class Fingerprints:
 
 
 def fingerprints(config: RunConfig) -> Fingerprints:
-    """Those that a run of this configuration would have, each worked out once in a process.
+    """Those that a run of this configuration would have, each worked out once in a process, unless files change.
 
     Raises:
         ValueError: model or data are not available.
@@ -30,18 +32,21 @@ def fingerprints(config: RunConfig) -> Fingerprints:
     task, data = config.data.find_task(), config.data
     # The seed draws the rows only where not all are taken.
     seed = config.seed if data.train_rows is not None else 0
+    rows = source_stamps(task, data.path, train_only=data.holdout is not None)
     return Fingerprints(
-        _base_fingerprint(config.model.name, task, config.model.revision),
-        _data_fingerprint(task, data.path, data.holdout, data.train_rows, seed),
+        _base_fingerprint(config.model.name, task, config.model.revision, base_stamps(config.model.name)),
+        _data_fingerprint(task, data.path, data.holdout, data.train_rows, seed, rows),
         None if config.warm_start is None else factors_fingerprint(Path(config.warm_start)),
     )
 
 
 @cache
-def _base_fingerprint(name: str, task: Task, revision: str | None) -> str:
+def _base_fingerprint(name: str, task: Task, revision: str | None, found: tuple[Stamp, ...]) -> str:
     return load_backbone(name, task, revision).fingerprint
 
 
 @cache
-def _data_fingerprint(task: Task, path: str | None, holdout: float | None, train_rows: int | None, seed: int) -> str:
+def _data_fingerprint(
+    task: Task, path: str | None, holdout: float | None, train_rows: int | None, seed: int, found: tuple[Stamp, ...]
+) -> str:
     return data_fingerprint(drawn(read_splits(task, path, holdout), task, train_rows, seed))

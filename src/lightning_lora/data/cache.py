@@ -8,6 +8,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from lightning_lora.atomic import CannotWriteError, atomic_file, clear_abandoned
 from lightning_lora.data.tokens import Tokens
+from lightning_lora.file_stamps import Stamp, stamps
 
 CACHE_VARIABLE = "LIGHTNING_LORA_CACHE"
 OFFSETS = "offsets"
@@ -47,22 +49,25 @@ def load_or_build(folder: Path, key: str, rows: int, build: Callable[[], Tokens]
 
 def _load(file: Path, rows: int) -> Tokens | None:
     try:
-        if not file.exists():
-            return None
-        with safe_open(file, framework="pt") as stored:
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no iterator)
-            digest = (stored.metadata() or {}).get("sha256")
+        tokens = _read(file, stamps([file])[0])
     except SafetensorError as error:
         _warn_damaged(file, str(error))
         return None
     except OSError:
         return None
-    if digest != _digest(tensors):
-        _warn_damaged(file, "its content does not match its digest")
-        return None
-    tokens = Tokens({name: tensor for name, tensor in tensors.items() if name != OFFSETS}, tensors[OFFSETS])
     assert len(tokens) == rows
     return tokens
+
+
+@lru_cache(maxsize=16)  # two splits of each of GLUE's tasks are some 0.3 GB
+def _read(file: Path, found: Stamp) -> Tokens:
+    """Read once in a process, for all jobs of a sweep, unless the file changes."""
+    with safe_open(file, framework="pt") as stored:
+        tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (no iterator)
+        digest = (stored.metadata() or {}).get("sha256")
+    if digest != _digest(tensors):
+        raise SafetensorError("its content does not match its digest")
+    return Tokens({name: tensor for name, tensor in tensors.items() if name != OFFSETS}, tensors[OFFSETS])
 
 
 def _warn_damaged(file: Path, reason: str) -> None:

@@ -1,6 +1,5 @@
 """Where a task's splits come from: a local path, the embedded toy data, the hub, or the hub's local snapshot."""
 
-from functools import cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,6 +7,7 @@ import pyarrow as pa
 from lightning_lora.data import toy
 from lightning_lora.data.files import READERS, DataError, RawSplit, read_file
 from lightning_lora.data.validation import IDX
+from lightning_lora.file_stamps import Stamp, stamps
 from lightning_lora.settings import first_line
 from lightning_lora.tasks import TOY_TASKS, Task
 
@@ -26,7 +26,7 @@ def load_splits(task: Task, path: str | Path | None = None, *, train_only: bool 
     Raises:
         DataError: nothing is there, a split is missing, or a file cannot be read; one line saying what to do.
     """
-    splits = (task.train_split,) if train_only else _splits(task)
+    splits = _splits(task, train_only)
     if path is not None:
         files = _find_files(task, Path(path).expanduser(), splits)
         return {split: read_file(file, _wanted(task)) for split, file in files.items()}
@@ -35,6 +35,17 @@ def load_splits(task: Task, path: str | Path | None = None, *, train_only: bool 
     if task.hub is None:
         raise DataError(f"task {task.name} has no source of its own: give data.path=<folder or file>")
     return _from_hub(task, *task.hub, splits)
+
+
+def source_stamps(task: Task, path: str | Path | None = None, *, train_only: bool = False) -> tuple[Stamp, ...]:
+    """Of the files that `load_splits` would read; none without a path, where one process takes one snapshot.
+
+    Raises:
+        DataError: as `load_splits`, of a path.
+    """
+    if path is None:
+        return ()
+    return stamps(_find_files(task, Path(path).expanduser(), _splits(task, train_only)).values())
 
 
 def load_labelled(task: Task, path: str | Path) -> dict[str, RawSplit]:
@@ -52,8 +63,8 @@ def load_labelled(task: Task, path: str | Path) -> dict[str, RawSplit]:
     return {split: read_file(_split_file(folder, split), _wanted(task)) for split in task.dev_splits}
 
 
-def _splits(task: Task) -> tuple[str, ...]:
-    return (task.train_split, *task.dev_splits)
+def _splits(task: Task, train_only: bool = False) -> tuple[str, ...]:
+    return (task.train_split,) if train_only else (task.train_split, *task.dev_splits)
 
 
 def _wanted(task: Task) -> tuple[str, ...]:
@@ -62,13 +73,7 @@ def _wanted(task: Task) -> tuple[str, ...]:
 
 def _toy_split(task: Task, split: str) -> RawSplit:
     rows = toy.TRAIN_ROWS if split == task.train_split else toy.VALIDATION_ROWS
-    return _raw(task, _toy_table(task.name, split, rows), f"{task.name}/{split}")
-
-
-@cache
-def _toy_table(name: str, split: str, rows: int) -> pa.Table:
-    """Generated once in a process, for all jobs of a sweep; a table cannot be changed."""
-    return pa.Table.from_pylist(toy.generate(name, split, rows, TOY_SEED))
+    return _raw(task, pa.Table.from_pylist(toy.generate(task.name, split, rows, TOY_SEED)), f"{task.name}/{split}")
 
 
 def _raw(task: Task, table: pa.Table, origin: str) -> RawSplit:

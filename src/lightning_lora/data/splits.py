@@ -1,11 +1,13 @@
 """The rows of a run: read, checked, some of them held out, some of them drawn. Nothing is tokenised here."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from lightning_lora.data.sampling import hold_out, random_subset
-from lightning_lora.data.sources import load_splits
+from lightning_lora.data.sources import load_splits, source_stamps
 from lightning_lora.data.validation import Split, check_train_labels, validate
+from lightning_lora.file_stamps import Stamp
 from lightning_lora.tasks import HELD_OUT, Task
 
 
@@ -35,6 +37,8 @@ def scored_splits(task: Task, path: str | Path | None, holdout: float | None) ->
 def read_splits(task: Task, path: str | Path | None, holdout: float | None) -> dict[str, Split]:
     """The training split, then those that are scored; the same for every seed.
 
+    A process reads and checks a data set once, for all jobs of a sweep, unless its files change.
+
     Args:
         task: What to read, as it stands, not yet `task_of`.
         path: A local folder or file; None for the task's own source.
@@ -43,6 +47,12 @@ def read_splits(task: Task, path: str | Path | None, holdout: float | None) -> d
     Raises:
         ValueError: see `load_splits`, `validate`, `hold_out`.
     """
+    found = source_stamps(task, path, train_only=holdout is not None)
+    return dict(_read(task, path, holdout, found))
+
+
+@lru_cache(maxsize=8)  # all of GLUE's texts are some 0.2 GB
+def _read(task: Task, path: str | Path | None, holdout: float | None, found: tuple[Stamp, ...]) -> Mapping[str, Split]:
     if holdout is None:
         return {name: validate(raw, task) for name, raw in load_splits(task, path).items()}
     train, held_out = _train_and_held_out(task, path, holdout)

@@ -51,7 +51,7 @@ class OverlaySweeper(Sweeper):
         # Hydra runs that file once more when it looks for plugins, so its class is not to be held on to before.
         from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 
-        # Hydra's own runs them in turn, and would keep all their configurations, 0.2 MB a job, until the last has ended.
+        # Hydra's own runs them in turn, and would keep the configuration of each, 0.2 MB, until the last has ended.
         at_once = 1 if isinstance(self.launcher, BasicLauncher) else max(1, len(jobs))
         for start in range(0, len(jobs), at_once):
             yield from self.launcher.launch(jobs[start : start + at_once], initial_job_idx=first + start)
