@@ -6,9 +6,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from lightning_lora.training.exceptions import NonFiniteError
+from lightning_lora.training.exceptions import REMEDY, NonFiniteError
 
-ADVICE = "nothing of this step was applied; try a smaller lr or more warm-up"
+ADVICE = f"nothing of this step was applied; {REMEDY}"
 
 
 class FiniteGuard(Callback):
