@@ -15,7 +15,7 @@ from lightning_lora.ragged import CudaGraphs
 from lightning_lora.tasks import Task, score
 from lightning_lora.training.exceptions import REMEDY, NonFiniteError
 from lightning_lora.training.forward import batch_logits
-from lightning_lora.training.optimizer import OptimSettings, parameter_groups
+from lightning_lora.training.optimizer import OptimSettings, main_rate, parameter_groups
 from lightning_lora.training.schedule import schedule_factor, warmup_steps
 
 Batch = dict[str, Any]
@@ -87,7 +87,7 @@ class LoRAClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch["labels"])
         self.rows_seen += len(batch["labels"])
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        rate = main_rate(self.trainer.optimizers[0])
         self.latest = {"train/loss": loss.detach(), "lr": rate, "epoch": self.current_epoch}
         return loss
 
