@@ -16,6 +16,7 @@ from lightning_lora.inject import BASELINES
 from lightning_lora.lora import LoraSpec
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS
+from lightning_lora.lora.spec import LARGEST_SCALE
 from lightning_lora.settings import ConfigError
 from lightning_lora.targets import Role
 from lightning_lora.training import wandb_logger
@@ -25,6 +26,7 @@ from lightning_lora.training.schedule import SCHEDULES
 
 def test_the_names_are_those_of_the_rooms() -> None:
     assert set(config.SCALINGS) == set(SCALINGS)
+    assert config.LARGEST_SCALE == LARGEST_SCALE
     assert set(config.INITIALISATIONS) == set(INITIALISATIONS)
     assert set(config.SCHEDULES) == set(SCHEDULES)
     assert set(config.METHODS) == {"lora", *BASELINES}
@@ -71,7 +73,7 @@ def test_every_key_has_a_meaning_and_a_range() -> None:
     ("key", "good", "bad"),
     [
         ("rank", [1, 8, 4096], [0, -3, 8.5, True, "8", math.nan]),
-        ("alpha", [0.5, 16, 1e9], [0, -1.0, math.nan, math.inf, True, "16"]),
+        ("alpha", [0.5, 16, 2**20], [0, 2**20 + 1, -1.0, math.nan, math.inf, True, "16"]),
         ("seed", [0, 1, 2**32 - 1], [-1, 2**32, 1.0, False]),
         ("lora.dropout", [0, 0.0, 0.999], [1, 1.5, -0.1, math.nan, "0.1"]),
         ("lora.roles", [["query"], ["query", "down"]], [["qurey"], ["query", "head"]]),

@@ -29,6 +29,7 @@ WITH_FROZEN_BASE = ("lora", "head")
 METHODS = (*WITH_FROZEN_BASE, "bitfit", "full")
 SCALINGS = ("alpha_over_rank", "alpha_over_sqrt_rank", "constant")
 INITIALISATIONS = ("kaiming", "gaussian")
+LARGEST_SCALE = 2**20
 SCHEDULES = ("linear", "cosine", "constant")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
@@ -178,7 +179,7 @@ class RunConfig:
     """Everything that one training run needs to know."""
 
     rank: int = settings.whole(8, 1, "rows of A, columns of B")
-    alpha: float | None = settings.positive(None, "numerator of the scale", "2 · rank")
+    alpha: float | None = settings.positive(None, "numerator of the scale", "2 · rank", LARGEST_SCALE)
     lr: float = settings.positive(1e-3, "highest learning rate")
     seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
     epochs: int = settings.whole(3, 1, "passes over the training rows")
