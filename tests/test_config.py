@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from lightning_lora import config, merging, settings
 from lightning_lora.cli import merge
 from lightning_lora.cli.guidelines import guideline_warnings
-from lightning_lora.config import DataConfig, LoraConfig, RunConfig, schema_settings, to_run_config
+from lightning_lora.config import DataConfig, LoraConfig, RunConfig, TrainerConfig, schema_settings, to_run_config
 from lightning_lora.inject import BASELINES
 from lightning_lora.lora import LoraSpec
 from lightning_lora.lora.initialisation import INITIALISATIONS
@@ -139,6 +139,14 @@ def test_settings_of_a_custom_task_have_no_effect_elsewhere() -> None:
         value = value if name not in ("label_column", "train_split") else "a"
         with pytest.raises(ConfigError, match=rf"data\.{name} has no effect"):
             DataConfig(task="rte", **{name: value})
+
+
+@pytest.mark.parametrize("limit", [{"limit_train_batches": 10}, {"limit_val_batches": 0.5}, {"limit_val_batches": 1}])
+def test_limits_that_overfit_batches_would_replace_are_refused(limit: dict[str, Any]) -> None:
+    (key,) = limit
+    with pytest.raises(ConfigError, match=rf"trainer\.{key}=\S+ has no effect with trainer\.overfit_batches=2"):
+        TrainerConfig(overfit_batches=2, **limit)
+    assert TrainerConfig(overfit_batches=0, **limit)
 
 
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

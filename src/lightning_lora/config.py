@@ -137,6 +137,14 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         settings.check(self, "trainer.")
+        for key in ("limit_train_batches", "limit_val_batches"):
+            limit = getattr(self, key)
+            is_all = limit == 1.0 and isinstance(limit, float)  # 1 is one batch
+            if self.overfit_batches and not is_all:
+                raise ConfigError(
+                    f"trainer.{key}={settings.shown(limit)} has no effect with trainer.overfit_batches="
+                    f"{settings.shown(self.overfit_batches)}, which limits both splits; leave one of them out"
+                )
 
 
 @dataclass(kw_only=True)
