@@ -33,7 +33,6 @@ class GridSweeper(OverlaySweeper):
         folder = self.folder_with_config()
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
             results = list(self.launcher.launch(jobs, initial_job_idx=0))
-        closing.record_failures(results)
         closing.close(folder, [job_folder(result.hydra_cfg) for result in results])
         if any(failure_of(result) is not None for result in results):
             raise SystemExit(1)

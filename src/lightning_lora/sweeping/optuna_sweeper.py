@@ -63,7 +63,7 @@ class OptunaSweeper(OverlaySweeper):
         return returns
 
     def _search(self, search: "Search", fixed: Sequence[str]) -> list[JobReturn]:
-        from lightning_lora.sweeping.closing import is_stop, record_failures
+        from lightning_lora.sweeping.closing import is_stop
         from lightning_lora.sweeping.search import words
 
         returns: list[JobReturn] = []
@@ -75,7 +75,6 @@ class OptunaSweeper(OverlaySweeper):
                 if is_stop(error):
                     search.stop(trials)
                 raise
-            record_failures(done)
             for trial, job in zip(trials, done, strict=True):
                 score = job.return_value if job.status == JobStatus.COMPLETED else None
                 search.tell(trial, score)
