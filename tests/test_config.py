@@ -13,10 +13,9 @@ from lightning_lora.cli import merge
 from lightning_lora.cli.guidelines import guideline_warnings
 from lightning_lora.config import DataConfig, LoraConfig, RunConfig, TrainerConfig, schema_settings, to_run_config
 from lightning_lora.inject import BASELINES
-from lightning_lora.lora import LoraSpec
+from lightning_lora.lora import LARGEST_SCALE, LoraSpec
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS
-from lightning_lora.lora.spec import LARGEST_SCALE
 from lightning_lora.settings import ConfigError
 from lightning_lora.targets import Role
 from lightning_lora.training import wandb_logger

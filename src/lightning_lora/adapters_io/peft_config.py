@@ -15,8 +15,7 @@ from torch import nn
 
 from lightning_lora.adapters_io.peft_folder import CONFIG_FILE
 from lightning_lora.adapters_io.safe_files import read_json_object
-from lightning_lora.lora import LoraSpec, routed_modules
-from lightning_lora.lora.spec import LARGEST_SCALE
+from lightning_lora.lora import LARGEST_SCALE, LoraSpec, routed_modules
 from lightning_lora.settings import shown
 from lightning_lora.spelling import did_you_mean
 
