@@ -51,13 +51,15 @@ class Case:
         return LoraSpec(rank=self.rank, alpha=5.0, scaling=self.scaling, initialisation=self.initialisation)
 
     def adapted(self, base: nn.Module, *, trained: bool = True) -> LoRALayer:
-        """The layer with an active adapter "default", its B random where ``trained``."""
+        """The layer with an active adapter "default", both factors random where ``trained``."""
         lora_class = lora_class_for(base)
         assert lora_class is not None
         layer = lora_class.adopt(base, Routing("default"))
         delta = layer.add_adapter("default", self.spec(), self.layout)
         if trained:
-            nn.init.normal_(delta.B, std=0.5)
+            for factor in delta.parameters():
+                if not factor.any():
+                    nn.init.normal_(factor, std=0.5)
         return layer
 
     def inputs(self) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 
 from lightning_lora.backbone import load_backbone
 from lightning_lora.data.collation import Collator
-from lightning_lora.inject import inject_adapter
+from lightning_lora.inject import inject_adapter, mixed_logits
 from lightning_lora.lora import LoraSpec
 from lightning_lora.targets import ARCHITECTURES
 from lightning_lora.tasks import TASKS
@@ -86,6 +86,26 @@ def test_what_is_new_is_known_and_trains_where_peft_leaves_it_frozen(model_type:
     peer = get_peft_model(peer, LoraConfig(task_type="SEQ_CLS", r=2, target_modules=targets))
     frozen_by_peft = [name for name, p in peer.named_parameters() if not p.requires_grad]
     assert any(module in name for module in new_modules for name in frozen_by_peft)
+
+
+def test_a_model_without_an_embedding_of_tokens_loads_and_is_adapted(tmp_path: Path) -> None:
+    """CANINE hashes characters, and says of its embedding that there is none to get."""
+    settings = {**BERT_LIKE, "num_hash_buckets": 32, "max_position_embeddings": 32, "local_transformer_stride": 16}
+    config = transformers.AutoConfig.for_model("canine", **settings)
+    transformers.CanineModel(config).save_pretrained(tmp_path)
+    transformers.CanineTokenizer(model_max_length=32).save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path), TASKS["sst2"])
+    model = backbone.model
+    with pytest.raises(NotImplementedError):
+        model.get_input_embeddings()
+    new, wide = backbone.new_parameters, ["query", "HashBucketCodepointEmbedder_0"]
+    inject_adapter(model, LoraSpec(rank=2), modules=wide, new_parameters=new, adapter="wide")
+    inject_adapter(model, LoraSpec(rank=2), modules=["query"], new_parameters=new)
+    inputs = backbone.tokenizer(["a text of characters", "another"], padding="max_length", return_tensors="pt")
+    alone = model.eval()(**inputs).logits
+    torch.testing.assert_close(torch.stack(mixed_logits(model, ["default"] * 2, inputs)), alone)
+    with pytest.raises(ValueError, match="Embedder_0 is adapted, and is not the embedding of tokens"):
+        mixed_logits(model, ["wide"] * 2, inputs)
 
 
 def test_a_half_precision_checkpoint_loads_as_fp32(bert: Path) -> None:

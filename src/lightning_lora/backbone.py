@@ -18,6 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from lightning_lora.digests import fingerprint_of, tensor_digests
+from lightning_lora.inject import token_embedding
 from lightning_lora.model_names import folder_of, is_path, is_saved_model
 from lightning_lora.settings import first_line
 from lightning_lora.targets import ARCHITECTURES, POSITIONS_BEHIND_PADDING
@@ -142,8 +143,8 @@ def _give_padding_token(model: Any, tokenizer: Any) -> None:
 
 
 def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
-    if len(tokenizer) > rows:
+    embedding = token_embedding(model)
+    if embedding is not None and len(tokenizer) > (rows := embedding.get_parameter("weight").shape[0]):
         raise ValueError(
             f"model.name={name}: the tokenizer has {len(tokenizer)} tokens, the model's embedding {rows} rows; "
             "they do not belong together"

@@ -57,7 +57,7 @@ class LoraConfig:
     scaling: str = settings.one_of(
         "alpha_over_rank", SCALINGS, "rule for the scale of the adapter's output; constant is alpha itself"
     )
-    initialisation: str = settings.one_of("kaiming", INITIALISATIONS, "how A starts; B starts at 0")
+    initialisation: str = settings.one_of("kaiming", INITIALISATIONS, "how the factors start, ΔW at 0")
     dropout: float = settings.fraction(0.0, "dropout on the adapter's input")
     cache_frozen_blocks: bool = settings.flag(
         False, "compute blocks below the first adapted one once, without dropout, and keep their outputs on disk"

@@ -87,12 +87,13 @@ def test_forward_mode_differentiation_sees_the_composition() -> None:
 
 def test_hooks_and_another_dropout_on_the_term_are_not_passed_by() -> None:
     layer, x = adapted(), rows()
-    calls: list[nn.Module] = []
-    handle = delta_of(layer).register_forward_hook(lambda module, args, output: calls.append(module))
-    assert not is_fused(layer(x))
-    assert calls == [delta_of(layer)]
-    handle.remove()
-    assert is_fused(layer(x))
+    for hooked in (delta_of(layer), delta_of(layer).dropout):
+        calls: list[nn.Module] = []
+        handle = hooked.register_forward_hook(lambda module, args, output, calls=calls: calls.append(module))
+        assert not is_fused(layer(x))
+        assert calls == [hooked]
+        handle.remove()
+        assert is_fused(layer(x))
     delta_of(layer).dropout = nn.Threshold(0.0, 0.0)
     torch.testing.assert_close(
         layer(x), F.linear(x, layer.weight, layer.bias) + 2 * x.relu() @ delta_of(layer).A.T @ delta_of(layer).B.T

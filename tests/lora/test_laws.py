@@ -1,6 +1,7 @@
 """The laws of an adapted layer, each over the whole table of cases."""
 
 import copy
+import inspect
 
 import pytest
 import torch
@@ -193,6 +194,42 @@ def test_base_keys_and_type_are_kept(case: Case) -> None:
     assert set(base.state_dict()) <= set(layer.state_dict())
     assert {key for key in layer.state_dict() if not key.startswith("adapters.")} == set(base.state_dict())
     assert layer.weight is base.weight
+
+
+@over_cases
+def test_the_argument_is_called_as_the_base_layer_calls_it(case: Case) -> None:
+    base, x = case.base(), case.inputs()
+    (name,) = inspect.signature(base.forward).parameters
+    layer = case.adapted(base)
+    assert torch.equal(layer(**{name: x}), layer(x))
+
+
+@over_cases
+@pytest.mark.parametrize("merged", [False, True])
+def test_on_the_meta_device_it_runs_as_the_base_layer_does(case: Case, merged: bool) -> None:
+    layer, x = case.adapted(case.base()), case.inputs().to("meta")
+    delta_of(layer).dropout.p = 0.1
+    if merged:
+        layer.merge("default")
+    layer.to("meta")
+    expected = case.base().to("meta")(x)
+    assert (layer(x).shape, layer(x).dtype) == (expected.shape, expected.dtype)
+    if merged:
+        layer.unmerge()
+    assert layer.weight.is_meta
+    layer(x).sum().backward()
+    assert delta_of(layer).B.grad.is_meta
+
+
+@over_cases
+def test_a_conversion_while_merged_reaches_the_very_weight_that_is_set_aside(case: Case) -> None:
+    layer = case.adapted(case.base())
+    frozen = layer.weight
+    layer.merge("default")
+    layer.to(torch.float64)
+    layer.unmerge()
+    assert layer.weight is frozen
+    assert frozen.dtype is torch.float64
 
 
 @over_cases

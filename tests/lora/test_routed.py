@@ -74,6 +74,22 @@ def test_a_hooks_handle_removes_it_whichever_module_it_was_registered_on(kind: s
     assert len(calls) == 4
 
 
+def test_what_compiled_the_base_does_not_run_in_place_of_the_adapted_layer() -> None:
+    base, x = nn.Linear(4, 4), torch.randn(2, 4)
+    torch._dynamo.reset()
+    base.compile(backend="eager")
+    expected = base(x)
+    layer = LoRALinear.adopt(base, Routing("default"))
+    delta = layer.add_adapter("default", LoraSpec(rank=2))
+    nn.init.normal_(delta.B)
+    torch.testing.assert_close(layer(x), expected + delta(x))
+    layer.compile(backend="eager")  # nor the other way round
+    compiled = base._compiled_call_impl
+    assert layer.release() is base
+    assert base._compiled_call_impl is compiled
+    assert torch.equal(base(x), expected)
+
+
 def test_the_hooks_of_a_copy_are_its_own() -> None:
     head = RoutedHead.adopt(nn.Linear(4, 4), Routing())
     calls: list[Tensor] = []

@@ -194,6 +194,19 @@ def test_a_head_that_reads_the_mean_does_not_run_ragged() -> None:
     assert not runs_ragged(model)
 
 
+@pytest.mark.parametrize("architecture", sorted(set(RAGGED) - {"albert"}))  # which has no gradient checkpointing
+def test_layers_that_run_again_do_not_run_ragged(architecture: str) -> None:
+    model = TINY[architecture]()
+    model.activation_checkpointing_enable()
+    assert not runs_ragged(model)
+    model.activation_checkpointing_disable()
+    assert runs_ragged(model)
+
+
+def test_attention_to_both_sides_does_not_run_ragged() -> None:
+    assert not runs_ragged(adapted("gemma2", use_bidirectional_attention=True))
+
+
 @pytest.mark.parametrize(
     ("lengths", "said"),
     [([], "at least one text"), ([2, 0], "every text at least one token"), ([2], "lengths sum to 2")],

@@ -94,6 +94,16 @@ def test_where_nothing_is_frozen_below_it_is_refused() -> None:
         frozen_blocks(model)
 
 
+def test_with_gradient_checkpointing_nothing_is_computed_before() -> None:
+    """It makes the embeddings' output require a gradient, of which no parameter has a part."""
+    model = upper_block_only("bert")
+    model.activation_checkpointing_enable()
+    assert frozen_blocks(model) == 1
+    _, ragged = texts(LENGTHS["mixed"], pairs=False)
+    with pytest.raises(ValueError, match="does not run without padding; gradient checkpointing runs its layers again"):
+        hidden_before(model, ragged, 1)
+
+
 def test_a_projection_below_the_blocks_is_not_left_untrained() -> None:
     model = TINY["electra"]()
     inject_adapter(model, LoraSpec(rank=2), modules=["embeddings_project", "layer.1.attention.self.query"])

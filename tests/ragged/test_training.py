@@ -1,19 +1,25 @@
 """`data.ragged=true` trains on the same rows, and without dropout to the same adapter, as the padded run."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from ragged_texts import LENGTHS, adapted, texts
 from safetensors.torch import load_file
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from lightning_lora import RunConfig, RunRecord, read_predictions, run
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
 from lightning_lora.data import TextDataModule
-from lightning_lora.ragged import CudaGraphs
+from lightning_lora.lora import adapter_parameters
+from lightning_lora.ragged import CudaGraphs, runs_ragged
 from lightning_lora.tasks import TASKS
 from lightning_lora.training.callbacks import cuda_graph_replay
+from lightning_lora.training.forward import batch_logits
 
 
 def trained(folder: Path, encoder: Path, ragged: bool, cuda_graphs: bool = False) -> RunRecord:
@@ -47,6 +53,51 @@ def test_without_dropout_it_is_the_padded_run_to_rounding(without_dropout: Path,
     torch.testing.assert_close(*(torch.from_numpy(values) for values in logits), atol=1e-3, rtol=1e-3)
     assert records[True].merge_check["changed_predictions"] == 0
     assert records[True].job_id != records[False].job_id
+
+
+def with_checkpointing(encoder: Path) -> Path:
+    """The encoder as a folder whose model trains with gradient checkpointing."""
+    folder = Path(shutil.copytree(encoder, encoder.parent / "checkpointing"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"gradient_checkpointing": True}))
+    return folder
+
+
+def test_with_gradient_checkpointing_it_is_the_run_without(without_dropout: Path, tmp_path: Path) -> None:
+    trained(tmp_path / "without", without_dropout, ragged=True)
+    trained(tmp_path / "with", with_checkpointing(without_dropout), ragged=True)
+    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("without", "with"))
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(value, two[name], atol=2e-4, rtol=1e-3, msg=name)
+
+
+@pytest.mark.parametrize("reentrant", [False, True], ids=["not reentrant", "reentrant"])
+@pytest.mark.parametrize("architecture", ["bert", "llama"])
+def test_checkpointed_steps_are_padded_and_have_the_gradients_of_those_without(
+    architecture: str, reentrant: bool
+) -> None:
+    torch.manual_seed(0)
+    model = adapted(architecture, hidden_dropout_prob=0.1).train()
+    padded, ragged = texts(LENGTHS["mixed"], pairs=False)
+    for inputs in (padded, ragged):
+        inputs.pop("token_type_ids")
+
+    def gradients() -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        model.zero_grad()
+        batch_logits(model, padded).square().sum().backward()
+        return {name: factor.grad for name, factor in adapter_parameters(model) if factor.grad is not None}
+
+    assert runs_ragged(model)
+    expected = gradients()
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    assert not runs_ragged(model)
+    with pytest.raises(ValueError, match=r"gradient checkpointing runs its layers again .* give it padded batches"):
+        batch_logits(model, ragged)
+    torch.testing.assert_close(gradients(), expected, atol=1e-6, rtol=1e-5)
+    model.activation_checkpointing_disable()
+    assert runs_ragged(model)
 
 
 def test_brought_to_few_shapes_as_on_a_gpu_it_is_the_same_run(

@@ -7,7 +7,7 @@ query, key and value apart in any architecture, plain or fused, without knowing 
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -44,23 +44,30 @@ def _tiny(architecture: str) -> tuple[Any, dict[str, Tensor]]:
     return model, tiny_batch(padded=False)
 
 
-def _first_block(architecture: str, piece: str) -> dict[Role, Match]:
+class Layer(NamedTuple):
+    """A layer by its name, and what it is."""
+
+    name: str
+    match: Match
+
+
+def _first_block(architecture: str, piece: str) -> dict[Role, Layer]:
     """The layers of block 0 by role; of T5, those whose names hold `piece`."""
     model, _ = _tiny(architecture)
     rows = projections_for(model.config.model_type)
-    found = [match(name, rows) for name, _ in model.named_modules() if piece in name]
-    return {role: one for one in found if one is not None and one.block == 0 for role in one.roles}
+    found = {name: match(name, rows) for name, _ in model.named_modules() if piece in name}
+    return {role: Layer(name, one) for name, one in found.items() if one and one.block == 0 for role in one.roles}
 
 
-def _groups(architecture: str, found: Match) -> int:
-    attribute = found.projection.groups
+def _groups(architecture: str, found: Layer) -> int:
+    attribute = found.match.projection.groups
     return 1 if attribute is None else getattr(_tiny(architecture)[0].config, attribute)
 
 
 def _run(
     architecture: str,
-    watched: Match,
-    disturbed: Match | None = None,
+    watched: Layer,
+    disturbed: Layer | None = None,
     role: Role | None = None,
     change: Callable[[Tensor], Any] | None = None,
     groups: int | None = None,
@@ -84,8 +91,8 @@ def _run(
         if len(output) == 1:
             return output
         output = output.clone()
-        parts = output.unflatten(-1, (groups or _groups(architecture, disturbed), len(disturbed.roles), -1))
-        change(parts[..., disturbed.roles.index(role), :])
+        parts = output.unflatten(-1, (groups or _groups(architecture, disturbed), len(disturbed.match.roles), -1))
+        change(parts[..., disturbed.match.roles.index(role), :])
         return output
 
     handles = [model.get_submodule(watched.name).register_forward_pre_hook(keep)]

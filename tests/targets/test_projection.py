@@ -10,10 +10,10 @@ def _role(model_type: str, name: str) -> tuple[Role, ...] | None:
     return None if found is None else found.roles
 
 
-def test_match_gives_name_block_and_roles() -> None:
+def test_match_gives_block_and_roles() -> None:
     found = match("roberta.encoder.layer.11.attention.self.value", projections_for("roberta"))
     assert found is not None
-    assert (found.name, found.block) == ("roberta.encoder.layer.11.attention.self.value", 11)
+    assert found.block == 11
     assert found.roles == found.projection.roles == (Role.VALUE,)
 
 

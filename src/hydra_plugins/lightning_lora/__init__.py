@@ -19,10 +19,10 @@ from lightning_lora.sweeping.search_settings import SearchSettings
 class GridSweeper(grid.GridSweeper):
     """``hydra/sweeper=grid``, the default."""
 
-    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+    def sweep(self, arguments: list[str]) -> None:
         """Run the jobs; a mistake of the user's is one line and status 2, as everywhere."""
         with one_line_for_mistakes():
-            return super().sweep(arguments)
+            super().sweep(arguments)
 
 
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):
@@ -31,7 +31,7 @@ class OptunaSweeper(optuna_sweeper.OptunaSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Search."""
         with one_line_for_mistakes():
-            return super().sweep(arguments)
+            super().sweep(arguments)
 
 
 class LocalLauncher(local.LocalLauncher):

@@ -38,3 +38,4 @@ from lightning_lora.inject.report import ParameterTotals as ParameterTotals
 from lightning_lora.inject.report import count_parameters as count_parameters
 from lightning_lora.inject.selection import Selected as Selected
 from lightning_lora.inject.selection import select as select
+from lightning_lora.inject.vocabulary import token_embedding as token_embedding

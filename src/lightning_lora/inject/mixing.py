@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lightning_lora.inject.adapters import check_unmerged
 from lightning_lora.inject.attach import check_adapter, shared_routing
 from lightning_lora.inject.heads import outputs_of
-from lightning_lora.lora import LoRAEmbedding, lora_layers, route, spans_of
+from lightning_lora.inject.vocabulary import token_embedding
+from lightning_lora.lora import LoRAEmbedding, lora_layers, route, run_again, spans_of
 
 
 @contextmanager
@@ -85,8 +86,7 @@ def _reordered(value: Any, order: list[int]) -> Any:
 
 
 def _check_runs_once(model: nn.Module) -> None:
-    checkpointing = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
-    if checkpointing and model.training and torch.is_grad_enabled():
+    if model.training and torch.is_grad_enabled() and run_again(model.modules()):
         raise ValueError(
             "gradient checkpointing runs layers again in backward, and then without the rows' adapters; turn it off to "
             "train on mixed batches"
@@ -94,9 +94,8 @@ def _check_runs_once(model: nn.Module) -> None:
 
 
 def _check_embeddings(model: nn.Module, rows: Sequence[str | None]) -> None:
-    token_embedding = getattr(model, "get_input_embeddings", None)
     # Of its weight: encoder and decoder may look up in it by embeddings of their own (T5).
-    tokens = token_embedding().weight if callable(token_embedding) else None
+    tokens = getattr(token_embedding(model), "weight", None)
     for name, layer in lora_layers(model):
         if isinstance(layer, LoRAEmbedding) and layer.weight is not tokens and any(map(layer.carries, rows)):
             raise ValueError(f"{name} is adapted, and is not the embedding of tokens; such a model runs no mixed batch")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from lightning_lora.inject.vocabulary import token_embedding
 from lightning_lora.lora import OutputLayout, lora_class_for, routed_modules
 from lightning_lora.lora.functional import WHOLE
 from lightning_lora.spelling import did_you_mean
@@ -181,8 +182,7 @@ def _called_instead(model: nn.Module, module: nn.Module) -> list[str]:
 
     So it is in Hugging Face's models of an encoder and a decoder (T5), each of which has an embedding of its own.
     """
-    token_embedding = getattr(model, "get_input_embeddings", None)
-    if not callable(token_embedding) or token_embedding() is not module:
+    if token_embedding(model) is not module:
         return []
     embeddings = [(name, other) for name, other in model.named_modules() if isinstance(other, nn.Embedding)]
     return [name for name, other in embeddings if other is not module and other.weight is module.weight]

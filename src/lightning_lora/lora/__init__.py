@@ -1,5 +1,6 @@
 """LoRA itself: the mathematics, the settings and the adapted layers. No framework but torch."""
 
+from lightning_lora.lora.delta import LowRankDelta as LowRankDelta
 from lightning_lora.lora.dropout import Dropout as Dropout
 from lightning_lora.lora.dropout import draw_seed as draw_seed
 from lightning_lora.lora.dropout import drop as drop
@@ -15,7 +16,6 @@ from lightning_lora.lora.layers import LoRAConv1D as LoRAConv1D
 from lightning_lora.lora.layers import LoRAEmbedding as LoRAEmbedding
 from lightning_lora.lora.layers import LoRALayer as LoRALayer
 from lightning_lora.lora.layers import LoRALinear as LoRALinear
-from lightning_lora.lora.layers import LowRankDelta as LowRankDelta
 from lightning_lora.lora.layers import check_adapter_name as check_adapter_name
 from lightning_lora.lora.layers import lora_class_for as lora_class_for
 from lightning_lora.lora.own_backward import may_have_own_backward as may_have_own_backward
@@ -23,6 +23,7 @@ from lightning_lora.lora.parameters import adapter_keys as adapter_keys
 from lightning_lora.lora.parameters import adapter_parameters as adapter_parameters
 from lightning_lora.lora.parameters import lora_layers as lora_layers
 from lightning_lora.lora.parameters import routing_of as routing_of
+from lightning_lora.lora.recomputing import run_again as run_again
 from lightning_lora.lora.routed import Routed as Routed
 from lightning_lora.lora.routed import routed_modules as routed_modules
 from lightning_lora.lora.routing import Routing as Routing

@@ -28,7 +28,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_lora.lora.dropout import draw_seed, dropout_factors
-from lightning_lora.lora.functional import WHOLE, OutputLayout, add_term, low_rank_term
+from lightning_lora.lora.functional import WHOLE, OutputLayout, add_term, autocasts, low_rank_term
 from lightning_lora.lora.own_backward import may_have_own_backward
 
 
@@ -73,7 +73,7 @@ def is_fusable(x: Tensor, weight: Tensor, A: Tensor, B: Tensor, layout: OutputLa
         may_have_own_backward(x, weight, A, B)
         and (trains or not torch.is_grad_enabled())
         and layout.groups == 1
-        and not torch.is_autocast_enabled(x.device.type)
+        and not autocasts(x)
     )
 
 

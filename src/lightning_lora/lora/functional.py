@@ -52,6 +52,12 @@ class OutputLayout:
 WHOLE = OutputLayout()
 
 
+def autocasts(x: Tensor) -> bool:
+    """Whether autocast chooses the types of operations on ``x``. Of "meta", which has none, torch raises."""
+    kind = x.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+
+
 def low_rank_term(
     x: Float[Tensor, "*batch in"],
     A: Float[Tensor, "ranks in"],
@@ -64,7 +70,7 @@ def low_rank_term(
     Computed in the wider of the input's and the factors' types, or in autocast's. The scale is applied to the
     rank-sized product, the smallest tensor on the way.
     """
-    if not torch.is_autocast_enabled(x.device.type):
+    if not autocasts(x):
         wider = torch.promote_types(x.dtype, A.dtype)
         x, A, B = x.to(wider), A.to(wider), B.to(wider)
     return expand_low_rank(F.linear(x, A) * scale, B, layout)

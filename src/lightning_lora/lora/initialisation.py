@@ -1,4 +1,4 @@
-"""Initialisation schemes for the two factors. Every scheme here leaves ``B`` at zero, so the delta starts at zero.
+"""Initialisation schemes for the two factors. Every scheme here leaves one of them at zero, so the delta starts there.
 
 A scheme fills ``A`` (rank, in) and ``B`` (out, rank) in place, drawing from torch's global generator.
 """
@@ -15,13 +15,24 @@ Initialisation = Callable[[Tensor, Tensor], None]
 
 @torch.no_grad()
 def kaiming(A: Float[Tensor, "rank in"], B: Float[Tensor, "out rank"]) -> None:
-    """``A ~ U(-1/sqrt(in), 1/sqrt(in))``, ``B = 0``: what loralib and PEFT do.
+    """``A ~ U(-1/sqrt(in), 1/sqrt(in))``, ``B = 0``: what loralib and PEFT do on all but embeddings.
 
     It is ``kaiming_uniform_`` with ``a = sqrt(5)``, the default of ``nn.Linear``; the standard deviation is
     ``1 / sqrt(3 · in)`` and does not depend on the rank.
     """
     nn.init.kaiming_uniform_(A, a=math.sqrt(5))
     nn.init.zeros_(B)
+
+
+@torch.no_grad()
+def kaiming_of_lookup(A: Float[Tensor, "rank rows"], B: Float[Tensor, "out rank"]) -> None:
+    """``A = 0``, ``B ~ N(0, 1)``: what loralib and PEFT do on embeddings (`reset_parameters`, `reset_lora_parameters`).
+
+    There A x is a column of A, and `kaiming`, whose bound is for sums over ``in`` values, would draw it from within
+    1 / sqrt(rows): an embedding of 30,000 tokens would hardly move.
+    """
+    nn.init.zeros_(A)
+    nn.init.normal_(B)
 
 
 @torch.no_grad()
@@ -34,3 +45,5 @@ def gaussian(A: Float[Tensor, "rank in"], B: Float[Tensor, "out rank"]) -> None:
 
 
 INITIALISATIONS: dict[str, Initialisation] = {"kaiming": kaiming, "gaussian": gaussian}
+OF_LOOKUPS: dict[str, Initialisation] = INITIALISATIONS | {"kaiming": kaiming_of_lookup}
+"""Those of embeddings. `gaussian` holds of one-hot inputs too."""

@@ -3,7 +3,7 @@
 Nothing of the base is copied or renamed: ``isinstance(layer, nn.Linear)``, ``layer.weight``, hooks, tied weights and
 state-dict keys are those of the base model. The low-rank terms live beside them in ``adapters``. The laws:
 
-    B = 0                  =>  layer(x) == base(x)
+    A = 0 or B = 0         =>  layer(x) == base(x)
     merge(a); layer(x)     ==  layer(x) with adapter a unmerged, up to rounding
     merge(a); unmerge()    =>  layer.weight is the very same Parameter, bit-equal
     release()              is  the very same module object that was adopted
@@ -13,90 +13,15 @@ from collections.abc import Callable
 from typing import ClassVar, cast
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lightning_lora.lora.adapted_linear import adapted_linear, is_fusable
-from lightning_lora.lora.dropout import Dropout
-from lightning_lora.lora.functional import (
-    WHOLE,
-    OutputLayout,
-    add_term,
-    delta_weight,
-    expand_low_rank,
-    low_rank_term,
-    merged_weight,
-)
+from lightning_lora.lora.delta import LookupDelta, LowRankDelta
+from lightning_lora.lora.functional import WHOLE, OutputLayout, add_term, merged_weight
 from lightning_lora.lora.heads import RoutedHead
-from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.routed import Routed
 from lightning_lora.lora.routing import Routing
 from lightning_lora.lora.spec import LoraSpec
-
-
-class LowRankDelta(nn.Module):
-    """One low-rank term: A (parts · rank, in), B (adapted features, rank), the scale and the input's dropout.
-
-    Attributes:
-        rounds_factors: Whether a narrower input is multiplied by factors rounded to its type, as under autocast, rather
-            than widened to theirs. Faster and less exact; for training on a base in half precision.
-    """
-
-    def __init__(
-        self,
-        spec: LoraSpec,
-        in_features: int,
-        out_features: int,
-        layout: OutputLayout = WHOLE,
-        device: torch.device | None = None,
-    ) -> None:
-        super().__init__()
-        self.spec, self.layout, self.scale = spec, layout, spec.scale
-        parts, adapted = len(layout.adapted), layout.adapted_features(out_features)
-        self.A = nn.Parameter(torch.empty(parts * spec.rank, in_features, dtype=spec.dtype, device=device))
-        self.B = nn.Parameter(torch.empty(adapted, spec.rank, dtype=spec.dtype, device=device))
-        self.dropout = Dropout(spec.dropout)
-        self.rounds_factors = False
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Draw the factors anew, part by part, from torch's global generator."""
-        for A, B in self.parts():
-            INITIALISATIONS[self.spec.initialisation](A, B)
-
-    def parts(self) -> list[tuple[Float[Tensor, "rank in"], Float[Tensor, "width rank"]]]:
-        """A and B of each adapted part, in the layout's order: views without gradient."""
-        count = len(self.layout.adapted)
-        return list(zip(self.A.detach().chunk(count), self.B.detach().chunk(count), strict=True))
-
-    def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
-        """``scale · B A dropout(x)``; see `functional.low_rank_term`."""
-        return low_rank_term(self.dropout(x), *self.factors_for(x), self.scale, self.layout)
-
-    def factors_for(self, x: Tensor) -> tuple[Float[Tensor, "ranks in"], Float[Tensor, "adapted rank"]]:
-        """A and B as they meet the input ``x``."""
-        return (self.A.to(x.dtype), self.B.to(x.dtype)) if self.rounds_factors else (self.A, self.B)
-
-    def lookup(self, ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch out"]:
-        """The term for one-hot inputs given as row numbers; dropping an entry of a one-hot input drops its token."""
-        reduced = F.embedding(ids, self.A.T) * self.scale
-        if self.training and self.dropout.p:
-            reduced = reduced * self.dropout(torch.ones_like(reduced[..., :1]))
-        return expand_low_rank(reduced, self.B, self.layout)
-
-    def weight(self) -> Float[Tensor, "out in"]:
-        """The dense update ΔW in fp64; see `functional.delta_weight`."""
-        return delta_weight(self.A, self.B, self.scale, self.layout)
-
-    @property
-    def is_plain(self) -> bool:
-        """True where calling this module runs its own `forward` and dropout and nothing else, such as a hook."""
-        hooks = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks)
-        return not any(hooks) and type(self.dropout) is Dropout
-
-    def extra_repr(self) -> str:
-        return f"rank={self.spec.rank}, scale={self.scale:g}"
 
 
 def check_adapter_name(name: str) -> None:
@@ -117,6 +42,7 @@ class LoRALayer(Routed):
     weight: nn.Parameter
     # Not of embeddings.
     bias: nn.Parameter | None
+    delta_class: ClassVar[type[LowRankDelta]] = LowRankDelta
     # The base class's forward, where that is ``x Wᵀ + b`` and nothing else.
     linear_forward: ClassVar[Callable[..., Tensor] | None] = None
     # nn.Linear keeps its weight as (out, in); GPT-2's Conv1D and nn.Embedding as (in, out).
@@ -159,28 +85,29 @@ class LoRALayer(Routed):
         if self.carries(name):
             raise ValueError(f"the layer already has an adapter named {name!r}")
         in_features, out_features = self.features
-        self.adapters[name] = delta = LowRankDelta(spec, in_features, out_features, layout, self.weight.device)
+        self.adapters[name] = delta = self.delta_class(spec, in_features, out_features, layout, self.weight.device)
         delta.train(self.training)
         return delta
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """The base layer's output plus the term in force, span by span where the batch is mixed.
 
-        An output that the base layer hands out is not changed, and is computed for the whole batch at once.
+        An output that the base layer hands out is not changed, and is computed for the whole batch at once. Torch's
+        layers call it ``input`` too.
         """
-        adapter, spans = self.adapter_in_force(), self.spans_for(x)
+        adapter, spans = self.adapter_in_force(), self.spans_for(input)
         if not spans and self.carries(adapter):
             delta = self.delta(adapter)
-            if self._fuses(delta, x):
-                return self._fused(delta, x)
-        result = cast(Tensor, super().forward(x))
+            if self._fuses(delta, input):
+                return self._fused(delta, input)
+        result = cast(Tensor, super().forward(input))
         if not spans:
-            return self._adapted(result, x, adapter)
+            return self._adapted(result, input, adapter)
         rows = ((span.adapter, slice(span.start, span.stop)) for span in spans)
-        return torch.cat([self._adapted(result[part], x[part], name) for name, part in rows])
+        return torch.cat([self._adapted(result[part], input[part], name) for name, part in rows])
 
     def _adapted(self, result: Tensor, x: Tensor, adapter: str | None) -> Tensor:
-        return add_term(result, self.term(self.delta(adapter), x)) if self.carries(adapter) else result
+        return add_term(result, self.delta(adapter)(x)) if self.carries(adapter) else result
 
     def _fuses(self, delta: LowRankDelta, x: Tensor) -> bool:
         """Whether base layer and term are what `adapted_linear` computes: no forward and no hook of somebody else's."""
@@ -197,10 +124,6 @@ class LoRALayer(Routed):
         weight = self.weight.T if self.weight_is_in_by_out else self.weight
         dropout = delta.dropout.p if delta.dropout.training else 0.0
         return adapted_linear(x, weight, self.bias, *delta.factors_for(x), delta.scale, delta.layout, dropout)
-
-    def term(self, delta: LowRankDelta, x: Tensor) -> Tensor:
-        """What ``delta`` adds to the output for the input ``x``."""
-        return cast(Tensor, delta(x))
 
     @torch.no_grad()
     def merge(self, name: str) -> None:
@@ -238,8 +161,9 @@ class LoRALayer(Routed):
         """`nn.Module._apply` (what ``to``, ``half`` and ``cuda`` call), reaching the set-aside weight too."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self._unmerged_weight is not None:
-            with torch.no_grad():
-                self._unmerged_weight[0].data = fn(self._unmerged_weight[0].data)
+            aside = nn.ParameterList(self._unmerged_weight)
+            aside._apply(fn)  # type: ignore[no-untyped-call]
+            self._unmerged_weight = (aside[0],)
         return self
 
 
@@ -252,10 +176,8 @@ class LoRALinear(LoRALayer, nn.Linear):  # type: ignore[misc]  # torch declares 
 class LoRAEmbedding(LoRALayer, nn.Embedding):  # type: ignore[misc]  # torch declares weight as Tensor
     """`nn.Embedding` with low-rank terms. A is (rank, num_embeddings), B (embedding_dim, rank), as in PEFT."""
 
+    delta_class = LookupDelta
     weight_is_in_by_out = True
-
-    def term(self, delta: LowRankDelta, x: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch out"]:
-        return delta.lookup(x)
 
 
 class LoRAConv1D(LoRALayer):
@@ -269,6 +191,10 @@ class LoRAConv1D(LoRALayer):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.linear_forward = cast(type[nn.Module], cls.__bases__[1]).forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As of the other kinds; ``x`` is what Hugging Face calls it."""
+        return super().forward(x)
 
 
 def lora_class_for(layer: nn.Module) -> type[LoRALayer] | None:

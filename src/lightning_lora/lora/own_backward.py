@@ -9,9 +9,12 @@ def may_have_own_backward(*tensors: Tensor) -> bool:
     """Whether autograd alone looks at what is done with ``tensors``.
 
     Compilers, tracers, function transforms and forward-mode differentiation see through torch's own operations only,
-    and tensors of other classes (quantised, distributed, fake) bring operations of their own.
+    and tensors of other classes (quantised, distributed, fake) bring operations of their own. On the meta device there
+    is nothing to gain.
     """
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() or torch._C._are_functorch_transforms_active():
+        return False
+    if any(tensor.is_meta for tensor in tensors):
         return False
     if not {type(tensor) for tensor in tensors} <= {Tensor, nn.Parameter}:
         return False

@@ -6,7 +6,7 @@ Parameter objects under the same state-dict keys. What is an adapter's own lies 
 
 import copy
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, TypeGuard, TypeVar, cast
 
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ AnyRouted = TypeVar("AnyRouted", bound="Routed")
 _OF_EACH = ("_parameters", "_buffers", "_modules")
 """Registries that the routed module and the adopted one each need a copy of. Hook registries are shared, so that a
 handle's ``remove()`` works across adoption and release."""
+_COMPILED = "_compiled_call_impl"
+"""What ``compile()`` leaves in a module: a call of that very module, which another must not take over."""
 
 
 class Routed(nn.Module):
@@ -35,10 +37,12 @@ class Routed(nn.Module):
     def adopt(cls: type[AnyRouted], base: nn.Module, routing: Routing) -> AnyRouted:
         """A routed module, without adapters yet, that takes over all that ``base`` holds and keeps it for `release`.
 
-        Its class is this one, mixed in front of that of ``base`` where it is no subclass of that yet.
+        Its class is this one, mixed in front of that of ``base`` where it is no subclass of that yet. It is not
+        compiled, also where ``base`` is, by its own ``compile()``.
         """
         routed = _blank(cls, type(base))
-        routed.__dict__.update({key: copy.copy(v) if key in _OF_EACH else v for key, v in base.__dict__.items()})
+        held = {key: copy.copy(v) if key in _OF_EACH else v for key, v in base.__dict__.items() if key != _COMPILED}
+        routed.__dict__.update(held)
         routed._base = (base,)
         routed.merged_adapter = None
         routed.routing = routing
@@ -48,7 +52,7 @@ class Routed(nn.Module):
     def release(self) -> nn.Module:
         """The very module that was adopted, with what this one holds in its place now (merged where merged)."""
         base = self._base[0]
-        for key in base.__dict__:
+        for key in base.__dict__.keys() - {_COMPILED}:
             base.__dict__[key] = self.__dict__[key]
         base._modules = {name: module for name, module in self._modules.items() if name != "adapters"}
         return base
@@ -91,6 +95,30 @@ class Routed(nn.Module):
                 "share or rows flattened into tokens, cannot be adapted in a mixed batch"
             )
         return spans
+
+    def state_dict(self, *args: Any, prefix: str = "", **named: Any) -> Any:
+        """`nn.Module.state_dict`. While an adapter is merged here: of what stands in place, by the base's keys.
+
+        No adapter's factors are in it then: loaded elsewhere, they would be added to weights that hold them already.
+        """
+        found = super().state_dict(*args, prefix=prefix, **named)
+        if self.merged_adapter is not None:
+            for key in [key for key in found if key.startswith(f"{prefix}adapters.")]:
+                del found[key]
+        return found
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """What `nn.Module.load_state_dict` calls.
+
+        Raises:
+            RuntimeError: an adapter is merged, and there are values for this module: what is set aside has no key.
+        """
+        if self.merged_adapter is not None and any(key.startswith(prefix) for key in state_dict):
+            raise RuntimeError(
+                f"adapter {self.merged_adapter!r} is merged; call unmerge() before loading a state dict, or eject() to "
+                "load one of the merged model"
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def merge(self, name: str) -> None:
         """Put what adapter ``name`` makes of this module in its place."""

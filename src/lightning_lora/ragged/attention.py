@@ -16,6 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from lightning_lora.lora import drop, may_have_own_backward
 from lightning_lora.ragged.cpu_attention import cpu_attention
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.ragged.turns import turn_in
 
 NAME = "lightning_lora_ragged"
 
@@ -92,12 +93,13 @@ def _capped(
 @contextmanager
 def ragged_attention_in(model: PreTrainedModel) -> Iterator[None]:
     """Within the block the model's attention is `ragged_attention`, and it makes no masks of its own."""
-    before = model.config._attn_implementation
-    model.config._attn_implementation = NAME
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = before
+    with turn_in(model):
+        before = model.config._attn_implementation
+        model.config._attn_implementation = NAME
+        try:
+            yield
+        finally:
+            model.config._attn_implementation = before
 
 
 # Without a function for masks under this name the model makes none: they would be of its one row, tokens by tokens, and

@@ -10,10 +10,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from lightning_lora.lora import run_again
 from lightning_lora.ragged.attention import ragged_attention_in
 from lightning_lora.ragged.frozen_blocks import beginning_at, hidden_states_before
-from lightning_lora.ragged.last_block import last_block_for
+from lightning_lora.ragged.last_block import LAST_BLOCKS, blocks_of, last_block_for
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.ragged.turns import turn_in
 from lightning_lora.targets import POSITIONS_BEHIND_PADDING
 
 FIRST_TOKEN = frozenset({"albert", "bert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"})
@@ -24,24 +26,38 @@ OF_TOKENS = ("input_ids", "token_type_ids")
 """What a batch holds for each token, and the model is given."""
 FEW_LENGTHS = 64
 """T is made a multiple of this where a new T costs much: but for fp32, oneDNN makes a kernel for every shape."""
-_RUNS_RAGGED = f"those that do: {', '.join(sorted(FIRST_TOKEN | LAST_TOKEN))}, where the head reads one token"
 
 
 def runs_ragged(model: nn.Module) -> bool:
-    """Whether `ragged_logits` knows the model: its architecture, where its head reads, and its attention."""
-    if not isinstance(model, PreTrainedModel):
-        return False
-    config = model.config
-    reads_one_token = getattr(config, "classifier_pooling", "cls") == "cls"
-    return (
-        config.model_type in FIRST_TOKEN | LAST_TOKEN
-        and reads_one_token
-        and config._attn_implementation in ("sdpa", "eager")
-    )
+    """Whether `ragged_logits` knows the model (its architecture, where its head reads, its attention), and it runs its
+    layers once: in backward they are not what they were."""
+    return _why_not(model) is None
+
+
+def _why_not(model: nn.Module) -> str | None:
+    known = FIRST_TOKEN | LAST_TOKEN
+    if not isinstance(model, PreTrainedModel) or model.config.model_type not in known:
+        return f"those that do: {', '.join(sorted(known))}, where the head reads one token"
+    with turn_in(model):  # while another thread runs it, its attention is ours
+        attention = model.config._attn_implementation
+    # Asked at every batch: of all modules of BERT-base it takes 2 ms.
+    layers = blocks_of(model) if model.config.model_type in LAST_BLOCKS else model.modules()
+    reasons = {
+        "its head reads all tokens": getattr(model.config, "classifier_pooling", "cls") != "cls",
+        f"its attention is {attention}": attention not in ("sdpa", "eager"),
+        # A padded batch is masked as causal all the same (Gemma 2 in transformers 5).
+        "use_bidirectional_attention is set": bool(getattr(model.config, "use_bidirectional_attention", False)),
+        "gradient checkpointing runs its layers again in backward; turn it off, or give it padded batches": (
+            run_again(layers)
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def ragged_logits(model: nn.Module, inputs: Mapping[str, Any]) -> Float[Tensor, "texts outputs"]:
     """The logits that the padded model gives for the same texts, to rounding.
+
+    Threads take turns in a model, which is changed while a batch runs; see `turns`.
 
     Args:
         model: One that `runs_ragged`.
@@ -99,8 +115,8 @@ def hidden_before(model: nn.Module, inputs: Mapping[str, Any], block: int) -> Fl
 
 def _prepared(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[PreTrainedModel, Layout, dict[str, Any]]:
     """The model, where the texts lie, and what the base model is called with."""
-    if not isinstance(model, PreTrainedModel) or not runs_ragged(model):
-        raise ValueError(f"{type(model).__name__} does not run without padding; {_RUNS_RAGGED}")
+    if not isinstance(model, PreTrainedModel) or (reason := _why_not(model)):
+        raise ValueError(f"{type(model).__name__} does not run without padding; {reason}")
     layout = Layout(inputs["lengths"], _multiple(model), inputs["input_ids"].device)
     given = inputs["input_ids"].shape[1]
     if given != len(layout.positions) - layout.filler:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from lightning_lora.ragged.attention import ragged_attention_in
 from lightning_lora.ragged.last_block import LAST_BLOCKS, blocks_of
 from lightning_lora.ragged.layout import Layout
+from lightning_lora.ragged.turns import turn_in
 
 
 class _ReachedError(Exception):
@@ -60,8 +61,9 @@ def _trained_below(model: PreTrainedModel) -> str | None:
     if not given.requires_grad:
         return None
     gradients = torch.autograd.grad(given.sum(), list(trained.values()), allow_unused=True)
-    reached: str = next(name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
-    return reached.partition(".adapters.")[0]
+    reached = (name for name, gradient in zip(trained, gradients, strict=True) if gradient is not None)
+    # None reaches a layer where the embeddings' output only says that it requires a gradient (gradient checkpointing).
+    return next((name.partition(".adapters.")[0] for name in reached), None)
 
 
 @torch.no_grad()
@@ -87,36 +89,37 @@ def _given_to(model: PreTrainedModel, block: int, arguments: Mapping[str, Any]) 
     def stop(_module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any]) -> None:
         raise _ReachedError(given[0] if given else keywords["hidden_states"])
 
-    handle = blocks_of(model)[block].register_forward_pre_hook(stop, with_kwargs=True)
-    try:
-        model.base_model(**arguments)
-    except _ReachedError as reached:
-        return reached.hidden
-    finally:
-        handle.remove()
+    with turn_in(model):
+        handle = blocks_of(model)[block].register_forward_pre_hook(stop, with_kwargs=True)
+        try:
+            model.base_model(**arguments)
+        except _ReachedError as reached:
+            return reached.hidden
+        finally:
+            handle.remove()
     raise AssertionError(f"{type(model).__name__} did not call its block {block}")
 
 
 @contextmanager
 def beginning_at(model: PreTrainedModel, block: int, hidden: Float[Tensor, "1 tokens width"]) -> Iterator[None]:
     """Within the block, the model goes from its embeddings to a block, which is given these hidden states."""
-    parts = LAST_BLOCKS[model.config.model_type]
-    parent, _, name = parts.blocks.rpartition(".")
+    parent, _, name = LAST_BLOCKS[model.config.model_type].blocks.rpartition(".")
     owner = model.base_model.get_submodule(parent)
-    blocks = blocks_of(model)
     entering = hidden.to(model.dtype)
 
     def replace(_module: nn.Module, given: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         return ((entering, *given[1:]), keywords) if given else (given, {**keywords, "hidden_states": entering})
 
-    handle = blocks[block].register_forward_pre_hook(replace, with_kwargs=True, prepend=True)
-    setattr(owner, name, nn.ModuleList(list(blocks)[block:]))
-    try:
-        with _embeddings_give(model.base_model, entering):
-            yield
-    finally:
-        setattr(owner, name, blocks)
-        handle.remove()
+    with turn_in(model):
+        blocks = blocks_of(model)
+        handle = blocks[block].register_forward_pre_hook(replace, with_kwargs=True, prepend=True)
+        setattr(owner, name, nn.ModuleList(list(blocks)[block:]))
+        try:
+            with _embeddings_give(model.base_model, entering):
+                yield
+        finally:
+            setattr(owner, name, blocks)
+            handle.remove()
 
 
 @contextmanager

@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-from hydra.core.utils import JobReturn
-
 from lightning_lora.sweeping.composing import composed, failure_of, job_folder
 from lightning_lora.sweeping.identity import of_adapters_only
 from lightning_lora.sweeping.sweeper import OverlaySweeper
@@ -19,7 +17,7 @@ class GridSweeper(OverlaySweeper):
         """Keep the settings to vary, by their names, each with its values as on a command line."""
         super().__init__(params)
 
-    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+    def sweep(self, arguments: list[str]) -> None:
         """Run all jobs, print their table, and end with status 1 if one of them failed.
 
         Raises:
@@ -31,12 +29,14 @@ class GridSweeper(OverlaySweeper):
 
         jobs = self._jobs(arguments)
         folder = self.folder_with_config()
+        folders, failed = [], False
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
-            results = list(self.launcher.launch(jobs, initial_job_idx=0))
-        closing.close(folder, [job_folder(result.hydra_cfg) for result in results])
-        if any(failure_of(result) is not None for result in results):
+            for result in self.launched(jobs):
+                folders.append(job_folder(result.hydra_cfg))
+                failed = failed or failure_of(result) is not None
+        closing.close(folder, folders)
+        if failed:
             raise SystemExit(1)
-        return results
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:
         # Hydra runs that file once more when it looks for plugins, so its class is not to be held on to before.

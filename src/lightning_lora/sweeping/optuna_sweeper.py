@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 
 from lightning_lora.locking import held
 from lightning_lora.sweeping.composing import composed, resolved
@@ -31,7 +31,7 @@ class OptunaSweeper(OverlaySweeper):
         self._settings = SearchSettings(**settings)
         super().__init__(self._settings.params)
 
-    def sweep(self, arguments: list[str]) -> list[JobReturn]:
+    def sweep(self, arguments: list[str]) -> None:
         """Search until there are as many trials as asked for, and print what was found.
 
         Args:
@@ -56,21 +56,19 @@ class OptunaSweeper(OverlaySweeper):
             search = Search(folder, axes, self._asked(axes, fixed), self._settings)
             done = len(search.completed)
             with progress.shown(self._settings.n_trials, done=done, failed=len(search.ended) - done):
-                returns = self._search(search, fixed)
+                self._search(search, fixed)
             print(self._summary(search, folder, fixed))
         if search.best is None:
             raise SystemExit(1)
-        return returns
 
-    def _search(self, search: "Search", fixed: Sequence[str]) -> list[JobReturn]:
+    def _search(self, search: "Search", fixed: Sequence[str]) -> None:
         from lightning_lora.sweeping.closing import is_stop
         from lightning_lora.sweeping.search import words
 
-        returns: list[JobReturn] = []
         while trials := search.next_trials():
             jobs = [[*fixed, *words(trial)] for trial in trials]
             try:
-                done = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+                done = list(self.launched(jobs, first=trials[0].number))
             except (KeyboardInterrupt, SystemExit) as error:
                 if is_stop(error):
                     search.stop(trials)
@@ -80,8 +78,6 @@ class OptunaSweeper(OverlaySweeper):
                 search.tell(trial, score)
                 result = "failed" if score is None else f"{score:.4f}"
                 print(f"trial {trial.number}: {result} with {shlex.join(words(trial))}", flush=True)
-            returns += done
-        return returns
 
     def _axes(self, arguments: list[str]) -> tuple[dict[str, Override], list[str]]:
         """What is varied, by key, and what is fixed as words; the last word for a key is the one that counts."""

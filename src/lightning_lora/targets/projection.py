@@ -48,13 +48,11 @@ class Match:
     """A module name recognised by a projection.
 
     Attributes:
-        name: The full module name.
         block: Number of its transformer block, from 0. T5 numbers encoder and decoder blocks from 0 each. ALBERT
             shares layers, so the number is that of the layer group (0 in every published checkpoint).
         projection: The row that matched.
     """
 
-    name: str
     block: int
     projection: Projection
 
@@ -78,5 +76,5 @@ def match(name: str, projections: Iterable[Projection]) -> Match | None:
     for projection in projections:
         found = re.fullmatch(rf"(?:.*\.)?(?:{projection.pattern})", name)
         if found is not None:
-            return Match(name=name, block=int(found["block"]), projection=projection)
+            return Match(block=int(found["block"]), projection=projection)
     return None

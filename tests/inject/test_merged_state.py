@@ -1,0 +1,75 @@
+"""The state dict of a merged model is the merged model's: nowhere is an adapter added to weights that hold it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_models import TINY
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification
+from two_tasks import batch, two_tasks
+
+from lightning_lora.inject import delete_adapter, merge, unmerge
+
+
+@torch.no_grad()
+def logits(model: Any) -> Tensor:
+    torch.manual_seed(2)
+    found: Tensor = model.eval()(**batch()).logits
+    return found
+
+
+def merged_model(architecture: str) -> Any:
+    """With adapter "a" merged, the only one."""
+    model, _ = two_tasks(architecture)
+    delete_adapter(model, "b")
+    merge(model, "a")
+    return model
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+def test_it_is_a_state_dict_of_the_plain_model(architecture: str) -> None:
+    model = merged_model(architecture)
+    plain = TINY[architecture]().double()
+    plain.load_state_dict(model.state_dict(), strict=True)
+    assert torch.equal(logits(plain), logits(model))
+    unmerge(model)
+    assert any(".adapters." in key for key in model.state_dict()), "the control"
+
+
+def test_hugging_faces_own_saving_writes_the_merged_model(tmp_path: Path) -> None:
+    model = merged_model("bert")
+    model.save_pretrained(tmp_path)
+    loaded, info = AutoModelForSequenceClassification.from_pretrained(
+        tmp_path, dtype=torch.float64, output_loading_info=True
+    )
+    assert not info["unexpected_keys"]
+    torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(logits(loaded), logits(model), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("adapter", ["a", "b"])
+def test_a_model_with_adapters_does_not_take_it(adapter: str) -> None:
+    model, _ = two_tasks("bert")
+    merge(model, adapter)
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    unmerge(model)
+    with pytest.raises(RuntimeError, match=r'Missing key.*"bert\..*\.adapters\.a\.A"'):
+        model.load_state_dict(state)
+
+
+def test_a_merged_model_takes_none() -> None:
+    model, _ = two_tasks("bert")
+    state = {key: value.clone() for key, value in model.state_dict().items()}
+    factors = {key: value for key, value in state.items() if ".adapters." in key}
+    expected = logits(model)
+    merge(model)
+    before = logits(model)
+    for values, strict in ((state, True), (factors, False)):
+        with pytest.raises(RuntimeError, match=r"^adapter 'b' is merged; call unmerge\(\) before loading"):
+            model.load_state_dict(values, strict=strict)
+    assert torch.equal(logits(model), before)
+    unmerge(model)
+    model.load_state_dict(state)
+    assert torch.equal(logits(model), expected)
