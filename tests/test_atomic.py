@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from lightning_lora.atomic import CannotWriteError, atomic_file, atomic_folder, clear_abandoned, clear_leftovers
+from lightning_lora.atomic import (
+    CannotWriteError,
+    atomic_file,
+    atomic_folder,
+    clear_abandoned,
+    clear_leftovers,
+    second_name,
+)
 
 
 def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> None:
@@ -30,6 +37,25 @@ def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> Non
     with atomic_file(target) as temporary:
         temporary.write_text("new")
     assert target.read_text() == "new"
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["linked", "copied"])
+def test_under_a_second_name_a_file_stays_what_it_was(
+    links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "this file system has no links")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    last, kept = tmp_path / "last", tmp_path / "kept"
+    for generation in ("first", "second"):  # also where the name is taken
+        last.write_text(generation)
+        second_name(last, kept)
+        with atomic_file(last) as temporary:
+            temporary.write_text("newer")
+        assert (kept.read_text(), last.read_text()) == (generation, "newer")
+        assert set(tmp_path.iterdir()) == {last, kept}
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

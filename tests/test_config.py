@@ -11,9 +11,9 @@ from omegaconf import OmegaConf
 from lightning_lora import config, merging, settings
 from lightning_lora.cli import merge
 from lightning_lora.cli.guidelines import guideline_warnings
-from lightning_lora.config import DataConfig, LoraConfig, RunConfig, schema_settings, to_run_config
+from lightning_lora.config import DataConfig, LoraConfig, RunConfig, TrainerConfig, schema_settings, to_run_config
 from lightning_lora.inject import BASELINES
-from lightning_lora.lora import LoraSpec
+from lightning_lora.lora import LARGEST_SCALE, LoraSpec
 from lightning_lora.lora.initialisation import INITIALISATIONS
 from lightning_lora.lora.scaling import SCALINGS
 from lightning_lora.settings import ConfigError
@@ -25,6 +25,7 @@ from lightning_lora.training.schedule import SCHEDULES
 
 def test_the_names_are_those_of_the_rooms() -> None:
     assert set(config.SCALINGS) == set(SCALINGS)
+    assert config.LARGEST_SCALE == LARGEST_SCALE
     assert set(config.INITIALISATIONS) == set(INITIALISATIONS)
     assert set(config.SCHEDULES) == set(SCHEDULES)
     assert set(config.METHODS) == {"lora", *BASELINES}
@@ -71,7 +72,7 @@ def test_every_key_has_a_meaning_and_a_range() -> None:
     ("key", "good", "bad"),
     [
         ("rank", [1, 8, 4096], [0, -3, 8.5, True, "8", math.nan]),
-        ("alpha", [0.5, 16, 1e9], [0, -1.0, math.nan, math.inf, True, "16"]),
+        ("alpha", [0.5, 16, 2**20], [0, 2**20 + 1, -1.0, math.nan, math.inf, True, "16"]),
         ("seed", [0, 1, 2**32 - 1], [-1, 2**32, 1.0, False]),
         ("lora.dropout", [0, 0.0, 0.999], [1, 1.5, -0.1, math.nan, "0.1"]),
         ("lora.roles", [["query"], ["query", "down"]], [["qurey"], ["query", "head"]]),
@@ -137,6 +138,14 @@ def test_settings_of_a_custom_task_have_no_effect_elsewhere() -> None:
         value = value if name not in ("label_column", "train_split") else "a"
         with pytest.raises(ConfigError, match=rf"data\.{name} has no effect"):
             DataConfig(task="rte", **{name: value})
+
+
+@pytest.mark.parametrize("limit", [{"limit_train_batches": 10}, {"limit_val_batches": 0.5}, {"limit_val_batches": 1}])
+def test_limits_that_overfit_batches_would_replace_are_refused(limit: dict[str, Any]) -> None:
+    (key,) = limit
+    with pytest.raises(ConfigError, match=rf"trainer\.{key}=\S+ has no effect with trainer\.overfit_batches=2"):
+        TrainerConfig(overfit_batches=2, **limit)
+    assert TrainerConfig(overfit_batches=0, **limit)
 
 
 def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import resource
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from test_predicting import trained
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from lightning_lora.atomic import CannotWriteError
 from lightning_lora.cli import main as command
 from lightning_lora.config import LoraConfig
 from lightning_lora.data import toy
@@ -72,6 +74,24 @@ def bytes_in_fp64() -> int:
     found = [value for value in gc.get_objects() if type(value) in (torch.Tensor, torch.nn.Parameter)]  # with memory
     storages = [value.untyped_storage() for value in found if value.dtype == torch.float64]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def test_a_disk_that_is_full_at_the_model_card_is_said_in_a_line(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file size limit stands in for it, from the moment at which the card is worded."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def card(*_: object) -> str:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
+        return "a card of more than ten bytes"
+
+    monkeypatch.setattr("lightning_lora.merging.model_card", card)
+    try:
+        with pytest.raises(CannotWriteError, match=r"out/README\.md: File too large; raise the limit"):
+            merge_run(finished, tmp_path / "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_no_folder_but_the_runs_own_merged_one_is_replaced(finished: Path, tmp_path: Path) -> None:

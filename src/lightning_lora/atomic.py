@@ -74,6 +74,20 @@ def atomic_file(target: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def second_name(file: Path, name: Path) -> None:
+    """Keep under ``name`` what ``file`` holds now, whatever is put in its place. Where files can be linked it is free.
+
+    Raises:
+        CannotWriteError: as `atomic_file`.
+    """
+    with explained(name):
+        try:
+            os.link(file, name)
+        except OSError:  # no such file system, or the name is taken
+            with atomic_file(name) as temporary:
+                shutil.copyfile(file, temporary)
+
+
 @contextmanager
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Give a temporary folder to fill; on success it becomes ``target``, replacing what was there.

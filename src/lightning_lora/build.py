@@ -43,6 +43,7 @@ from lightning_lora.training import (
     callbacks_for,
     check_devices,
     optimizer_steps,
+    profiler_for,
     quiet_lightning,
 )
 
@@ -236,9 +237,8 @@ def _callbacks(config: RunConfig, report: InjectionReport, output_dir: Path) -> 
 
 
 def _loggers(config: RunConfig, output_dir: Path, resume: bool) -> list[Logger]:
-    own = JsonlLogger(output_dir / LOG)
     wandb = _wandb(config, output_dir, resume)
-    return [own, wandb] if wandb else [own]
+    return [JsonlLogger(output_dir / LOG), *([wandb] if wandb else [])]
 
 
 def _frozen_in_bf16(config: RunConfig) -> FrozenBaseInBf16 | None:
@@ -265,7 +265,7 @@ def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger]
         limit_val_batches=settings.limit_val_batches,
         overfit_batches=settings.overfit_batches,
         fast_dev_run=settings.fast_dev_run,
-        profiler=settings.profiler,
+        profiler=profiler_for(settings.profiler),
         deterministic=settings.deterministic,
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,

@@ -29,6 +29,7 @@ WITH_FROZEN_BASE = ("lora", "head")
 METHODS = (*WITH_FROZEN_BASE, "bitfit", "full")
 SCALINGS = ("alpha_over_rank", "alpha_over_sqrt_rank", "constant")
 INITIALISATIONS = ("kaiming", "gaussian")
+LARGEST_SCALE = 2**20
 SCHEDULES = ("linear", "cosine", "constant")
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
@@ -136,6 +137,14 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         settings.check(self, "trainer.")
+        for key in ("limit_train_batches", "limit_val_batches"):
+            limit = getattr(self, key)
+            is_all = limit == 1.0 and isinstance(limit, float)  # 1 is one batch
+            if self.overfit_batches and not is_all:
+                raise ConfigError(
+                    f"trainer.{key}={settings.shown(limit)} has no effect with trainer.overfit_batches="
+                    f"{settings.shown(self.overfit_batches)}, which limits both splits; leave one of them out"
+                )
 
 
 @dataclass(kw_only=True)
@@ -178,7 +187,7 @@ class RunConfig:
     """Everything that one training run needs to know."""
 
     rank: int = settings.whole(8, 1, "rows of A, columns of B")
-    alpha: float | None = settings.positive(None, "numerator of the scale", "2 · rank")
+    alpha: float | None = settings.positive(None, "numerator of the scale", "2 · rank", LARGEST_SCALE)
     lr: float = settings.positive(1e-3, "highest learning rate")
     seed: int = settings.whole(0, 0, "seed of everything random", high=2**32 - 1)
     epochs: int = settings.whole(3, 1, "passes over the training rows")

@@ -8,7 +8,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from lightning_lora.adapters_io import save_model_folder
-from lightning_lora.atomic import refuse_existing
+from lightning_lora.atomic import atomic_file, refuse_existing
 from lightning_lora.backbone import load_backbone, quiet_transformers
 from lightning_lora.data.files import DataError
 from lightning_lora.inject import eject, merge
@@ -79,7 +79,8 @@ def merge_run(folder: Path, out: Path, *, dtype: str = "fp32", force: bool = Fal
         assert isinstance(after, Tensor), "the data were there a moment ago"
         check = compare_logits(before, after)
         report = MergeReport(dtype, rounding, check.rows, check.changed_predictions, check.max_logit_difference)
-    (out / "README.md").write_text(model_card(trained.record, report), encoding="utf-8")
+    with atomic_file(out / "README.md") as temporary:
+        temporary.write_text(model_card(trained.record, report), encoding="utf-8")
     return report
 
 

@@ -188,7 +188,11 @@ def fit(assembled: Run) -> None:
 
 
 def save(config: RunConfig, assembled: Run, output_dir: Path) -> None:
-    """Write the adapter, the merged model and the predictions, each atomically."""
+    """Write the adapter, the merged model and the predictions, each atomically.
+
+    Weights are in the type in which they trained and were compared, under 64-true in fp64; what reads them computes in
+    fp32.
+    """
     task, backbone, module = assembled.task, assembled.backbone, assembled.module
     tables = {
         split: PredictionTable(found.idx.numpy(), found.labels.numpy(), found.logits.numpy())

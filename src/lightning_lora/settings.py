@@ -4,6 +4,7 @@ A kind is a dataclass field whose metadata holds a `Setting`; `check` walks the 
 """
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -111,12 +112,14 @@ def whole(default: int | None, low: int, doc: str, high: int | None = None, also
     )
 
 
-def positive(default: float | None, doc: str, otherwise: str = "") -> Any:
-    """A finite number above zero; ``otherwise`` says what null means."""
-    allowed = "a finite number above 0" + (f", or null ({otherwise})" if otherwise else "")
+def positive(default: float | None, doc: str, otherwise: str = "", high: int | None = None) -> Any:
+    """A finite number above zero, at most ``high``; ``otherwise`` says what null means."""
+    allowed = "a finite number above 0" + ("" if high is None else f", at most {high}")
+    allowed += f", or null ({otherwise})" if otherwise else ""
+    top = sys.float_info.max if high is None else high
     return _setting(
         default,
-        Setting(doc, allowed, lambda value: _is_number(value) and 0 < value < math.inf, otherwise=otherwise),
+        Setting(doc, allowed, lambda value: _is_number(value) and 0 < value <= top, otherwise=otherwise),
     )
 
 

@@ -12,6 +12,7 @@ from tiny_models import SETTINGS, TINY, build, tiny_batch
 from torch import Tensor, nn
 from two_tasks import new_names, two_tasks
 
+from lightning_lora import config
 from lightning_lora.adapters_io import AdapterFacts, load_peft_folder, peft_outputs, save_peft_folder
 from lightning_lora.inject import disabled, enable, inject_adapter, merge, mixed_logits
 from lightning_lora.lora import LoraSpec, adapter_parameters
@@ -87,6 +88,17 @@ def test_a_folder_of_ours_loads_back_bit_equal(name: str, tmp_path: Path) -> Non
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
     if name != "gpt2":  # a fused layer comes back as one matrix, whose products are summed in another order
         assert torch.equal(logits(base), logits(model))
+
+
+@pytest.mark.parametrize("scaling", ["alpha_over_rank", "alpha_over_sqrt_rank", "constant"])
+def test_with_the_largest_alpha_that_trains_a_folder_loads_back(scaling: str, tmp_path: Path) -> None:
+    base = TINY["bert"]()
+    model = copy.deepcopy(base)
+    inject_adapter(model, LoraSpec(rank=8, alpha=config.LARGEST_SCALE, scaling=scaling))
+    save_peft_folder(model, tmp_path / "adapter", base_name="base")
+    load_peft_folder(base, tmp_path / "adapter")
+    saved, loaded = (m.bert.encoder.layer[0].attention.self.query.adapters["default"] for m in (model, base))
+    assert loaded.scale == pytest.approx(saved.scale)
 
 
 def test_two_parts_of_a_fused_layer_come_back_as_one_matrix_of_twice_the_rank(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def reconfigure(folder: Path, **changes: Any) -> None:
         ({"rank_pattern": {"(": 2}}, r"rank_pattern: \( is not a regular expression"),
         ({"lora_alpha": "abc"}, "alpha abc must be a number"),
         ({"lora_alpha": 1e38}, "alpha 1e.38 must be .* at most"),
+        ({"lora_alpha": 2**22}, "alpha=4194304.0 makes the scale 2.09715e.06; it must be at most 1048576"),
         ({"lora_alpha": 10**400}, "alpha 1000.* must be"),
         ({"lora_alpha": float("nan")}, "alpha nan must be"),
         ({"lora_alpha": float("inf")}, "alpha inf must be"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from peft_peer import MODELS, new_of, randomise, trained_by_peft, unchanged_after
-from tiny_models import TINY
+from tiny_models import SETTINGS, TINY, build, tiny_batch
 from torch import nn
 
 from lightning_lora.adapters_io import AdapterFacts, save_peft_folder, warm_start
@@ -55,6 +55,28 @@ def test_factors_are_those_of_the_earlier_run_bit_for_bit_and_the_head_is_not(
     assert all(torch.equal(value, before[key]) for key, value in untouched.items())
     assert set(new) <= set(untouched)
     assert (start.task, start.run) == ("mnli", str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_a_head_of_three_labels_is_no_hindrance_to_one_of_two_or_to_a_regression(outputs: int, tmp_path: Path) -> None:
+    """As RTE and STS-B start from MNLI."""
+
+    def bert(outputs: int) -> nn.Module:
+        model_type, settings = SETTINGS["bert"]
+        model = build(model_type, settings | {"num_labels": outputs})
+        return adapt(model, new_parameters=new_of(model, ("classifier",)))
+
+    earlier, model = bert(3), bert(outputs)
+    randomise(parameter for parameter in earlier.parameters() if parameter.requires_grad)
+    new = new_of(earlier, ("classifier",))
+    facts = AdapterFacts("mnli", ("a", "b", "c"), BASE)
+    save_peft_folder(earlier, tmp_path / "adapter", base_name="base", new_parameters=new, facts=facts)
+    head = model.get_parameter("classifier.weight").clone()
+    warm_start(model, tmp_path, base_fingerprint=BASE)
+    expected = adapter_state(earlier, "default")
+    assert all(torch.equal(value, expected[key]) for key, value in adapter_state(model, "default").items())
+    assert torch.equal(model.get_parameter("classifier.weight"), head)
+    assert model(**tiny_batch()).logits.shape == (2, outputs)
 
 
 def test_its_fingerprint_is_of_the_factors_alone(tmp_path: Path) -> None:

@@ -31,6 +31,8 @@ def test_alpha_left_out_is_twice_the_rank(rank: int) -> None:
         ({"rank": 8, "alpha": 0.0}, "alpha=0.0"),
         ({"rank": 8, "alpha": math.nan}, "alpha=nan"),
         ({"rank": 8, "alpha": math.inf}, "alpha=inf"),
+        ({"rank": 8, "alpha": 10**400}, "alpha=1000"),
+        ({"rank": 1, "alpha": 2e6}, "alpha=2000000.0 makes the scale 2e[+]06; it must be at most 1048576"),
         ({"rank": 8, "dropout": 1.0}, "dropout=1.0"),
         ({"rank": 8, "dropout": -0.1}, "dropout=-0.1"),
         ({"rank": 8, "scaling": "alpha_over_ranks"}, "did you mean 'alpha_over_rank'"),

@@ -26,6 +26,29 @@ def test_a_baseline_is_trained_once_whatever_the_ranks_of_the_grid(tmp_path: Pat
     assert "was there" not in output
 
 
+def test_a_second_process_leaves_a_job_to_the_first_and_takes_its_result(tmp_path: Path) -> None:
+    words = ["-m", "seed=0", "hydra.sweep.dir=sweep", *WORDS]
+    first = start(*words, cwd=tmp_path)
+    while not list(tmp_path.glob("sweep/*/checkpoints/last.ckpt")):
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.005)
+    first.send_signal(signal.SIGSTOP)  # so that it is at work when the second comes to the job
+    second = start(*words, cwd=tmp_path)
+    assert second.stderr is not None
+    try:
+        said = second.stderr.readline()
+    finally:
+        first.send_signal(signal.SIGCONT)
+    (folder,) = tmp_path.glob("sweep/*/")
+    assert said == f"{folder}: another process is at work on this job; waiting for it\n"
+    assert "was there" not in first.communicate()[0]
+    written = (folder / "predictions.parquet").stat().st_mtime_ns
+    output, errors = second.communicate()
+    assert (first.returncode, second.returncode, errors) == (0, 0, "")
+    assert "was there" in output
+    assert (folder / "predictions.parquet").stat().st_mtime_ns == written
+
+
 def stopped(number: int, sweep: Path, job: int, *words: str) -> int:
     """The exit status of a sweep that gets a signal while it trains its job of this number, counted from 0."""
     process = start(*words, f"hydra.sweep.dir={sweep}", cwd=sweep.parents[1])

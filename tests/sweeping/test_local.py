@@ -23,7 +23,7 @@ from hydra.types import HydraContext, RunMode
 from launched_jobs import DEAF, EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES, THERE
 from train_command import ENVIRONMENT, ROOT, WORDS
 
-from lightning_lora.reporting import read_record
+from lightning_lora.reporting import read_record, records_below
 from lightning_lora.settings import ConfigError
 from lightning_lora.sweeping import local, resolver
 from lightning_lora.sweeping.local import LocalLauncher
@@ -71,6 +71,26 @@ def test_however_jobs_end_the_others_go_on(launch: Launch) -> None:
     assert "time_limit_minutes=0.05" in (records[HANGS].error or "")
     logs = {seed: (folder_of(result) / "job.log").read_text() for seed, result in results.items()}
     assert all(f"seed {seed} speaking" in log for seed, log in logs.items())
+
+
+def test_a_job_that_has_no_memory_says_so_in_its_record_and_its_log_and_the_others_go_on(tmp_path: Path) -> None:
+    """Two GiB beside what is there when torch is imported: plenty for batches of eight."""
+    program = (
+        "import resource, sys; import lightning_lora.running; from lightning_lora.cli.main import main\n"
+        "there = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (there + 2 * 2**30,) * 2); main(sys.argv[1:])\n"
+    )
+    sweep = ["-m", "hydra/launcher=local", "hydra.launcher.n_parallel=2", "hydra.sweep.dir=sweep"]
+    words = ["train", *sweep, *WORDS, "data.train_rows=5000", "batch_size=8,5000", "trainer.max_steps=2"]
+    command = [sys.executable, "-c", program, *words]
+    ended = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1, ended.stderr
+    found = {record.config["batch_size"]: (record, folder) for folder, record in records_below(tmp_path).items()}
+    assert {size: record.status for size, (record, _) in found.items()} == {8: "finished", 5000: "failed"}
+    assert "can't allocate memory" in str(found[5000][0].error)
+    logs = {size: (folder / "job.log").read_text().partition("Traceback")[2] for size, (_, folder) in found.items()}
+    assert logs[8] == ""
+    assert "can't allocate memory" in logs[5000]
 
 
 def test_a_job_that_was_killed_is_started_again_as_often_as_asked(launch: Launch) -> None:

@@ -90,3 +90,9 @@ def test_a_failure_is_recorded_once_and_costs_no_finished_work(tmp_path: Path) -
     assert record_failure(folder, FINISHED.config, "no such file").status == "failed"
     assert read_record(folder) == FINISHED
     assert not (tmp_path / "sweep" / ".outdated").exists()
+
+
+def test_a_failure_that_cannot_be_written_is_told_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    failed = record_failure(tmp_path / "file" / "name", FINISHED.config, "the disk is full")
+    assert (failed.status, failed.error) == ("failed", "the disk is full")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from lightning import LightningModule
 from lightning.pytorch.callbacks import Callback
-from tiny_models import SETTINGS, build
+from tiny_models import SETTINGS, TINY, build
 from tiny_task import HEAD, TASK, TinyData, tiny_bert, tiny_module, tiny_trainer
 from torch import nn
 
-from lightning_lora.inject import inject_adapter
+from lightning_lora.inject import inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec
 from lightning_lora.tasks import TASKS, score
 from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings, optimizer_steps
@@ -92,6 +92,15 @@ def test_the_rate_follows_the_formula_over_the_true_number_of_steps(
     factor = schedule_factor(schedule, steps, 2 if steps == 8 else 1)
     assert rates == pytest.approx([factor(step) for step in range(steps)])
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("method", ["bitfit", "full"])
+def test_the_rate_that_is_logged_is_not_the_heads_own(method: str, tmp_path: Path) -> None:
+    model = TINY["bert"]()
+    train_baseline(model, method, HEAD)
+    module = tiny_module(model, lr=1e-4, head_lr=0.05, schedule="constant", warmup_ratio=0.0)
+    tiny_trainer(tmp_path, limit_val_batches=0).fit(module, datamodule=TinyData())
+    assert module.latest["lr"] == 1e-4
 
 
 def test_metrics_are_over_the_whole_split_not_averaged_over_batches(tmp_path: Path) -> None:

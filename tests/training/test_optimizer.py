@@ -3,12 +3,13 @@
 from itertools import chain
 
 import pytest
+import torch
 from tiny_models import TINY
 from transformers import Trainer
 
 from lightning_lora.inject import inject_adapter, train_baseline
 from lightning_lora.lora import LoraSpec
-from lightning_lora.training.optimizer import OptimSettings, parameter_groups
+from lightning_lora.training.optimizer import OptimSettings, main_rate, parameter_groups
 
 HEAD = ["classifier.weight", "classifier.bias"]
 SETTINGS = OptimSettings(lr=1e-3, lora_plus_ratio=16.0, head_lr=5e-4, weight_decay=0.1)
@@ -31,6 +32,16 @@ def test_the_head_has_its_own_rate_or_that_of_the_rest(head_lr: float | None, ra
     inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
     groups = {g["name"]: g["lr"] for g in parameter_groups(model, OptimSettings(lr=1e-3, head_lr=head_lr), HEAD)}
     assert groups == {"adapter_A": 1e-3, "adapter_B": 1e-3, "head": rate, "head (no decay)": rate}
+
+
+@pytest.mark.parametrize(("method", "rate"), [("lora", 1e-3), ("bitfit", 1e-3), ("full", 1e-3), ("head", 5e-4)])
+def test_the_main_rate_is_not_that_of_the_head_or_of_b(method: str, rate: float) -> None:
+    model = TINY["bert"]()
+    if method == "lora":
+        inject_adapter(model, LoraSpec(rank=2), new_parameters=HEAD)
+    else:
+        train_baseline(model, method, HEAD)
+    assert main_rate(torch.optim.AdamW(parameter_groups(model, SETTINGS, HEAD))) == rate
 
 
 @pytest.mark.parametrize("method", ["lora", "head", "bitfit", "full"])

@@ -1,7 +1,7 @@
 """A run that is stopped anywhere and goes on ends as the one that was never stopped: bit for bit, dropout on."""
 
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class Outcome:
     metrics: str
     check: MergeCheck | None
     steps: int
-    best: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor]
 
 
 def train(
@@ -116,7 +116,7 @@ def train(
     trainer.fit(module, datamodule=data, ckpt_path=resume, weights_only=True)
     if module.dev_pass_step != trainer.global_step:
         trainer.validate(module, datamodule=data, verbose=False)
-    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True) if not settings.get("max_steps") else {}
+    best = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     return Outcome(
         recorder.losses,
         recorder.rows,
@@ -127,7 +127,7 @@ def train(
         (folder / "metrics.jsonl").read_text(),
         merge.check,
         trainer.global_step,
-        best.get("state_dict", {}),
+        best["state_dict"],
     )
 
 

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 import wandb
 from tiny_task import HEAD, TinyData, tiny_bert, tiny_module, tiny_trainer
+from train_command import WORDS, to_the_end
 from wandb.proto.wandb_internal_pb2 import Record
 
 from lightning_lora.inject import count_parameters
+from lightning_lora.reporting import records_below
 from lightning_lora.training import NonFiniteError
 from lightning_lora.training.callbacks import TrainableParameters, TrainingLog
 from lightning_lora.training.wandb_logger import GuardedWandbLogger, resolve_mode
@@ -195,6 +197,20 @@ def test_a_run_that_failed_is_finished_as_failed(tmp_path: Path) -> None:
     logger.log_metrics({"x": 2.0}, 1)
     assert exit_codes(directory) == [1]
     assert history(directory)["x"] == [1.0], "nothing is logged after the end"
+
+
+def test_each_job_of_a_sweep_is_a_run_of_its_group_and_closed_with_the_jobs_status(tmp_path: Path) -> None:
+    words = [word for word in WORDS if word != "logger=disabled"]
+    sweep = ["-m", "lr=1e-3,1e30", "trainer.max_steps=2", "logger.wandb=offline", "hydra.sweep.dir=rates"]
+    status, _, errors = to_the_end(*words, *sweep, cwd=tmp_path)
+    assert status == 1, errors
+    found = {}
+    for folder, job in records_below(tmp_path / "rates").items():
+        (directory,) = (folder / "wandb").glob("offline-run-*")
+        (started,) = [record.run for record in records(directory) if record.WhichOneof("record_type") == "run"]
+        assert (started.run_group, started.display_name) == ("rates", folder.name)
+        found[job.status] = exit_codes(directory)
+    assert found == {"finished": [0], "diverged": [1]}
 
 
 @pytest.mark.parametrize(

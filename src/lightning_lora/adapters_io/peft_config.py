@@ -15,12 +15,12 @@ from torch import nn
 
 from lightning_lora.adapters_io.peft_folder import CONFIG_FILE
 from lightning_lora.adapters_io.safe_files import read_json_object
-from lightning_lora.lora import LoraSpec, routed_modules
+from lightning_lora.lora import LARGEST_SCALE, LoraSpec, routed_modules
 from lightning_lora.settings import shown
 from lightning_lora.spelling import did_you_mean
 
 LARGEST_RANK = 2**16
-LARGEST_ALPHA = 2.0**20
+LARGEST_ALPHA = float(LARGEST_SCALE * LARGEST_RANK)
 SECONDS_FOR_A_NAME = 0.1
 MOST_COUNTS, LARGEST_COUNT = 4, 99
 """Numbers in the braces of a pattern, which repeat what stands before them."""

@@ -31,4 +31,5 @@ from lightning_lora.lora.routing import Span as Span
 from lightning_lora.lora.routing import route as route
 from lightning_lora.lora.routing import spans_of as spans_of
 from lightning_lora.lora.scaling import SCALINGS as SCALINGS
+from lightning_lora.lora.spec import LARGEST_SCALE as LARGEST_SCALE
 from lightning_lora.lora.spec import LoraSpec as LoraSpec

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.core.utils import JobReturn
 from omegaconf import DictConfig
 from rich.console import Console
 
@@ -14,7 +13,7 @@ from lightning_lora.reporting import RunRecord, print_comparison
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
 from lightning_lora.sweeping import determines_result
-from lightning_lora.sweeping.composing import failure_of, job_folder, resolved
+from lightning_lora.sweeping.composing import resolved
 from lightning_lora.sweeping.reuse import earlier_record, record_failure
 
 
@@ -33,12 +32,6 @@ def close(sweep: Path, folders: Sequence[Path]) -> None:
         )
     command = f"lightning-lora report {shlex.quote(str(sweep))} --html report.html"
     console.print(f"The same, with plots: {command}", soft_wrap=True, markup=False)
-
-
-def record_failure_of(result: JobReturn) -> None:
-    """Record a job that a launcher has run if it failed, also where it died before it could do so."""
-    if (why := failure_of(result)) is not None:
-        record_of(job_folder(result.hydra_cfg), result.cfg, why)
 
 
 def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:

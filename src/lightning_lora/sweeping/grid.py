@@ -32,7 +32,6 @@ class GridSweeper(OverlaySweeper):
         folders, failed = [], False
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
             for result in self.launched(jobs):
-                closing.record_failure_of(result)
                 folders.append(job_folder(result.hydra_cfg))
                 failed = failed or failure_of(result) is not None
         closing.close(folder, folders)

@@ -62,7 +62,7 @@ class OptunaSweeper(OverlaySweeper):
             raise SystemExit(1)
 
     def _search(self, search: "Search", fixed: Sequence[str]) -> None:
-        from lightning_lora.sweeping.closing import is_stop, record_failure_of
+        from lightning_lora.sweeping.closing import is_stop
         from lightning_lora.sweeping.search import words
 
         while trials := search.next_trials():
@@ -74,7 +74,6 @@ class OptunaSweeper(OverlaySweeper):
                     search.stop(trials)
                 raise
             for trial, job in zip(trials, done, strict=True):
-                record_failure_of(job)
                 score = job.return_value if job.status == JobStatus.COMPLETED else None
                 search.tell(trial, score)
                 result = "failed" if score is None else f"{score:.4f}"

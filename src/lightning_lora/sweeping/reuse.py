@@ -2,11 +2,12 @@
 
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_lora.atomic import atomic_file, atomic_folder, explained
+from lightning_lora.atomic import CannotWriteError, atomic_file, atomic_folder, explained
 from lightning_lora.reporting import RunRecord, read_record, write_record
 from lightning_lora.reporting.log import LOG
 from lightning_lora.run_folder import ADAPTER, MERGED, RECORD
@@ -50,15 +51,12 @@ def set_aside(folder: Path, record: RunRecord) -> None:
 
 
 def record_failure(folder: Path, settings: Mapping[str, Any], reason: str) -> RunRecord:
-    """The record of a job that failed; written where the job has not done so itself.
+    """The record of a job that failed; written where the job has not done so itself, and the disk has room for it.
 
     Args:
         folder: The job's. What an earlier start has finished there stays: only this start is said to have failed.
         settings: The resolved configuration as plain values, which need not be allowed ones.
         reason: What ended the job, in one line.
-
-    Raises:
-        CannotWriteError: the file system refuses.
     """
     earlier = earlier_record(folder)
     if earlier is not None and earlier.error == reason:
@@ -67,7 +65,8 @@ def record_failure(folder: Path, settings: Mapping[str, Any], reason: str) -> Ru
         return replace(earlier, status="failed", error=reason)
     fresh = RunRecord(job_id="", status="failed", config=dict(settings), task=settings["data"]["task"], metric="")
     record = replace(earlier or fresh, status="failed", error=reason)
-    write_record(record, folder)
+    with suppress(CannotWriteError):  # the other jobs may have room, and of this one the terminal tells
+        write_record(record, folder)
     return record
 
 

@@ -18,6 +18,7 @@ from lightning_lora.training.jsonl_logger import JsonlLogger as JsonlLogger
 from lightning_lora.training.module import LoRAClassifier as LoRAClassifier
 from lightning_lora.training.module import Predictions as Predictions
 from lightning_lora.training.optimizer import OptimSettings as OptimSettings
+from lightning_lora.training.profiling import profiler_for as profiler_for
 from lightning_lora.training.quiet import quiet_lightning as quiet_lightning
 from lightning_lora.training.schedule import optimizer_steps as optimizer_steps
 from lightning_lora.training.wandb_logger import GuardedWandbLogger as GuardedWandbLogger

@@ -2,9 +2,11 @@
 
 import signal
 
+REMEDY = "try a smaller lr or more warm-up"
+
 
 class NonFiniteError(RuntimeError):
-    """A loss, a gradient or a dev logit was NaN or infinite; the weights are those of the last good step."""
+    """A loss, a gradient or a dev logit was NaN or infinite; the checkpoints are of steps that were good."""
 
 
 class Interrupted(SystemExit):

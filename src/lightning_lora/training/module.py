@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from lightning_lora.ragged import CudaGraphs
 from lightning_lora.tasks import Task, score
-from lightning_lora.training.exceptions import NonFiniteError
+from lightning_lora.training.exceptions import REMEDY, NonFiniteError
 from lightning_lora.training.forward import batch_logits
-from lightning_lora.training.optimizer import OptimSettings, parameter_groups
+from lightning_lora.training.optimizer import OptimSettings, main_rate, parameter_groups
 from lightning_lora.training.schedule import schedule_factor, warmup_steps
 
 Batch = dict[str, Any]
@@ -87,7 +87,7 @@ class LoRAClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.loss(self.logits(batch), batch["labels"])
         self.rows_seen += len(batch["labels"])
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        rate = main_rate(self.trainer.optimizers[0])
         self.latest = {"train/loss": loss.detach(), "lr": rate, "epoch": self.current_epoch}
         return loss
 
@@ -103,7 +103,10 @@ class LoRAClassifier(LightningModule):
             gathered = [self._gathered(torch.cat(column)) for column in zip(*batches, strict=True)]
             self.predictions[split] = found = each_row_once(*gathered)
             if not bool(found.logits.isfinite().all()):
-                raise NonFiniteError(f"logits on {split} are not finite at step {self.trainer.global_step}")
+                step = self.trainer.global_step
+                raise NonFiniteError(
+                    f"logits on {split} are not finite at step {step}; no checkpoint of it is kept; {REMEDY}"
+                )
             loss = float(self.loss(found.logits, found.labels))
             self.dev_metrics[split] = {**score(self.task, found.logits, found.labels), "loss": loss}
             self.log_dict({f"{split}/{name}": _fp64(value) for name, value in self.dev_metrics[split].items()})

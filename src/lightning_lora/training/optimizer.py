@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from lightning_lora.lora import adapter_parameters
 
@@ -72,3 +73,9 @@ def parameter_groups(
         group = groups.setdefault(name, {"name": name, "params": [], "lr": rates[kind], "weight_decay": decay})
         group["params"].append(parameter)
     return [groups[name] for name in sorted(groups)]
+
+
+def main_rate(optimizer: Optimizer) -> float:
+    """The present rate of what trains at `OptimSettings.lr`; that of the head where nothing else trains."""
+    groups = optimizer.param_groups
+    return float(next((group for group in groups if not group["name"].startswith("head")), groups[0])["lr"])

@@ -84,10 +84,19 @@ def test_a_run_without_a_dev_pass_has_a_last_checkpoint(tmp_path: Path) -> None:
     assert weights(tmp_path / "checkpoints") == {"last.ckpt": 3.0}
 
 
+@pytest.mark.parametrize(("closing", "best"), [(0.9, 6.0), (0.1, 4.0)])
+def test_the_score_that_closes_a_run_inside_an_epoch_counts_too(closing: float, best: float, tmp_path: Path) -> None:
+    module = Scripted([0.5, closing, closing])
+    trainer = fit(module, tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"), max_steps=6)
+    trainer.validate(module, datamodule=TinyData(), verbose=False)
+    assert weights(tmp_path / "checkpoints") == {"best.ckpt": best, "last.ckpt": 6.0}
+
+
 def test_an_exception_brings_the_last_up_to_date_and_leaves_the_best(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="on fire"):
         fit(Scripted([0.1, 0.9, 0.5], fail_at=10), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"))
-    assert weights(tmp_path / "checkpoints") == {"best.ckpt": 8.0, "last.ckpt": 10.0}
+    kept = weights(tmp_path / "checkpoints")
+    assert kept == {"best.ckpt": 8.0, "last.ckpt": 10.0, "last_good.ckpt": 8.0}, "no pass has seen the last two steps"
 
 
 def test_stock_writes_over_the_best_after_an_exception(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
 """A run that turns non-finite stops with the weights of the last good step, and leaves good checkpoints only."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.plugins import MixedPrecision
-from tiny_task import HEAD, TASK, TinyData, tiny_bert, tiny_trainer
+from tiny_task import HEAD, TASK, ShuffledTinyData, TinyData, tiny_bert, tiny_trainer
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightning_lora.training import LoRAClassifier, NonFiniteError, OptimSettings
+from lightning_lora.training import Interrupted, LoRAClassifier, NonFiniteError, OptimSettings
 from lightning_lora.training.callbacks import AdapterCheckpoint, FiniteGuard, MergeAtEnd
 from lightning_lora.training.callbacks.finite_guard import first_non_finite_gradient
 
@@ -86,6 +88,54 @@ def test_the_last_good_checkpoint_stays_and_nothing_is_merged(fault: str, tmp_pa
         checkpoint = torch.load(tmp_path / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 4, "the dev pass before the fault"
         assert all(bool(value.isfinite().all()) for value in checkpoint["state_dict"].values())
+
+
+class Bursting(LoRAClassifier):
+    """Takes a step that is finite, and so large that no pass behind it is."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(tiny_bert(), TASK, OptimSettings(lr=1e-3, schedule="constant", warmup_ratio=0.0), 8, HEAD)
+        self.at = at
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.global_step + 1 == self.at:
+            optimizer.param_groups[0]["lr"] = 1e30
+
+
+def kept_of_bursting(folder: Path, at: int, batches: int, *others: Callback) -> dict[str, int]:
+    """Train, or go on from ``last.ckpt``, till it bursts; the checkpoints that are left, and their steps."""
+    callbacks = [FiniteGuard(), AdapterCheckpoint(folder, every=1), *others]
+    trainer = tiny_trainer(folder, callbacks=callbacks, enable_checkpointing=True, max_epochs=4)
+    last = folder / "last.ckpt"
+    path = last if last.exists() else None
+    with pytest.raises((NonFiniteError, Interrupted)):
+        trainer.fit(Bursting(at), datamodule=ShuffledTinyData(8 * batches), ckpt_path=path, weights_only=True)
+    files = {file.name: torch.load(file, weights_only=True) for file in folder.iterdir() if file.name != "best.ckpt"}
+    return {name: checkpoint["global_step"] for name, checkpoint in files.items()}
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+@pytest.mark.parametrize(("at", "batches"), [(3, 1), (2, 4)], ids=["in a dev pass", "in the next step"])
+def test_a_step_that_the_next_pass_shows_to_have_burst_is_not_gone_on_from(
+    at: int, batches: int, tmp_path: Path
+) -> None:
+    for _ in range(2):  # the run that goes on comes to the same
+        assert kept_of_bursting(tmp_path, at, batches) == {"last.ckpt": at - 1}
+
+
+def test_where_the_first_step_bursts_nothing_is_left_to_go_on_from(tmp_path: Path) -> None:
+    assert kept_of_bursting(tmp_path, 1, 1) == {}
+
+
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_what_a_killed_process_could_not_see_the_next_one_does(tmp_path: Path) -> None:
+    class Killed(Callback):
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            if trainer.global_step == 3:
+                raise Interrupted(signal.SIGTERM)
+
+    assert kept_of_bursting(tmp_path, 3, 1, Killed()) == {"last.ckpt": 3, "last_good.ckpt": 2}
+    assert kept_of_bursting(tmp_path, 3, 1) == {"last.ckpt": 2}
 
 
 @pytest.mark.parametrize("fault", ["loss", "gradient"])

@@ -15,13 +15,16 @@ from torch import Tensor, nn
 from lightning_lora import RunConfig, read_predictions, read_record, restore, run
 from lightning_lora.backbone import load_backbone
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
-from lightning_lora.lora import LowRankDelta
+from lightning_lora.inject import inject_adapter
+from lightning_lora.lora import LoraSpec, LowRankDelta
 from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.predicting import logits_of, own_splits
 from lightning_lora.settings import ConfigError
+from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import TASKS
 from lightning_lora.training import FrozenBaseInBf16, LoRAClassifier, NonFiniteError
 from lightning_lora.training.callbacks import frozen_base_in_bf16
+from lightning_lora.training.forward import batch_logits
 
 
 def configuration(precision: str, method: str = "lora") -> RunConfig:
@@ -205,6 +208,33 @@ def test_what_the_checkpoint_lacked_inside_the_model_trains_in_fp32_among_bf16(l
     assert (record.status, record.precision) == ("finished", "bf16-frozen")
     saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert saved[f"base_model.model.{gone}"].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking"),
+    [
+        ("roberta", "position_embeddings.weight"),
+        ("llama", "layers.1.input_layernorm.weight"),
+        ("t5", "decoder.block.1.layer.0.layer_norm.weight"),
+        ("gemma2", "layers.0.pre_feedforward_layernorm.weight"),
+    ],
+)
+def test_what_is_lacking_may_be_called_before_what_is_defined_before_it(kind: str, lacking: str) -> None:
+    model: Any = TINY[kind]()
+    heads = ("classifier", "score", "classification_head")
+    new = [name for name, _ in model.named_parameters() if name.endswith(lacking) or name.startswith(heads)]
+    inject_adapter(model, LoraSpec(2), roles=ROLE_SETS["qv"], new_parameters=new)
+    holder = LightningModule()
+    holder.model = model
+    callback = FrozenBaseInBf16(only_where_native=False)
+    batch = tiny_batch(padded=False)
+    expected = batch_logits(model, batch)
+    callback.on_fit_start(Trainer(accelerator="cpu", logger=False), holder)
+    found = batch_logits(model, batch)
+    found.sum().backward()
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
+    assert not torch.equal(found, expected), "the control: the base was rounded"
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for n, p in model.named_parameters() if n in new)
 
 
 def normalised(kind: str, x: Tensor, norm: Any, of_statistics: torch.dtype) -> Tensor:

@@ -6,9 +6,10 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from lightning_lora.training.exceptions import NonFiniteError
+from lightning_lora.training.exceptions import REMEDY, NonFiniteError
+from lightning_lora.training.optimizer import main_rate
 
-ADVICE = "nothing of this step was applied; try a smaller lr or more warm-up"
+ADVICE = f"nothing of this step was applied; {REMEDY}"
 
 
 class FiniteGuard(Callback):
@@ -46,7 +47,7 @@ class FiniteGuard(Callback):
             finite = finite & get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None]).isfinite()
         if not bool(trainer.strategy.reduce((~finite).int(), reduce_op="sum")):
             return
-        place = f"at step {trainer.global_step + 1}, lr={optimizer.param_groups[0]['lr']:.3g}"
+        place = f"at step {trainer.global_step + 1}, lr={main_rate(optimizer):.3g}"
         here = bool(loss.isfinite())
         if not trainer.strategy.reduce_boolean_decision(here, all=True):
             what = "not finite in another process" if here else str(float(loss))

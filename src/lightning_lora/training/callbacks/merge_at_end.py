@@ -24,7 +24,8 @@ class MergeCheck:
     """How far the merged model's outputs are from the adapted model's.
 
     Attributes:
-        max_logit_difference: Largest absolute difference of a logit, both taken to fp32.
+        max_logit_difference: Largest absolute difference of a logit, both taken to fp32; of a run in fp64, whose sums
+            differ in less than fp32 can hold, mostly 0.
         changed_predictions: Rows with another class; in regression, rows that move by more than `REGRESSION_TOLERANCE`.
         rows: Rows compared.
     """
