@@ -1,4 +1,4 @@
-"""Our sweepers and launchers under the one name from which Hydra takes plugins.
+"""Our sweepers, launchers and callback under the one name from which Hydra takes plugins.
 
 Hydra imports this file at every start, of whatever program of the environment; so nothing heavy is imported here.
 """
@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
 
 from lightning_lora.cli.failure import one_line_for_mistakes
-from lightning_lora.sweeping import grid, local, optuna_sweeper, slurm
+from lightning_lora.sweeping import between_jobs, grid, local, optuna_sweeper, slurm
 from lightning_lora.sweeping.grid_settings import GridSettings
 from lightning_lora.sweeping.local_settings import LocalSettings
 from lightning_lora.sweeping.search_settings import SearchSettings
@@ -45,6 +45,10 @@ class SlurmLauncher(slurm.SlurmLauncher):
         """Submit, and wait."""
         with one_line_for_mistakes():
             return super().launch(job_overrides, initial_job_idx)
+
+
+class BetweenJobs(between_jobs.BetweenJobs):
+    """``hydra.callbacks.between_jobs``."""
 
 
 for group, name, node in (

@@ -25,6 +25,7 @@ TARGETS = frozenset(
     {
         "hydra._internal.core_plugins.basic_launcher.BasicLauncher",
         "hydra._internal.core_plugins.basic_sweeper.BasicSweeper",
+        "hydra_plugins.lightning_lora.BetweenJobs",
         "hydra_plugins.lightning_lora.GridSweeper",
         "hydra_plugins.lightning_lora.LocalLauncher",
         "hydra_plugins.lightning_lora.OptunaSweeper",

@@ -80,7 +80,6 @@ def job(config: DictConfig) -> float | None:
 def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
     from lightning_lora import running
     from lightning_lora.sweeping import progress
-    from lightning_lora.sweeping.memory import give_back_memory
     from lightning_lora.sweeping.reuse import record_failure
     from lightning_lora.training.exceptions import NonFiniteError
 
@@ -100,8 +99,6 @@ def _job_of_sweep(config: DictConfig, folder: Path) -> float | None:
     else:
         progress.ended(record, folder, was_there)
         return record.score
-    finally:
-        give_back_memory()
     # Hydra keeps it to the end of the sweep. With its cause it would keep the job's model and data, too.
     raise failed
 

@@ -29,13 +29,10 @@ class GridSweeper(OverlaySweeper):
 
         jobs = self._jobs(arguments)
         folder = self.folder_with_config()
-        folders, failed = [], False
         with closing.told_how_to_go_on(folder, len(jobs)), progress.shown(len(jobs)):
-            for result in self.launched(jobs):
-                folders.append(job_folder(result.hydra_cfg))
-                failed = failed or failure_of(result) is not None
-        closing.close(folder, folders)
-        if failed:
+            results = list(self.launcher.launch(jobs, initial_job_idx=0))
+        closing.close(folder, [job_folder(result.hydra_cfg) for result in results])
+        if any(failure_of(result) is not None for result in results):
             raise SystemExit(1)
 
     def _jobs(self, arguments: list[str]) -> list[list[str]]:

@@ -68,7 +68,7 @@ class OptunaSweeper(OverlaySweeper):
         while trials := search.next_trials():
             jobs = [[*fixed, *words(trial)] for trial in trials]
             try:
-                done = list(self.launched(jobs, first=trials[0].number))
+                done = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
             except (KeyboardInterrupt, SystemExit) as error:
                 if is_stop(error):
                     search.stop(trials)

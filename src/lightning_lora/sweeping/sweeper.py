@@ -1,13 +1,12 @@
 """What a sweep of ours has of Hydra, whatever it then does: a launcher, and the settings to vary."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext
@@ -40,21 +39,6 @@ class OverlaySweeper(Sweeper):
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-
-    def launched(self, jobs: Sequence[Sequence[str]], first: int = 0) -> Iterator[JobReturn]:
-        """Run jobs, and give what the launcher says of each, in their order.
-
-        Args:
-            jobs: The overrides of each.
-            first: Number of the first in the sweep.
-        """
-        # Hydra runs that file once more when it looks for plugins, so its class is not to be held on to before.
-        from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
-        # Hydra's own runs them in turn, and would keep the configuration of each, 0.2 MB, until the last has ended.
-        at_once = 1 if isinstance(self.launcher, BasicLauncher) else max(1, len(jobs))
-        for start in range(0, len(jobs), at_once):
-            yield from self.launcher.launch(jobs[start : start + at_once], initial_job_idx=first + start)
 
     def folder_with_config(self) -> Path:
         """The sweep's folder, with the configuration in ``multirun.yaml`` as Hydra's own sweeper leaves it there.
