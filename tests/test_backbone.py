@@ -238,3 +238,19 @@ def test_the_real_encoder_has_only_a_classifier_to_train() -> None:
 def test_the_digests_are_of_what_was_loaded() -> None:
     backbone = load_backbone("tiny", TASKS["toy_sentiment"])
     assert set(backbone.digests) == set(backbone.model.state_dict()) - set(backbone.new_parameters)
+
+
+def test_the_digests_of_a_base_are_worked_out_once_and_anew_when_a_file_changes(bert: Path) -> None:
+    first, again = (load_backbone(str(bert), TASKS["sst2"]) for _ in range(2))
+    assert again.digests is first.digests
+    assert again.model is not first.model
+    assert load_backbone(str(bert), TASKS["mnli"]).digests == first.digests, "of what is new nothing is said"
+
+    changed = transformers.AutoModel.from_pretrained(bert)
+    with torch.no_grad():
+        changed.embeddings.word_embeddings.weight[5, 5] += 1
+    changed.save_pretrained(bert)
+    found = load_backbone(str(bert), TASKS["sst2"])
+    names = {name for name, digest in found.digests.items() if digest != first.digests[name]}
+    assert names == {"bert.embeddings.word_embeddings.weight"}
+    assert found.fingerprint != first.fingerprint

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -65,8 +66,8 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
     the task has is initialised anew, and counts as new.
 
     A process that loads the same base again, as the jobs of a sweep do, reads the files anew, which takes less than
-    copying a model in memory (docs/decisions/0051), but neither works out the digests again nor asks the hub: it takes
-    the commit that it had, also where a branch has moved on.
+    copying a model in memory (docs/decisions/0051), but neither works out the digests again nor asks the hub for files: it
+    takes the commit that it had, also where a branch has moved on.
 
     Args:
         name: "tiny", a folder, or a hub id.
@@ -95,14 +96,14 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         model, info = _first_that_loads(AutoModelForSequenceClassification, name, source, revision, options)
         tokenizer = _first_that_loads(AutoTokenizer, name, source, revision, {})
     new = _new_parameters(model, info)
-    if commit := getattr(model.config, "_commit_hash", None):
+    if not found and (commit := _commit(source, revision)):
         _commits[source, revision] = commit
     _give_padding_token(model, tokenizer)
     if model.config.model_type in ARCHITECTURES:
         # Those whose positions are absolute count padding, and those that read the first token would read it.
         tokenizer.padding_side = "right"
     _check_vocabulary(name, model, tokenizer)
-    digests = _digests_of(model, new, (source, commit or found))
+    digests = _digests_of(model, new, (source, _commits.get((source, revision)), found))
     longest = _max_length(model, tokenizer)
     return Backbone(model, tokenizer, name, source, revision, new, fingerprint_of(digests), longest, digests)
 
@@ -111,6 +112,12 @@ def base_stamps(name: str) -> tuple[Stamp, ...]:
     """Of the files of a base model's folder; none of a hub id, of which one process takes one commit."""
     folder = folder_of(name)
     return stamps(sorted(file for file in folder.iterdir() if file.is_file())) if folder.is_dir() else ()
+
+
+def _commit(hub_id: str, revision: str | None) -> str | None:
+    """The one that the local cache has for this revision, which is what was loaded; its folder is named after it."""
+    file = try_to_load_from_cache(hub_id, "config.json", revision=revision)
+    return Path(file).parent.name if isinstance(file, str) else None
 
 
 def _digests_of(model: nn.Module, new: tuple[str, ...], files: tuple[Any, ...]) -> Mapping[str, str]:

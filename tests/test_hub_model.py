@@ -1,0 +1,53 @@
+"""A base model from the hub, a stand-in on this machine: one process asks for it once, and stays with its commit."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import hub
+
+import lightning_lora
+
+LOAD = """
+import json, sys
+from lightning_lora.backbone import _commits, load_backbone
+from lightning_lora.tasks import TASKS
+loaded = [load_backbone("someone/tiny", TASKS["toy_sentiment"]) for _ in range(int(sys.argv[1]))]
+print(json.dumps([[backbone.fingerprint, *_commits.values()] for backbone in loaded]))
+"""
+
+
+def load(times: int, cache: Path, address: str) -> list[list[str]]:
+    environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", LOAD, str(times)]
+    done = subprocess.run(command, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    encoder = Path(lightning_lora.__file__).parent / "tiny_encoder"
+    shutil.copytree(encoder, tmp_path / "hub" / "models" / "someone" / "tiny")
+    return tmp_path / "hub"
+
+
+def test_the_hub_is_asked_once(root: Path, tmp_path: Path) -> None:
+    """But for whether the base has an adapter, which transformers asks with each model."""
+    with hub.serve(root) as (address, requests):
+        once = load(1, tmp_path / "one", address)
+        asked_once = len(requests)
+        thrice = load(3, tmp_path / "three", address)
+        asked_for_three = len(requests) - asked_once
+        load(1, tmp_path / "three", address)
+        asked_with_a_cache = len(requests) - asked_once - asked_for_three
+    assert thrice == once * 3
+    assert once[0][1] == hub.COMMIT
+    assert 0 < asked_for_three - asked_once <= 2
+    assert all("adapter_config" in request for request in requests[2 * asked_once : asked_once + asked_for_three])
+    assert asked_with_a_cache > 1, "the control: the local cache alone does not keep a process from asking"
