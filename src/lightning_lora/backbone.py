@@ -65,9 +65,9 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
     half-precision checkpoint would train in half precision without a word. A head for another number of labels than
     the task has is initialised anew, and counts as new.
 
-    A process that loads the same base again, as the jobs of a sweep do, reads the files anew, which takes less than
-    copying a model in memory (docs/decisions/0051), but neither works out the digests again nor asks the hub for files: it
-    takes the commit that it had, also where a branch has moved on.
+    A process that loads the same base again, as the jobs of a sweep do, reads its files anew, which takes less than
+    copying a model in memory (docs/decisions/0051). It does not work out the digests again, nor ask the hub for files:
+    it takes the commit that it had, also where a branch has moved on.
 
     Args:
         name: "tiny", a folder, or a hub id.
