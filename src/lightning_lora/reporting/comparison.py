@@ -145,6 +145,7 @@ class TaskComparison:
         unfinished: Runs that failed, diverged, were stopped or still run, and those that are "unusable" because their
             predictions are missing, or are of other examples.
         notes: What a reader has to know to read the numbers rightly, a sentence each.
+        same_parameters_as: The choice of layers whose parameters all adapters have; None where ranks alone decide.
     """
 
     task: str
@@ -160,6 +161,16 @@ class TaskComparison:
     reference: str
     unfinished: tuple[Unfinished, ...]
     notes: tuple[str, ...] = ()
+    same_parameters_as: str | None = None
+
+    @property
+    def held_equal(self) -> str:
+        """What choices of layers have in common: "rank 8", "the parameters of all at rank 5"; "" for nothing."""
+        adapted = [option.settings for option in self.options if "rank" in option.settings]
+        ranks, choices = ({settings[name] for settings in adapted} for name in ("rank", "lora"))
+        matched = self.same_parameters_as
+        rank = f"rank {ranks.pop()}" if len(ranks) == 1 and (matched or len(choices) > 1) else ""
+        return " at ".join(part for part in (f"the parameters of {matched}" if matched else "", rank) if part)
 
     @property
     def has_single_seeds(self) -> bool:

@@ -94,6 +94,7 @@ def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
         "metric": task.metric,
         "split": task.split,
         "dev_rows": task.dev_rows,
+        "same_parameters_as": task.same_parameters_as,
         "option": option.label,
         "seeds": len(option.seeds),
         "unfinished": option.unfinished,

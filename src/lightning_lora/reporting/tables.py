@@ -40,9 +40,14 @@ class _Line:
     group: str
 
 
+def name_of(task: TaskComparison) -> str:
+    """What tells a task's table from the others of a report."""
+    return f"{task.task} on {task.base}{f', at {task.held_equal}' if task.held_equal else ''}"
+
+
 def title_of(task: TaskComparison) -> str:
     """A task in one line."""
-    return f"{task.task} on {task.base}: {task.metric} in %, {task.dev_rows} {examples_of(task)}"
+    return f"{name_of(task)}: {task.metric} in %, {task.dev_rows} {examples_of(task)}"
 
 
 def examples_of(task: TaskComparison, noun: str = "rows") -> str:
