@@ -6,9 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
-from synthetic_runs import compared, write_sweep
+from synthetic_runs import ROWS, compared, configuration, write_run, write_sweep
 
 from lightning_lora.reporting import Comparison, print_comparison
 from lightning_lora.reporting.comparison import Unfinished
@@ -116,6 +117,27 @@ def test_latex_escapes_what_it_would_read_as_its_own(comparison: Comparison) -> 
     assert r"\textless{}0.001" in written
     assert all(f"\\{rule}rule" in written for rule in ("top", "mid", "bottom"))
     assert not re.search(r"(?<!\\)[%#$]", written)
+
+
+def test_what_answers_as_the_reference_does_has_no_interval_around_it(tmp_path: Path) -> None:
+    for lora in ("all", "qv", "head"):
+        for seed in range(3):
+            right = np.arange(ROWS) % (4 + seed - (lora == "head")) > 0
+            write_run(tmp_path / f"{lora}-{seed}", right, config=configuration(lora, seed=seed))
+    found = compared(tmp_path)
+    rows = {
+        row[0]: dict(zip(table_of(found.tasks[0]).headings, row, strict=True)) for row in table_of(found.tasks[0]).rows
+    }
+    assert [rows["qv"][heading] for heading in ("% of\nall", "minus\nbest")] == ["100.0", "+0.0"]
+    assert " to " in rows["head"]["% of\nall"], "the control"
+    assert " to " in rows["head"]["minus\nbest"]
+    for form in (text, markdown, latex):
+        assert "100.0 (" not in form(found)
+        assert "0.0 (+" not in form(found)
+    page = page_of(found)
+    assert "[100.0, 100.0]" not in page
+    assert "[+0.00, +0.00]" not in page
+    assert "<b>+0.00</b>" in page
 
 
 @pytest.mark.parametrize("label", ["[query,value]", "*"])

@@ -110,5 +110,4 @@ def _lines(task: TaskComparison) -> list[_Line]:
 def _with_ends(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return NOTHING
-    around = f" ({ends(interval, signed=signed)})" if interval.low is not None else ""
-    return f"{points(interval.value, signed=signed)}{around}"
+    return points(interval.value, signed=signed) + ends(interval, " ({} to {})", signed=signed, without="")
