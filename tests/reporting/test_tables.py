@@ -161,6 +161,21 @@ def test_csv_is_one_row_for_each_option_with_all_digits(comparison: Comparison) 
     assert next(csv.DictReader(io.StringIO(csv_rows(odd(comparison)))))["option"] == ODD
 
 
+def test_an_option_without_a_result_has_a_row_without_numbers_in_the_csv(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", {"qv": 0.75, "all": 0.9})
+    for seed in range(2):
+        config = configuration("mlp", seed=seed)
+        write_run(
+            tmp_path / "lost" / str(seed), np.ones(ROWS, dtype=bool), config=config, status="diverged", score=None
+        )
+    first, second, lost = csv.DictReader(io.StringIO(csv_rows(compared(tmp_path))))
+    assert (first["option"], second["option"]) == ("all", "qv")
+    said = {"task", "base", "metric", "split", "dev_rows", "option", "seeds", "unfinished", "setting.lora"}
+    assert {column for column, value in lost.items() if value} == said
+    assert [lost[column] for column in ("option", "setting.lora", "seeds", "unfinished")] == ["mlp", "mlp", "0", "2"]
+    assert lost.keys() == first.keys()
+
+
 def test_tasks_with_other_settings_share_a_csv(tmp_path: Path) -> None:
     write_sweep(tmp_path / "one", {"qv": 0.75, "all": 0.9})
     write_sweep(tmp_path / "other", {"qv": 0.75}, rows=100, rank=4)
@@ -199,4 +214,6 @@ def test_nothing_to_compare_is_said(comparison: Comparison) -> None:
     empty = Comparison((replace(task, options=(), contrasts=(), groups={}, reference="", notes=()),))
     for form in (text, markdown, latex):
         assert "runs/lost" in form(empty)
-    assert csv_rows(empty) == ""
+    (row,) = csv.DictReader(io.StringIO(csv_rows(empty)))
+    assert (row["option"], row["seeds"], row["unfinished"]) == ("qv", "0", "1")
+    assert csv_rows(Comparison(())) == ""

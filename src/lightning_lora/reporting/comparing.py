@@ -160,7 +160,9 @@ def _sorted_out(runs: Sequence[Run], labels: Mapping[Path, str]) -> tuple[dict[P
         del scored[folder]
         wrong[folder] = "unusable", "it was scored on other dev examples than the other runs"
     unfinished = [
-        Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder]) for run in runs if run.folder in wrong
+        Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder], run.settings)
+        for run in runs
+        if run.folder in wrong
     ]
     return scored, unfinished
 

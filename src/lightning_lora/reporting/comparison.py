@@ -3,7 +3,7 @@
 `compare` makes it of records and predictions; tables and plots are made of it, and of nothing else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -116,13 +116,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a score: its folder, its status, and why, in one line."""
+    """A run without a score: its folder, its status, and why, in one line; settings as in `OptionSummary`."""
 
     folder: Path
     option: str
     seed: int
     status: str
     error: str | None
+    settings: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from statistics import mean
 from typing import Any
@@ -56,23 +57,27 @@ def latex(comparison: Comparison, *, timings: bool = True) -> str:
 
 
 def csv_rows(comparison: Comparison, *, timings: bool = True) -> str:
-    """One row for each option, with a column for each setting that varies in some task; scores are fractions."""
+    """One row for each option, with a column for each setting that varies in some task; scores are fractions.
+
+    An option of which no run has a score stands below those of its task, with 0 seeds and without numbers.
+    """
     axes = list(dict.fromkeys(axis for task in comparison.tasks for axis in task.axes))
     rows = []
     for task in comparison.tasks:
         contrasts = {contrast.option: contrast for contrast in task.contrasts}
         for option in task.options:
-            settings = {f"setting.{axis}": option.settings.get(axis) for axis in axes}
             row = _of_option(task, option) | _of_contrast(contrasts.get(option.label))
             row["group"] = task.groups[option.label]
             if timings:
                 row |= {"fit_seconds": option.fit_seconds, "peak_memory_bytes": option.peak_memory_bytes}
-            rows.append(row | settings)
+            rows.append(row | _of_settings(option.settings, axes))
+        rows += [row | _of_settings(settings, axes) for row, settings in _without_result(task)]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # The row of an option without a result has no numbers, so the longest has every column.
+    writer = csv.DictWriter(text, max(rows, key=len, default=()), restval="", lineterminator="\n")
     if rows:
-        writer.writerow(rows[0])
-    writer.writerows([_plain(value) for value in row.values()] for row in rows)
+        writer.writeheader()
+    writer.writerows({column: _plain(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -87,7 +92,7 @@ FORMS: dict[str, Callable[..., str]] = {"terminal": text, "markdown": markdown, 
 """What a report may be written as: functions of a comparison and of ``timings``, as `print_comparison`."""
 
 
-def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
+def _of_task(task: TaskComparison, option: str, seeds: int, unfinished: int) -> dict[str, Any]:
     return {
         "task": task.task,
         "base": task.base,
@@ -95,9 +100,27 @@ def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
         "split": task.split,
         "dev_rows": task.dev_rows,
         "same_parameters_as": task.same_parameters_as,
-        "option": option.label,
-        "seeds": len(option.seeds),
-        "unfinished": option.unfinished,
+        "option": option,
+        "seeds": seeds,
+        "unfinished": unfinished,
+    }
+
+
+def _without_result(task: TaskComparison) -> list[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Rows of the options of which no run has a score, with their settings."""
+    lost = {run.option: run.settings for run in task.unfinished}
+    counts = Counter(run.option for run in task.unfinished)
+    known = {option.label for option in task.options}
+    return [(_of_task(task, label, 0, counts[label]), lost[label]) for label in counts if label not in known]
+
+
+def _of_settings(settings: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
+    return {f"setting.{axis}": settings.get(axis) for axis in axes}
+
+
+def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
+    return {
+        **_of_task(task, option.label, len(option.seeds), option.unfinished),
         **_of_interval("mean", option.mean),
         "median": option.median,
         "deviation": option.deviation,
