@@ -92,6 +92,17 @@ def test_the_size_of_an_option_is_told_per_cent_of_the_references(comparison: Co
     assert {row[0]: row[-2] for row in table.rows} == {task.reference: "100", small: "0.5", large: "1,020"}
 
 
+def test_a_long_reference_is_named_under_the_table_and_in_no_heading(comparison: Comparison) -> None:
+    label = "rank 16, alpha 32, lr 0.001, scaling constant"
+    found = odd(comparison, label)
+    headings = table_of(found.tasks[0]).headings
+    assert {"% of\nreference", "size, % of\nreference"} < {*headings}
+    assert max(len(line) for heading in headings for line in heading.split("\n")) < 12
+    assert "The reference is" not in text(comparison), "the control: all is in the headings"
+    for form in (text, markdown, latex):
+        assert f"The reference is {label}." in form(found)
+
+
 @pytest.mark.parametrize("form", [text, markdown, latex])
 def test_runs_without_a_score_and_notes_stand_under_the_table(form: object, comparison: Comparison) -> None:
     assert callable(form)

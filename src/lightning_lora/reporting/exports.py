@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
 from lightning_lora.reporting.overview import overviews_of
-from lightning_lora.reporting.tables import TextTable, table_of, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.tables import TextTable, lines_under, table_of, title_of, unreadable_lines
 from lightning_lora.reporting.terminal import print_comparison
 
 _LATEX = {
@@ -36,7 +36,7 @@ def markdown(comparison: Comparison, *, timings: bool = True) -> str:
         parts.append(f"## {_in_markdown(title_of(task))}")
         if task.options:
             parts.append(_markdown_table(table_of(task, timings=timings)))
-        parts.append("\n".join(f"- {_in_markdown(line)}" for line in [*unfinished_lines(task), *task.notes]))
+        parts.append("\n".join(f"- {_in_markdown(line)}" for line in lines_under(task)))
     for overview in overviews_of(comparison):
         parts += [f"## {_in_markdown(overview.title)}", _markdown_table(overview.table), _in_markdown(overview.legend)]
     if lines := unreadable_lines(comparison):
@@ -50,7 +50,7 @@ def latex(comparison: Comparison, *, timings: bool = True) -> str:
     parts = []
     for task in comparison.tasks:
         body = _latex_tabular(table_of(task, timings=timings)) if task.options else [r"\par no run to compare"]
-        parts.append(_latex_table(title_of(task), body, [*unfinished_lines(task), *task.notes]))
+        parts.append(_latex_table(title_of(task), body, lines_under(task)))
     parts += [_latex_table(view.title, _latex_tabular(view.table), [view.legend]) for view in overviews_of(comparison)]
     parts += [rf"\par left out: {_in_latex(line)}" for line in unreadable_lines(comparison)]
     return "\n\n".join(parts) + "\n"

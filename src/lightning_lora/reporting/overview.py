@@ -6,7 +6,7 @@ from statistics import fmean
 
 from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
 from lightning_lora.reporting.formatting import NOTHING, points
-from lightning_lora.reporting.tables import PLAIN_SPLIT, TextTable
+from lightning_lora.reporting.tables import PLAIN_SPLIT, TextTable, heading_of
 
 LIKE_THE_BEST = "*"
 _OF_THE_TASK = "data"  # what was trained on
@@ -72,7 +72,7 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
         if reference:
             rows[-1].append(_span([option for _, option in ran if option]))
     if reference:
-        headings.append(f"% of\n{reference}")
+        headings.append(f"% of\n{heading_of(reference)}")
     different = _settings_that_differ(columns, labels)
     sentences = [
         "Mean ± half of its 95 % interval over seeds (number of seeds).",
