@@ -6,11 +6,18 @@ from typing import Any
 
 import pytest
 import yaml
+from train_command import WORDS, to_the_end
+from transformers import BertConfig, BertForSequenceClassification
 
 from lightning_lora.cli import precheck
 from lightning_lora.cli.help import help_text
+from lightning_lora.cli.main import main
 from lightning_lora.cli.options import shipped_sweeps
+from lightning_lora.inject import select
+from lightning_lora.inject.budget import matched_ranks
+from lightning_lora.reporting import read_record
 from lightning_lora.settings import ConfigError
+from lightning_lora.targets import ROLE_SETS
 
 ROOT = Path(__file__).resolve().parents[1]
 SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
@@ -89,9 +96,49 @@ def test_the_help_lists_them() -> None:
         assert description.endswith((".", "?"))
 
 
-def test_equal_parameters_are_those_of_the_closed_form() -> None:
+def test_the_matched_sweep_asks_for_the_parameters_of_all_at_rank_5() -> None:
     values = axes(ROOT / "sweeps" / "layer_choice_matched.yaml")
     assert values == {"rank": [5], "lora.same_parameters_as": ["all"], "lora": ["qv", "qkvo", "mlp", "all"]}
+
+
+def test_the_matched_sweep_says_which_ranks_these_are() -> None:
+    """In units of d a block and rank: 4, 8, 10 and 18 for query and value, attention, feed-forward, and all."""
+    sizes = {"hidden_size": 96, "intermediate_size": 384, "num_hidden_layers": 12, "num_attention_heads": 4}
+    model = BertForSequenceClassification(BertConfig(vocab_size=50, **sizes))
+    everything = select(model, roles=ROLE_SETS["all"])
+    ranks = {
+        lora: list(matched_ranks(select(model, roles=ROLE_SETS[lora]), everything, 5).values())
+        for lora in ("qv", "qkvo", "mlp", "all")
+    }
+    assert {lora: set(found) for lora, found in ranks.items()} == {
+        "qv": {22, 23},
+        "qkvo": {11, 12},
+        "mlp": {9},
+        "all": {5},
+    }
+    assert sum(ranks["qv"]) == 24 * 22.5
+    said = (ROOT / "sweeps" / "layer_choice_matched.yaml").read_text()
+    assert "Query and value have ranks 22 and 23 in turn then, attention 11 and 12, the feed-forward 9." in said
+
+
+def test_the_matched_sweep_gives_each_option_as_many_parameters_and_the_report_prints_both(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps, spent = ("layer_choice", "layer_choice_matched"), {}
+    for name in sweeps:
+        status, _, errors = to_the_end("-m", f"+sweeps={name}", *WORDS, "data.train_rows=16", "epochs=1", cwd=tmp_path)
+        assert status == 0, errors
+        records = map(read_record, (path.parent for path in (tmp_path / "multirun" / name).glob("*/result.json")))
+        spent[name] = [record.parameters["adapter"] for record in records]
+    assert len(spent["layer_choice_matched"]) == 4
+    assert len(set(spent["layer_choice_matched"])) == 1
+    assert len(set(spent["layer_choice"])) == len(spent["layer_choice"]) == 3, "the control: at one rank they differ"
+    main(["report", *(str(tmp_path / "multirun" / name) for name in sweeps)])
+    titles = [line.partition(":")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("toy_")]
+    assert titles == [
+        "toy_sentiment on tiny, at rank 8",
+        "toy_sentiment on tiny, at the parameters of all at rank 5",
+    ]
 
 
 @EVERY_SWEEP

@@ -20,7 +20,7 @@ def sweep(tmp_path: Path) -> Path:
 def test_the_table_of_a_sweep(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["report", str(sweep)])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "toy_sentiment on tiny: accuracy in %, 200 dev rows"
+    assert lines[0] == "toy_sentiment on tiny, at rank 8: accuracy in %, 200 dev rows"
     assert [line.split()[0] for line in lines if re.match(r" +(all|qv|head) ", line)] == ["all", "qv", "head"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from lightning_lora.reporting.inference import Estimate, Runs, difference
+from lightning_lora.reporting.inference import Estimate, Runs, difference, relative_to
 from lightning_lora.reporting.multiplicity import holm
 
 ROWS, SWEEPS = 200, 2000
@@ -20,10 +20,15 @@ Answers = NDArray[np.bool_]
 
 
 def sweep(
-    generator: np.random.Generator, options: int, seeds: int, by_example: float = 0.0, by_seed: float = 0.0
+    generator: np.random.Generator,
+    options: int,
+    seeds: int,
+    by_example: float = 0.0,
+    by_seed: float = 0.0,
+    worse: float = 0.0,
 ) -> Answers:
-    """(options, seeds, rows), which examples are right."""
-    difficulty = generator.normal(0.7, 1, ROWS)
+    """(options, seeds, rows), which examples are right; each option is worse than the one before, if at all."""
+    difficulty = generator.normal(0.7, 1, ROWS) - worse * np.arange(options)[:, None, None]
     of_option = generator.normal(0, by_example, (options, 1, ROWS))
     of_seed = generator.normal(0, by_seed, (options, seeds, 1))
     return difficulty + of_option + of_seed + generator.normal(0, 0.7, (options, seeds, ROWS)) > 0
@@ -58,6 +63,22 @@ def test_options_that_are_the_same_differ_in_one_sweep_of_twenty(seeds: int, by_
 def test_options_that_differ_by_example_do_so_at_most_as_often(seeds: int, by_example: float, by_seed: float) -> None:
     """With both kinds of chance, or two seeds that agree by coincidence, the interval is a little too wide."""
     assert 93.5 <= covered(seeds, by_example, by_seed) <= 98.5
+
+
+@pytest.mark.parametrize(("seeds", "worse"), [(3, 0.4), (5, 0.0), (5, 0.4)])
+def test_a_ratio_to_a_reference_is_covered_as_a_difference_is(seeds: int, worse: float) -> None:
+    """The true one is of two normal probabilities, over other examples and seeds."""
+    generator, spread, inside = np.random.default_rng(seeds), np.sqrt(1 + 0.2**2 + 0.7**2), []
+    reference, other = stats.norm.cdf(np.array([0.7, 0.7 - worse]) / spread)
+    for _ in range(SWEEPS):
+        runs, covariance = compared(sweep(generator, 2, seeds, 0.0, 0.2, worse))
+        found = relative_to(runs[1], runs[0], covariance)
+        if found is not None:
+            assert found.low is not None
+            assert found.high is not None
+            inside.append(found.low <= other / reference <= found.high)
+    assert len(inside) > 0.97 * SWEEPS
+    assert 93.5 <= 100 * np.mean(inside) <= 96.5
 
 
 def test_a_t_test_over_seeds_alone_errs_where_options_differ_by_example() -> None:

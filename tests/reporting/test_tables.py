@@ -6,9 +6,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
-from synthetic_runs import compared, write_sweep
+from synthetic_runs import ROWS, compared, configuration, write_run, write_sweep
 
 from lightning_lora.reporting import Comparison, print_comparison
 from lightning_lora.reporting.comparison import Unfinished
@@ -91,6 +92,17 @@ def test_the_size_of_an_option_is_told_per_cent_of_the_references(comparison: Co
     assert {row[0]: row[-2] for row in table.rows} == {task.reference: "100", small: "0.5", large: "1,020"}
 
 
+def test_a_long_reference_is_named_under_the_table_and_in_no_heading(comparison: Comparison) -> None:
+    label = "rank 16, alpha 32, lr 0.001, scaling constant"
+    found = odd(comparison, label)
+    headings = table_of(found.tasks[0]).headings
+    assert {"% of\nreference", "size, % of\nreference"} < {*headings}
+    assert max(len(line) for heading in headings for line in heading.split("\n")) < 12
+    assert "The reference is" not in text(comparison), "the control: all is in the headings"
+    for form in (text, markdown, latex):
+        assert f"The reference is {label}." in form(found)
+
+
 @pytest.mark.parametrize("form", [text, markdown, latex])
 def test_runs_without_a_score_and_notes_stand_under_the_table(form: object, comparison: Comparison) -> None:
     assert callable(form)
@@ -118,6 +130,27 @@ def test_latex_escapes_what_it_would_read_as_its_own(comparison: Comparison) -> 
     assert not re.search(r"(?<!\\)[%#$]", written)
 
 
+def test_what_answers_as_the_reference_does_has_no_interval_around_it(tmp_path: Path) -> None:
+    for lora in ("all", "qv", "head"):
+        for seed in range(3):
+            right = np.arange(ROWS) % (4 + seed - (lora == "head")) > 0
+            write_run(tmp_path / f"{lora}-{seed}", right, config=configuration(lora, seed=seed))
+    found = compared(tmp_path)
+    rows = {
+        row[0]: dict(zip(table_of(found.tasks[0]).headings, row, strict=True)) for row in table_of(found.tasks[0]).rows
+    }
+    assert [rows["qv"][heading] for heading in ("% of\nall", "minus\nbest")] == ["100.0", "+0.0"]
+    assert " to " in rows["head"]["% of\nall"], "the control"
+    assert " to " in rows["head"]["minus\nbest"]
+    for form in (text, markdown, latex):
+        assert "100.0 (" not in form(found)
+        assert "0.0 (+" not in form(found)
+    page = page_of(found)
+    assert "[100.0, 100.0]" not in page
+    assert "[+0.00, +0.00]" not in page
+    assert "<b>+0.00</b>" in page
+
+
 @pytest.mark.parametrize("label", ["[query,value]", "*"])
 def test_no_latex_row_begins_with_what_the_line_before_would_take(label: str, comparison: Comparison) -> None:
     lines = latex(odd(comparison, label)).splitlines()
@@ -137,6 +170,21 @@ def test_csv_is_one_row_for_each_option_with_all_digits(comparison: Comparison) 
     assert rows[0]["difference"] == rows[0]["p_holm"] == ""
     assert float(rows[1]["p_holm"]) == pytest.approx(task.contrasts[0].p_holm, rel=1e-5)
     assert next(csv.DictReader(io.StringIO(csv_rows(odd(comparison)))))["option"] == ODD
+
+
+def test_an_option_without_a_result_has_a_row_without_numbers_in_the_csv(tmp_path: Path) -> None:
+    write_sweep(tmp_path / "sweep", {"qv": 0.75, "all": 0.9})
+    for seed in range(2):
+        config = configuration("mlp", seed=seed)
+        write_run(
+            tmp_path / "lost" / str(seed), np.ones(ROWS, dtype=bool), config=config, status="diverged", score=None
+        )
+    first, second, lost = csv.DictReader(io.StringIO(csv_rows(compared(tmp_path))))
+    assert (first["option"], second["option"]) == ("all", "qv")
+    said = {"task", "base", "metric", "split", "dev_rows", "option", "seeds", "unfinished", "setting.lora"}
+    assert {column for column, value in lost.items() if value} == said
+    assert [lost[column] for column in ("option", "setting.lora", "seeds", "unfinished")] == ["mlp", "mlp", "0", "2"]
+    assert lost.keys() == first.keys()
 
 
 def test_tasks_with_other_settings_share_a_csv(tmp_path: Path) -> None:
@@ -177,4 +225,6 @@ def test_nothing_to_compare_is_said(comparison: Comparison) -> None:
     empty = Comparison((replace(task, options=(), contrasts=(), groups={}, reference="", notes=()),))
     for form in (text, markdown, latex):
         assert "runs/lost" in form(empty)
-    assert csv_rows(empty) == ""
+    (row,) = csv.DictReader(io.StringIO(csv_rows(empty)))
+    assert (row["option"], row["seeds"], row["unfinished"]) == ("qv", "0", "1")
+    assert csv_rows(Comparison(())) == ""

@@ -26,7 +26,8 @@ the same options ran on several tasks, one with the tasks side by side.
   lightning-lora report multirun/rank --format latex --no-timings
 
 An option is what varies between the runs of a task, but for the seed. Runs of different base models, or that were
-scored on different examples, are never put together; a job that is there twice counts once.
+scored on different examples, are never put together, nor are those at one rank and those with the parameters of other
+layers (lora.same_parameters_as): baselines are in the tables of both. A job that is there twice counts once.
 
   95 % over seeds   Student's t: where the mean of other seeds would be, on the same examples
   % of ...          quality relative to the reference, with its 95 % interval

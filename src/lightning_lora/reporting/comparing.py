@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path, PurePath
 from statistics import median
-from typing import Any
 
 import numpy as np
 
@@ -18,16 +17,16 @@ from lightning_lora.reporting.comparison import (
     TaskComparison,
     Unfinished,
 )
+from lightning_lora.reporting.grouping import Run, groups_of, size_of
 from lightning_lora.reporting.inference import Runs
 from lightning_lora.reporting.notes import Counted, notes_on
-from lightning_lora.reporting.options import LORA, Settings, axes_of, following_what_is_trained, label_of, settings_of
+from lightning_lora.reporting.options import LORA, axes_of, following_what_is_trained, label_of, settings_of
 from lightning_lora.reporting.rank_use import mean_over_runs, read_rank_use
 from lightning_lora.reporting.record import RunRecord
 from lightning_lora.reporting.resampling import Floats, example_covariance
 from lightning_lora.reporting.scored import (
     Scored,
     dev_split_of,
-    examples_of,
     on_the_same_examples,
     read_curve,
     read_scored,
@@ -49,9 +48,8 @@ def compare(
 ) -> Comparison:
     """Compare the options that were tried on each task.
 
-    A task's options are compared on one base model (by its fingerprint) and on the same dev examples; on others it is
-    another task. A job that is there twice counts once. Besides the records, predictions and logs are read from the
-    runs' folders. The same records give the same comparison, to the bit.
+    Options are compared that `groups_of` puts together. A job that is there twice counts once. Besides the records,
+    predictions and logs are read from the runs' folders. The same records give the same comparison, to the bit.
 
     Args:
         records: By their runs' folders.
@@ -64,12 +62,8 @@ def compare(
     Raises:
         ConfigError: no task has an option with that label.
     """
-    groups: dict[tuple[Any, ...], list[_Run]] = {}
-    for folder, record in records.items():
-        run = _Run(folder, record, settings_of(record, determines_result))
-        key = record.task, record.metric, record.base["fingerprint"], dev_split_of(record)
-        groups.setdefault(key, []).append(run)
-    tasks = tuple(_compare_task(runs, reference) for group in groups.values() for runs in _by_examples(group))
+    runs = [Run(folder, record, settings_of(record, determines_result)) for folder, record in records.items()]
+    tasks = tuple(_compare_task(group, reference) for group in groups_of(runs))
     labels = [option.label for task in tasks for option in task.options]
     if reference is not None and reference not in labels:
         hint = did_you_mean(reference, labels) or f"; there are {'; '.join(dict.fromkeys(labels)) or 'none'}"
@@ -78,27 +72,16 @@ def compare(
 
 
 @dataclass(frozen=True)
-class _Run:
-    folder: Path
-    record: RunRecord
-    settings: Settings
-
-    @property
-    def seed(self) -> int:
-        return int(self.record.config["seed"])
-
-
-@dataclass(frozen=True)
 class _Option:
     """The finished runs of an option by rising seed, and their place among all of the task's."""
 
     label: str
-    runs: tuple[_Run, ...]
+    runs: tuple[Run, ...]
     scored: tuple[Scored, ...]
     of_chance: Runs
 
 
-def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
+def _compare_task(runs: Sequence[Run], wanted: str | None) -> TaskComparison:
     once = _each_job_once(runs)
     settings = [run.settings for run in once]
     axes = axes_of(settings)
@@ -125,6 +108,7 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
         base_fingerprint=str(first.base["fingerprint"]),
         split=split,
         dev_rows=rows,
+        same_parameters_as=size_of(once),
         axes=axes,
         options=summaries,
         contrasts=contrasts,
@@ -135,35 +119,21 @@ def _compare_task(runs: Sequence[_Run], wanted: str | None) -> TaskComparison:
     )
 
 
-def _by_examples(runs: Sequence[_Run]) -> list[list[_Run]]:
-    """Runs on splits of one name and size, told apart by their texts and labels.
-
-    Older records do not say which these were. Their runs go with the others where those agree, else by themselves.
-    """
-    said = [examples_of(run.record) for run in runs]
-    known = set(said) - {None}
-    only = known.pop() if len(known) == 1 else None
-    groups: dict[str | None, list[_Run]] = {}
-    for run, examples in zip(runs, said, strict=True):
-        groups.setdefault(examples or only, []).append(run)
-    return list(groups.values())
-
-
 def base_label(name: str) -> str:
     """A base model in a heading: a name of the hub as it is, of a longer path the end."""
     parts = PurePath(name).parts
     return name if len(parts) < 3 else f"…/{parts[-2]}/{parts[-1]}"
 
 
-def _each_job_once(runs: Sequence[_Run]) -> list[_Run]:
+def _each_job_once(runs: Sequence[Run]) -> list[Run]:
     """The first run of each job that can be compared, or else the first finished one, or else the first."""
-    by_job: dict[str, list[_Run]] = {}
+    by_job: dict[str, list[Run]] = {}
     for run in runs:
         by_job.setdefault(run.record.job_id, []).append(run)
     return [same[0] if len(same) == 1 else min(same, key=_defects) for same in by_job.values()]
 
 
-def _defects(run: _Run) -> int:
+def _defects(run: Run) -> int:
     """0 of a run that can be compared, 1 of one whose predictions cannot be read, 2 of one that did not finish."""
     if run.record.status != "finished":
         return 2
@@ -174,7 +144,7 @@ def _defects(run: _Run) -> int:
     return 0
 
 
-def _sorted_out(runs: Sequence[_Run], labels: Mapping[Path, str]) -> tuple[dict[Path, Scored], list[Unfinished]]:
+def _sorted_out(runs: Sequence[Run], labels: Mapping[Path, str]) -> tuple[dict[Path, Scored], list[Unfinished]]:
     """Predictions of the runs that can be compared, and the others with what is wrong with them."""
     scored: dict[Path, Scored] = {}
     wrong: dict[Path, tuple[str, str | None]] = {}
@@ -190,16 +160,18 @@ def _sorted_out(runs: Sequence[_Run], labels: Mapping[Path, str]) -> tuple[dict[
         del scored[folder]
         wrong[folder] = "unusable", "it was scored on other dev examples than the other runs"
     unfinished = [
-        Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder]) for run in runs if run.folder in wrong
+        Unfinished(run.folder, labels[run.folder], run.seed, *wrong[run.folder], run.settings)
+        for run in runs
+        if run.folder in wrong
     ]
     return scored, unfinished
 
 
 def _options(
-    runs: Sequence[_Run], scored: Mapping[Path, Scored], labels: Mapping[Path, str]
+    runs: Sequence[Run], scored: Mapping[Path, Scored], labels: Mapping[Path, str]
 ) -> tuple[list[_Option], int]:
     """The options in order of their names, and how many runs repeat a seed of theirs and are left out."""
-    by_label: dict[str, dict[int, _Run]] = {}
+    by_label: dict[str, dict[int, Run]] = {}
     usable = [run for run in runs if run.folder in scored]
     for run in usable:
         by_label.setdefault(labels[run.folder], {}).setdefault(run.seed, run)

@@ -3,7 +3,7 @@
 `compare` makes it of records and predictions; tables and plots are made of it, and of nothing else.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -116,13 +116,14 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a score: its folder, its status, and why, in one line."""
+    """A run without a score: its folder, its status, and why, in one line; settings as in `OptionSummary`."""
 
     folder: Path
     option: str
     seed: int
     status: str
     error: str | None
+    settings: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class TaskComparison:
         unfinished: Runs that failed, diverged, were stopped or still run, and those that are "unusable" because their
             predictions are missing, or are of other examples.
         notes: What a reader has to know to read the numbers rightly, a sentence each.
+        same_parameters_as: The choice of layers whose parameters all adapters have; None where ranks alone decide.
     """
 
     task: str
@@ -160,6 +162,16 @@ class TaskComparison:
     reference: str
     unfinished: tuple[Unfinished, ...]
     notes: tuple[str, ...] = ()
+    same_parameters_as: str | None = None
+
+    @property
+    def held_equal(self) -> str:
+        """What choices of layers have in common: "rank 8", "the parameters of all at rank 5"; "" for nothing."""
+        adapted = [option.settings for option in self.options if "rank" in option.settings]
+        ranks, choices = ({settings[name] for settings in adapted} for name in ("rank", "lora"))
+        matched = self.same_parameters_as
+        rank = f"rank {ranks.pop()}" if len(ranks) == 1 and (matched or len(choices) > 1) else ""
+        return " at ".join(part for part in (f"the parameters of {matched}" if matched else "", rank) if part)
 
     @property
     def has_single_seeds(self) -> bool:

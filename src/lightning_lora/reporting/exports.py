@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from statistics import mean
 from typing import Any
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from lightning_lora.reporting.comparison import Comparison, Contrast, Interval, OptionSummary, TaskComparison
 from lightning_lora.reporting.overview import overviews_of
-from lightning_lora.reporting.tables import TextTable, table_of, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.tables import TextTable, lines_under, table_of, title_of, unreadable_lines
 from lightning_lora.reporting.terminal import print_comparison
 
 _LATEX = {
@@ -35,7 +36,7 @@ def markdown(comparison: Comparison, *, timings: bool = True) -> str:
         parts.append(f"## {_in_markdown(title_of(task))}")
         if task.options:
             parts.append(_markdown_table(table_of(task, timings=timings)))
-        parts.append("\n".join(f"- {_in_markdown(line)}" for line in [*unfinished_lines(task), *task.notes]))
+        parts.append("\n".join(f"- {_in_markdown(line)}" for line in lines_under(task)))
     for overview in overviews_of(comparison):
         parts += [f"## {_in_markdown(overview.title)}", _markdown_table(overview.table), _in_markdown(overview.legend)]
     if lines := unreadable_lines(comparison):
@@ -49,30 +50,34 @@ def latex(comparison: Comparison, *, timings: bool = True) -> str:
     parts = []
     for task in comparison.tasks:
         body = _latex_tabular(table_of(task, timings=timings)) if task.options else [r"\par no run to compare"]
-        parts.append(_latex_table(title_of(task), body, [*unfinished_lines(task), *task.notes]))
+        parts.append(_latex_table(title_of(task), body, lines_under(task)))
     parts += [_latex_table(view.title, _latex_tabular(view.table), [view.legend]) for view in overviews_of(comparison)]
     parts += [rf"\par left out: {_in_latex(line)}" for line in unreadable_lines(comparison)]
     return "\n\n".join(parts) + "\n"
 
 
 def csv_rows(comparison: Comparison, *, timings: bool = True) -> str:
-    """One row for each option, with a column for each setting that varies in some task; scores are fractions."""
+    """One row for each option, with a column for each setting that varies in some task; scores are fractions.
+
+    An option of which no run has a score stands below those of its task, with 0 seeds and without numbers.
+    """
     axes = list(dict.fromkeys(axis for task in comparison.tasks for axis in task.axes))
     rows = []
     for task in comparison.tasks:
         contrasts = {contrast.option: contrast for contrast in task.contrasts}
         for option in task.options:
-            settings = {f"setting.{axis}": option.settings.get(axis) for axis in axes}
             row = _of_option(task, option) | _of_contrast(contrasts.get(option.label))
             row["group"] = task.groups[option.label]
             if timings:
                 row |= {"fit_seconds": option.fit_seconds, "peak_memory_bytes": option.peak_memory_bytes}
-            rows.append(row | settings)
+            rows.append(row | _of_settings(option.settings, axes))
+        rows += [row | _of_settings(settings, axes) for row, settings in _without_result(task)]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    # The row of an option without a result has no numbers, so the longest has every column.
+    writer = csv.DictWriter(text, max(rows, key=len, default=()), restval="", lineterminator="\n")
     if rows:
-        writer.writerow(rows[0])
-    writer.writerows([_plain(value) for value in row.values()] for row in rows)
+        writer.writeheader()
+    writer.writerows({column: _plain(value) for column, value in row.items()} for row in rows)
     return text.getvalue()
 
 
@@ -87,16 +92,35 @@ FORMS: dict[str, Callable[..., str]] = {"terminal": text, "markdown": markdown, 
 """What a report may be written as: functions of a comparison and of ``timings``, as `print_comparison`."""
 
 
-def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
+def _of_task(task: TaskComparison, option: str, seeds: int, unfinished: int) -> dict[str, Any]:
     return {
         "task": task.task,
         "base": task.base,
         "metric": task.metric,
         "split": task.split,
         "dev_rows": task.dev_rows,
-        "option": option.label,
-        "seeds": len(option.seeds),
-        "unfinished": option.unfinished,
+        "same_parameters_as": task.same_parameters_as,
+        "option": option,
+        "seeds": seeds,
+        "unfinished": unfinished,
+    }
+
+
+def _without_result(task: TaskComparison) -> list[tuple[dict[str, Any], Mapping[str, Any]]]:
+    """Rows of the options of which no run has a score, with their settings."""
+    lost = {run.option: run.settings for run in task.unfinished}
+    counts = Counter(run.option for run in task.unfinished)
+    known = {option.label for option in task.options}
+    return [(_of_task(task, label, 0, counts[label]), lost[label]) for label in counts if label not in known]
+
+
+def _of_settings(settings: Mapping[str, Any], axes: Sequence[str]) -> dict[str, Any]:
+    return {f"setting.{axis}": settings.get(axis) for axis in axes}
+
+
+def _of_option(task: TaskComparison, option: OptionSummary) -> dict[str, Any]:
+    return {
+        **_of_task(task, option.label, len(option.seeds), option.unfinished),
         **_of_interval("mean", option.mean),
         "median": option.median,
         "deviation": option.deviation,

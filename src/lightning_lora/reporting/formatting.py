@@ -3,6 +3,7 @@
 from lightning_lora.reporting.comparison import Interval
 
 NOTHING = "–"
+_ROUNDING = 1e-6  # records hold scores in float32
 
 
 def points(value: float | None, *, decimals: int = 1, signed: bool = False) -> str:
@@ -10,17 +11,25 @@ def points(value: float | None, *, decimals: int = 1, signed: bool = False) -> s
     return NOTHING if value is None else f"{100 * value:{'+' if signed else ''}.{decimals}f}"
 
 
-def ends(interval: Interval | None, form: str = "{} to {}", *, decimals: int = 1, signed: bool = False) -> str:
+def ends(
+    interval: Interval | None,
+    form: str = "{} to {}",
+    *,
+    decimals: int = 1,
+    signed: bool = False,
+    without: str = NOTHING,
+) -> str:
     """The ends of an interval × 100.
 
     Args:
-        interval: It may have no ends.
+        interval: It may have no ends, or no width: where two options answer alike nothing varies.
         form: What the two are written into.
         decimals: Of each.
         signed: Whether a positive one has its sign, too.
+        without: What stands there for such an interval.
     """
-    if interval is None or interval.low is None or interval.high is None:
-        return NOTHING
+    if interval is None or interval.low is None or interval.high is None or interval.high - interval.low < _ROUNDING:
+        return without
     return form.format(*(points(end, decimals=decimals, signed=signed) for end in (interval.low, interval.high)))
 
 

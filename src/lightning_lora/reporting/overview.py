@@ -6,7 +6,7 @@ from statistics import fmean
 
 from lightning_lora.reporting.comparison import Comparison, OptionSummary, TaskComparison
 from lightning_lora.reporting.formatting import NOTHING, points
-from lightning_lora.reporting.tables import PLAIN_SPLIT, TextTable
+from lightning_lora.reporting.tables import PLAIN_SPLIT, TextTable, heading_of
 
 LIKE_THE_BEST = "*"
 _OF_THE_TASK = "data"  # what was trained on
@@ -28,13 +28,16 @@ class Overview:
 
 
 def overviews_of(comparison: Comparison) -> tuple[Overview, ...]:
-    """One for each base model, by its weights, on which two options or more ran on two tasks or more."""
-    by_base: dict[str, list[TaskComparison]] = {}
+    """One for each base model and size on which two options or more ran on two tasks or more.
+
+    Base models are told apart by their weights, sizes by whose parameters all adapters have.
+    """
+    alike: dict[tuple[str, str | None], list[TaskComparison]] = {}
     for task in comparison.tasks:
         if task.options:
-            by_base.setdefault(task.base_fingerprint, []).append(task)
+            alike.setdefault((task.base_fingerprint, task.same_parameters_as), []).append(task)
     found = []
-    for tasks in by_base.values():
+    for tasks in alike.values():
         ran: dict[str, set[str]] = {}
         for task in tasks:
             for option in task.options:
@@ -69,7 +72,7 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
         if reference:
             rows[-1].append(_span([option for _, option in ran if option]))
     if reference:
-        headings.append(f"% of\n{reference}")
+        headings.append(f"% of\n{heading_of(reference)}")
     different = _settings_that_differ(columns, labels)
     sentences = [
         "Mean ± half of its 95 % interval over seeds (number of seeds).",
@@ -80,8 +83,9 @@ def _overview(tasks: Sequence[TaskComparison], labels: Sequence[str]) -> Overvie
         else "",
         f"Not the same on all tasks: {', '.join(different)}." if different else "",
     ]
+    size = tasks[0].same_parameters_as
     return Overview(
-        f"{len(set(names))} tasks on {tasks[0].base}: scores in %",
+        f"{len(set(names))} tasks on {tasks[0].base}{f', at the parameters of {size}' if size else ''}: scores in %",
         TextTable(tuple(headings), tuple(map(tuple, rows))),
         " ".join(sentence for sentence in sentences if sentence),
     )

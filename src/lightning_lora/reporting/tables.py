@@ -10,6 +10,7 @@ from lightning_lora.tasks import HELD_OUT
 
 PLAIN_SPLIT = "validation"
 """The dev split of most tasks, which goes without saying."""
+_LONGEST_HEADING = 24
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,14 @@ class _Line:
     group: str
 
 
+def name_of(task: TaskComparison) -> str:
+    """What tells a task's table from the others of a report."""
+    return f"{task.task} on {task.base}{f', at {task.held_equal}' if task.held_equal else ''}"
+
+
 def title_of(task: TaskComparison) -> str:
     """A task in one line."""
-    return f"{task.task} on {task.base}: {task.metric} in %, {task.dev_rows} {examples_of(task)}"
+    return f"{name_of(task)}: {task.metric} in %, {task.dev_rows} {examples_of(task)}"
 
 
 def examples_of(task: TaskComparison, noun: str = "rows") -> str:
@@ -69,14 +75,14 @@ def table_of(task: TaskComparison, *, timings: bool = True) -> TextTable:
         "median": lambda line: points(line.option.median),
         "sd": lambda line: points(line.option.deviation),
         "best\nepoch": lambda line: points(mean(line.option.best_epoch_scores)),
-        f"% of\n{task.reference}": lambda line: _with_ends(line.option.relative),
+        f"% of\n{heading_of(task.reference)}": lambda line: _with_ends(line.option.relative),
         "minus\nbest": lambda line: _with_ends(line.contrast.difference, signed=True) if line.contrast else NOTHING,
         "p\n(Holm)": lambda line: probability(line.contrast.p_holm if line.contrast else None),
         "p\n(McNemar)": lambda line: probability(line.contrast.p_mcnemar if line.contrast else None),
         "detectable": lambda line: points(line.contrast.detectable if line.contrast else None),
         "group": lambda line: line.group,
         "trainable\n%": lambda line: f"{line.option.trainable_percent:.2f}",
-        f"size, % of\n{task.reference}": lambda line: percent(task.relative_size(line.option)),
+        f"size, % of\n{heading_of(task.reference)}": lambda line: percent(task.relative_size(line.option)),
     }
     if timings:
         columns["training\ns"] = lambda line: f"{line.option.fit_seconds:.0f}"
@@ -84,12 +90,19 @@ def table_of(task: TaskComparison, *, timings: bool = True) -> TextTable:
     return TextTable(tuple(columns), tuple(tuple(cell(line) for cell in columns.values()) for line in lines))
 
 
-def unfinished_lines(task: TaskComparison) -> list[str]:
-    """A line for each run without a score, with what is known of why."""
-    return [
+def heading_of(reference: str) -> str:
+    """The reference's label in the heading of a column of numbers, where it is short enough for one."""
+    return reference if len(reference) <= _LONGEST_HEADING else "reference"
+
+
+def lines_under(task: TaskComparison) -> list[str]:
+    """A line for each run without a score, with what is known of why; what the headings leave out; and the notes."""
+    unfinished = [
         f"{run.folder} ({run.option}, seed {run.seed}): {run.status}{f': {run.error}' if run.error else ''}"
         for run in task.unfinished
     ]
+    short = heading_of(task.reference) == task.reference
+    return [*unfinished, *([] if short else [f"The reference is {task.reference}."]), *task.notes]
 
 
 def unreadable_lines(comparison: Comparison) -> list[str]:
@@ -105,5 +118,4 @@ def _lines(task: TaskComparison) -> list[_Line]:
 def _with_ends(interval: Interval | None, *, signed: bool = False) -> str:
     if interval is None:
         return NOTHING
-    around = f" ({ends(interval, signed=signed)})" if interval.low is not None else ""
-    return f"{points(interval.value, signed=signed)}{around}"
+    return points(interval.value, signed=signed) + ends(interval, " ({} to {})", signed=signed, without="")

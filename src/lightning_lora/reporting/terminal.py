@@ -8,7 +8,7 @@ from rich.table import Table
 from lightning_lora.reporting.comparison import Comparison
 from lightning_lora.reporting.listing import LONGEST_LINE
 from lightning_lora.reporting.overview import overviews_of
-from lightning_lora.reporting.tables import TextTable, table_of, title_of, unfinished_lines, unreadable_lines
+from lightning_lora.reporting.tables import TextTable, lines_under, table_of, title_of, unreadable_lines
 
 # How the headings begin of the columns that a narrow terminal goes without, the first of them first.
 _SPARE = ("median", "p\n(McNemar)", "training", "best", "sd", "detectable", "trainable", "% of", "95 %")
@@ -31,7 +31,7 @@ def print_comparison(comparison: Comparison, console: Console | None = None, *, 
             _print_table(table_of(task, timings=timings), title_of(task), console)
         else:
             console.print(f"{escape(title_of(task))}: no run to compare", soft_wrap=True)
-        for line in [*unfinished_lines(task), *task.notes]:
+        for line in lines_under(task):
             console.print(f"  {escape(line)}", soft_wrap=True)
         console.print()
     for overview in overviews_of(comparison):

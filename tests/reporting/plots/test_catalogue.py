@@ -25,7 +25,7 @@ from PIL import Image
 
 from lightning_lora.reporting.comparison import Comparison, TaskComparison
 from lightning_lora.reporting.plots import PLOTS, Plot, plots_of, rendered, save_plots
-from lightning_lora.reporting.plots.style import shorten
+from lightning_lora.reporting.plots.names import shorten
 
 ALWAYS = {"differences", "learning_curves", "cost"}
 

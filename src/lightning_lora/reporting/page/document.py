@@ -15,7 +15,7 @@ from lightning_lora.reporting.overview import overviews_of
 from lightning_lora.reporting.page import wording
 from lightning_lora.reporting.page.inline import inline_svg
 from lightning_lora.reporting.plots import Plot, plots_of
-from lightning_lora.reporting.tables import examples_of
+from lightning_lora.reporting.tables import examples_of, name_of
 
 _FOLDER = Path(__file__).parent
 _NOT_IN_HTML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
@@ -65,6 +65,7 @@ def page_of(comparison: Comparison, *, timings: bool = True) -> str:
         unreadable=comparison.unreadable,
         timings=timings,
         examples_of=examples_of,
+        name_of=name_of,
         style=(_FOLDER / "page.css").read_text(encoding="utf-8"),
         script=script,
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

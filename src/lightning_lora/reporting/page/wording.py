@@ -56,10 +56,9 @@ def difference(fraction: float) -> str:
 
 
 def interval(score: Interval, *, signed: bool = False) -> str:
-    """The ends of an interval × 100, in brackets; nothing where it has none."""
-    if score.low is None:
-        return ""
-    return _typeset(formatting.ends(score, "[{}, {}]", decimals=2 if signed else 1, signed=signed))
+    """The ends of an interval × 100, in brackets; nothing where it has none, or no width."""
+    decimals = 2 if signed else 1
+    return _typeset(formatting.ends(score, "[{}, {}]", decimals=decimals, signed=signed, without=""))
 
 
 def _typeset(number: str) -> str:

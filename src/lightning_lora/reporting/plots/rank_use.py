@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from lightning_lora.reporting.comparison import OptionSummary, RankUse, TaskComparison
 from lightning_lora.reporting.plots.cells import draw_cell, name_cells
-from lightning_lora.reporting.plots.style import new_figure, shorten
+from lightning_lora.reporting.plots.names import shorten
+from lightning_lora.reporting.plots.style import new_figure
 
 
 def with_rank_use(task: TaskComparison) -> list[OptionSummary]:

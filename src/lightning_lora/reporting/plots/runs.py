@@ -8,10 +8,12 @@ from matplotlib.ticker import MaxNLocator
 
 from lightning_lora.reporting.comparison import Curve, OptionSummary, TaskComparison
 from lightning_lora.reporting.formatting import three_digits
+from lightning_lora.reporting.plots.names import fitted
 from lightning_lora.reporting.plots.scores import MOST_OPTIONS
-from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, new_panels, shorten
+from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, new_panels
 
 GIB = 2**30
+_LONGEST_NAME = 50
 
 
 def learning_curves(task: TaskComparison) -> Figure:
@@ -53,7 +55,7 @@ def cost(task: TaskComparison) -> Figure:
     _bars(panels[0], [option.fit_seconds for option in options], "training time (s)")
     if measured:
         _bars(panels[1], memory, "peak memory (GiB)")
-    panels[0].set_yticks(range(len(options)), [shorten(option.label, 36) for option in options])
+    panels[0].set_yticks(range(len(options)), fitted([option.label for option in options], _LONGEST_NAME))
     panels[0].set_ylim(len(options) - 0.4, -0.6)
     return figure
 

@@ -9,14 +9,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lightning_lora.reporting.comparison import Interval, OptionSummary, TaskComparison
 from lightning_lora.reporting.inference import LEVEL
+from lightning_lora.reporting.plots.names import fitted
 from lightning_lora.reporting.plots.placement import Box, place_labels, set_side_by_side
-from lightning_lora.reporting.plots.style import INK, PAPER, SERIES, new_figure, shorten
+from lightning_lora.reporting.plots.style import INK, PAPER, SERIES, new_figure
 
 MOST_OPTIONS = 40
 """So many options a plot shows; the best ones."""
 
 _MARK, _NUMBERED_MARK = 6.0, 11.5
-_KEY_COLUMNS = 3
+_LONGEST_NAME = 50
+_KEYS = ((3, 34), (2, 54))
+"""How many columns a key has, and letters in one."""
 _ON_FIGURE: dict[str, Any] = {"xycoords": "figure points", "annotation_clip": False}
 
 
@@ -31,7 +34,7 @@ def score_by_size(task: TaskComparison) -> Figure:
     marks = _draw_marks(axes, task, options, _MARK)
     if _name_marks(axes, [option.label for option in options], scores, marks):
         return figure
-    figure, axes = _size_axes(task, options, key_lines=-(-len(options) // _KEY_COLUMNS))
+    figure, axes = _size_axes(task, options, key=True)
     marks = _draw_marks(axes, task, options, _NUMBERED_MARK)
     for number, (option, (x, y)) in enumerate(zip(options, marks, strict=True), 1):
         colour = PAPER if task.ties_with_best(option) else INK
@@ -60,11 +63,13 @@ def differences(task: TaskComparison) -> Figure:
             color=SERIES[0],
             markerfacecolor=SERIES[0] if differs else PAPER,
         )
-    axes.set_yticks(range(len(contrasts)), [shorten(contrast.option, 44) for contrast in contrasts])
+    best, *others = fitted([task.options[0].label, *(contrast.option for contrast in contrasts)], _LONGEST_NAME)
+    axes.set_yticks(range(len(contrasts)), others)
     axes.set_ylim(len(contrasts) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel(f"{task.metric} × 100, minus that of {shorten(task.options[0].label, 44)} (points)")
+    # Centred under the whole figure: long names leave little room beside them.
+    figure.supxlabel(f"{task.metric} × 100, minus that of {best} (points)", fontsize=9)
     return figure
 
 
@@ -89,8 +94,11 @@ def draw_interval(axes: Axes, score: Interval, at: float, *, colour: str = SERIE
     draw(at, 100 * score.low, 100 * score.high, color=colour, linewidth=1.3, zorder=1.5)
 
 
-def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines: int = 0) -> tuple[Figure, Axes]:
-    """The empty axes, their place in the figure settled, over a key of so many lines."""
+def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], *, key: bool = False) -> tuple[Figure, Axes]:
+    """The empty axes, their place in the figure settled, over a key where there is to be one."""
+    longest = max(len(option.label) for option in options)
+    columns, letters = next((one for one in _KEYS if longest <= one[1]), _KEYS[-1])
+    key_lines = -(-len(options) // columns) if key else 0
     key_height = 0.16 * key_lines
     figure = new_figure(3.6 + key_height)
     axes, *below = figure.subplots(2, height_ratios=(3.6, key_height)) if key_lines else [figure.subplots()]
@@ -105,20 +113,25 @@ def _size_axes(task: TaskComparison, options: Sequence[OptionSummary], key_lines
     axes.set_xlabel("trainable parameters (% of all, logarithmic)")
     axes.set_ylabel(f"{task.metric} × 100")
     for lower in below:
-        lower.set_axis_off()
-        for place, option in enumerate(options):
-            x, y = place // key_lines / _KEY_COLUMNS, 1 - place % key_lines / key_lines
-            style: dict[str, Any] = {
-                "fontsize": 8.0,
-                "transform": lower.transAxes,
-                "verticalalignment": "top",
-                "in_layout": False,
-            }
-            lower.text(x + 0.02, y, str(place + 1), horizontalalignment="right", **style)
-            lower.text(x + 0.03, y, shorten(option.label, 34), **style)
+        _write_key(lower, fitted([option.label for option in options], letters), columns, key_lines)
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure, axes
+
+
+def _write_key(axes: Axes, names: Sequence[str], columns: int, lines: int) -> None:
+    """The names by their numbers, from 1, down one column after the other."""
+    axes.set_axis_off()
+    style: dict[str, Any] = {
+        "fontsize": 8.0,
+        "transform": axes.transAxes,
+        "verticalalignment": "top",
+        "in_layout": False,
+    }
+    for place, name in enumerate(names):
+        x, y = place // lines / columns, 1 - place % lines / lines
+        axes.text(x + 0.02, y, str(place + 1), horizontalalignment="right", **style)
+        axes.text(x + 0.03, y, name, **style)
 
 
 def _draw_marks(
@@ -140,7 +153,7 @@ def _name_marks(
 ) -> bool:
     """Write its label beside each mark; False where they do not all find room, and the figure is of no use."""
     area = axes.get_window_extent()
-    texts = [axes.annotate(shorten(label, 32), (0, 0), fontsize=8.5, **_ON_FIGURE) for label in labels]
+    texts = [axes.annotate(label, (0, 0), fontsize=8.5, **_ON_FIGURE) for label in fitted(labels, 32)]
     extents = [text.get_window_extent() for text in texts]
     obstacles = []
     for (x, y), score in zip(marks, scores, strict=True):

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lightning_lora.reporting.plots.names import fitted
+
 INK, MUTED, RULE, PAPER = "#16191d", "#59636e", "#c6cdd4", "#fefefe"
 # The hues of Okabe and Ito (2008), which are told apart with a colour deficiency too, dark enough for thin lines.
 SERIES = ("#0b62a8", "#c24d00", "#00785a", "#a6407d")
@@ -86,7 +88,7 @@ def new_panels(titles: Sequence[str], panel_height: float) -> tuple[Figure, list
     columns = min(len(titles), 4)
     rows = -(-len(titles) // columns)
     letters = 104 // columns  # in a line over a panel
-    titles = [textwrap.fill(shorten(title, 2 * letters - 4), letters) for title in titles]
+    titles = [textwrap.fill(title, letters) for title in fitted(titles, 2 * letters)]
     lines = max(title.count("\n") for title in titles)
     figure = new_figure(rows * (panel_height + 0.15 * lines) + 0.35)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
@@ -97,15 +99,6 @@ def new_panels(titles: Sequence[str], panel_height: float) -> tuple[Figure, list
     for axes in grid[max(len(titles) - columns, 0) : len(titles)]:
         axes.tick_params(labelbottom=True)
     return figure, list(grid[: len(titles)])
-
-
-def shorten(text: str, longest: int) -> str:
-    """The text in at most so many characters, its middle left out; what no file can hold is shown as a mark."""
-    text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    if len(text) <= longest:
-        return text
-    end = (longest - 1) // 2
-    return f"{text[: longest - 1 - end]}…{text[-end:]}"
 
 
 def rendered(figure: Figure, kind: Literal["svg", "png"]) -> bytes:

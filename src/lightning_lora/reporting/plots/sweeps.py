@@ -13,8 +13,10 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from lightning_lora.reporting.comparison import OptionSummary, TaskComparison
 from lightning_lora.reporting.formatting import points
 from lightning_lora.reporting.plots.cells import draw_cell, name_cells
+from lightning_lora.reporting.plots.names import fitted
 from lightning_lora.reporting.plots.scores import draw_interval, limits_of
-from lightning_lora.reporting.plots.style import INK, MUTED, SERIES, new_figure, new_panels, shorten
+from lightning_lora.reporting.plots.style import INK, MUTED, SERIES, new_figure, new_panels
+from lightning_lora.settings import spelled
 
 MOST_MAPS = 12
 MOST_LINES = 40
@@ -73,8 +75,9 @@ def rank_by_alpha(task: TaskComparison) -> Figure:
     figure = new_figure(rows * (0.42 * len(ranks) + 0.35) + 0.4)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     means = [option.mean.value for option in options]
-    for axes, part in zip(grid, shown, strict=False):
-        axes.set_title(shorten(part.shared, 80 // columns))
+    titles = fitted([part.shared for part in shown], 80 // columns)
+    for axes, part, title in zip(grid, shown, titles, strict=False):
+        axes.set_title(title)
         _cells(axes, part.options, ranks, alphas, (min(means), max(means)))
         axes.tick_params(labelbottom=True)
     for spare in grid[len(shown) :]:
@@ -118,7 +121,7 @@ def _lines_together(shown: Sequence[Slice], task: TaskComparison) -> Figure:
         beside = 1 + 0.025 * (place - (len(shown) - 1) / 2)  # so that intervals do not cover one another
         _draw_line(axes, part, task, colour=colour, marker=marker, linestyle=dash, beside=beside)
     if len(shown) > 1:
-        names = [shorten(part.shared, 48) for part in shown]
+        names = fitted([part.shared for part in shown], 48)
         columns = 6 if max(map(len, names)) < 10 else 3 if max(map(len, names)) < 24 else 2
         figure.legend(axes.lines, names, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.5)
     return figure
@@ -170,4 +173,6 @@ def _is_number(value: object) -> bool:
 
 
 def _words(settings: Mapping[str, str | int | float | bool | None]) -> str:
-    return ", ".join(value if isinstance(value, str) else f"{name} {value}" for name, value in settings.items())
+    return ", ".join(
+        value if isinstance(value, str) else f"{name} {spelled(value)}" for name, value in settings.items()
+    )
