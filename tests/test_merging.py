@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_predicting import trained
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.atomic import CannotWriteError
+from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
 from lightning_lora.config import LoraConfig
 from lightning_lora.data import toy
@@ -23,6 +25,7 @@ from lightning_lora.merging import DTYPES, merge_run, rounding_in_ulps
 from lightning_lora.model_names import EMBEDDED_FOLDER
 from lightning_lora.reporting import read_predictions
 from lightning_lora.restoring import restore
+from lightning_lora.tasks import TASKS
 
 ADAPTED = "bert.encoder.layer.2.attention.self.value.weight"
 
@@ -88,10 +91,11 @@ def test_a_disk_that_is_full_at_the_model_card_is_said_in_a_line(
 
     monkeypatch.setattr("lightning_lora.merging.model_card", card)
     try:
-        with pytest.raises(CannotWriteError, match=r"out/README\.md: File too large; raise the limit"):
+        with pytest.raises(CannotWriteError, match=r"out: File too large; raise the limit"):
             merge_run(finished, tmp_path / "out")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == [], "what is not whole is not there"
 
 
 def test_no_folder_but_the_runs_own_merged_one_is_replaced(finished: Path, tmp_path: Path) -> None:
@@ -179,4 +183,32 @@ def test_another_base_is_refused(finished: Path, tmp_path: Path) -> None:
     (run / "result.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match=r"another base model.*bert\.encoder\.layer\.0\.output\.dense\.bias"):
         merge_run(run, tmp_path / "out")
+    with pytest.raises(ValueError, match="merged: a model of another base would stand for the run's own there"):
+        merge_run(run, run / "merged", force=True)
     assert merge_run(run, tmp_path / "out", force=True).rows == 1000
+    card = (tmp_path / "out" / "README.md").read_text()
+    forced = restore(run / "adapter", force=True).backbone.fingerprint
+    assert f"fingerprint {forced}. It is not the one that it was trained on, {record['base']['fingerprint']}" in card
+    merge_run(finished, tmp_path / "own")
+    assert "It is not" not in (tmp_path / "own" / "README.md").read_text(), "the control"
+
+
+def test_a_narrow_model_of_the_run_is_used_by_its_folder(finished: Path) -> None:
+    merge_run(finished / "adapter", finished / "merged-bf16", dtype="bf16")
+    narrow = restore(finished / "merged-bf16").backbone.model.state_dict()[ADAPTED]
+    assert torch.equal(narrow, round_once(exact_weight(finished), torch.bfloat16).float())
+
+
+@pytest.mark.parametrize("name", ["toy_similarity", "toy_sentiment"])
+def test_a_pipeline_tells_what_the_model_tells(name: str, tmp_path: Path) -> None:
+    """Of one output a pipeline takes the sigmoid, unless the config says that it is a regression."""
+    task = TASKS[name]
+    backbone = load_backbone("tiny", task)
+    save_model_folder(backbone.model, backbone.tokenizer, tmp_path / "out")
+    text = "a good film"
+    with torch.no_grad():
+        logits = backbone.model.eval()(**backbone.tokenizer(text, return_tensors="pt")).logits[0]
+    (told,) = pipeline("text-classification", model=str(tmp_path / "out"), device="cpu")(text)
+    expected = logits.softmax(0).max() if task.labels else logits[0]
+    assert told["score"] == pytest.approx(float(expected), abs=1e-6)
+    assert abs(float(logits[0].sigmoid()) - told["score"]) > 1e-3, "the control"

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ from lightning_lora.config import (
 )
 from lightning_lora.data import toy
 from lightning_lora.data.files import DataError
-from lightning_lora.predicting import logits_of, predict_rows
+from lightning_lora.predicting import evaluate, logits_of, predict_rows
 from lightning_lora.reporting import read_predictions, read_record
 from lightning_lora.restoring import restore, restore_adapter
 from lightning_lora.running import run
@@ -249,13 +249,23 @@ def test_mistakes_are_one_line_and_status_2(
 
 def test_a_run_that_kept_no_model_says_what_to_do(entailment: Path, tmp_path: Path) -> None:
     method, merge = LoraConfig(method="head"), MergeConfig(save=False)
+    head = trained(tmp_path, "toy_sentiment", lora=method, merge=merge)
     with pytest.raises(ValueError, match=r"kept no merged model; train it again with merge\.save=true$"):
-        restore(trained(tmp_path, "toy_sentiment", lora=method, merge=merge))
+        restore(head)
+    with pytest.raises(ValueError, match=r"kept no adapter model; head trains none$"):
+        restore(head / "adapter")
     adapted = tmp_path / "adapted"
     shutil.copytree(entailment, adapted, ignore=shutil.ignore_patterns("merged"))
     with pytest.raises(ValueError, match=rf"kept no merged model; write it with lightning-lora merge {adapted}$"):
         restore(adapted / "merged")
     assert restore(adapted).folder == adapted  # the control
+
+
+@pytest.mark.parametrize("use", [evaluate, lambda trained, **size: list(predict_rows(trained, ROWS, **size))])
+def test_batches_of_no_row_are_refused(use: Callable[..., object], entailment: Path) -> None:
+    """No prediction at all, without a word, was the answer."""
+    with pytest.raises(ValueError, match="batch_size=0 must be 1 or more"):
+        use(restore(entailment), batch_size=0)
 
 
 def _column(name: str) -> pa.Array:

@@ -86,6 +86,8 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         "num_labels": task.num_outputs,
         "id2label": labels,
         "label2id": {label: number for number, label in labels.items()},
+        # A pipeline that is given the merged model goes by it; of one output without it, it takes the sigmoid.
+        "problem_type": "single_label_classification" if task.labels else "regression",
         "dtype": torch.float32,
         "use_safetensors": True,
         "ignore_mismatched_sizes": True,

@@ -81,7 +81,9 @@ def predict_rows(
     Raises:
         DataError: a row lacks a text column, its text is no text or one of which the tokenizer makes no token, or a
             column has the name of one that is added.
+        ValueError: ``batch_size`` is below 1.
     """
+    _check_batch_size(batch_size)
     task = trained.task
     source = enumerate(rows, start=1)
     while chunk := list(islice(source, batch_size * BATCHES_AT_ONCE)):
@@ -106,7 +108,9 @@ def evaluate(trained: Trained, data: str | Path | None = None, *, batch_size: in
 
     Raises:
         DataError: there are no such data, or a row is not labelled as the task says.
+        ValueError: ``batch_size`` is below 1.
     """
+    _check_batch_size(batch_size)
     if data is None:
         splits = own_splits(trained)
     else:
@@ -135,6 +139,11 @@ def own_splits(trained: Trained) -> dict[str, Split]:
                 "with `evaluate RUN --data <folder or file>`"
             )
     return splits
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size} must be 1 or more")
 
 
 def _told(task: Task, logits: Float[Tensor, "rows outputs"]) -> Iterator[dict[str, Any]]:

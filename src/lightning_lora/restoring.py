@@ -38,7 +38,8 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     """Load the model of a run.
 
     Args:
-        folder: The run's folder, which stands for its adapter where it has one; or ``adapter`` or ``merged`` in it.
+        folder: The run's folder, which stands for its adapter where it has one; or ``adapter``, ``merged`` or
+            ``merged-bf16`` and the like in it.
         force: Load the adapter also on a base model that is not the one it was trained on.
 
     Raises:
@@ -54,9 +55,11 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     task = config.data.find_task()
     chosen = chosen or (ADAPTER if (run_folder / ADAPTER).is_dir() else MERGED)
     if not (run_folder / chosen).is_dir():
-        raise ValueError(f"{run_folder}: the run kept no {chosen} model{_remedy(run_folder, chosen)}")
-    if chosen == MERGED:
-        backbone = load_backbone(str(run_folder / MERGED), task)
+        raise ValueError(
+            f"{run_folder}: the run kept no {chosen} model{_remedy(run_folder, chosen, config.lora.method)}"
+        )
+    if chosen != ADAPTER:
+        backbone = load_backbone(str(run_folder / chosen), task)
     else:
         backbone = load_backbone(model_from(run_folder, record.base["name"]), task, record.base["revision"])
         load_peft_folder(backbone.model, run_folder / ADAPTER, new_parameters=backbone.new_parameters, force=force)
@@ -64,9 +67,9 @@ def restore(folder: Path, *, force: bool = False) -> Trained:
     return Trained(run_folder, record, task, backbone, config.data.max_length)
 
 
-def _remedy(run_folder: Path, missing: str) -> str:
+def _remedy(run_folder: Path, missing: str, method: str) -> str:
     if missing == ADAPTER:
-        return ""
+        return "" if method == "lora" else f"; {method} trains none"
     if (run_folder / ADAPTER).is_dir():
         return f"; write it with lightning-lora merge {run_folder}"
     return "; train it again with merge.save=true"
@@ -104,7 +107,7 @@ def restore_adapter(folder: Path) -> AdaptedBase:
     """
     run_folder, part = run_of(folder)
     of_a_run = (run_folder / RECORD).is_file() or not (folder / CONFIG_FILE).is_file()
-    if of_a_run and part == MERGED:
+    if of_a_run and part not in ("", ADAPTER):
         raise ValueError(f"{folder}: a merged model has no adapter any more; give the run's folder")
     if of_a_run:
         trained = restore(run_folder / ADAPTER)

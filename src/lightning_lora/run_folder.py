@@ -13,13 +13,15 @@ def run_of(path: Path) -> tuple[Path, str]:
     """The run that is meant, and which model of it.
 
     Args:
-        path: A run's folder, or `ADAPTER` or `MERGED` in it; also relative, and "." in one of them.
+        path: A run's folder, or `ADAPTER`, `MERGED` or ``merged-bf16`` and the like in it; also relative, and "." in
+            one of them.
 
     Returns:
         The run's folder and the part's name, "" where none is said. A folder with a record is a run's, whatever it is
         called.
     """
     given = path.absolute()
-    if given.name in (ADAPTER, MERGED) and not (path / RECORD).is_file():
+    is_part = given.name in (ADAPTER, MERGED) or given.name.startswith(f"{MERGED}-")
+    if is_part and not (path / RECORD).is_file():
         return given.parent, given.name
     return path, ""

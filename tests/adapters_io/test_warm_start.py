@@ -57,6 +57,21 @@ def test_factors_are_those_of_the_earlier_run_bit_for_bit_and_the_head_is_not(
     assert (start.task, start.run) == ("mnli", str(tmp_path / "run"))
 
 
+def test_an_adapter_that_was_cut_to_other_ranks_says_so(tmp_path: Path) -> None:
+    """The scales differ, too, but no rank, alpha and scaling that one could give would make them equal."""
+    model = TINY["bert"]()
+    layers = [name for name, _ in model.named_modules() if name.endswith(("query", "value"))]
+    new = new_of(model, ("classifier",))
+    cut = {name: LoraSpec(4 + number % 2, 8) for number, name in enumerate(layers)}
+    inject_adapter(model, cut, modules=layers, new_parameters=new)
+    save_peft_folder(
+        model, tmp_path / "adapter", base_name="base", new_parameters=new, facts=AdapterFacts("mnli", ("a", "b"), BASE)
+    )
+    later = adapt(TINY["bert"](), rank=4, alpha=8, new_parameters=new)
+    with pytest.raises(ValueError, match=r"ranks differ from layer to layer \(4 to 5\) and from those here \(4 to 4\)"):
+        warm_start(later, tmp_path, base_fingerprint=BASE)
+
+
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_a_head_of_three_labels_is_no_hindrance_to_one_of_two_or_to_a_regression(outputs: int, tmp_path: Path) -> None:
     """As RTE and STS-B start from MNLI."""

@@ -33,6 +33,17 @@ def test_brackets_in_a_folders_name_are_no_markup(tmp_path: Path) -> None:
     assert "lora.modules=[query,value]/qv-0" in printed_runs(tmp_path)
 
 
+def test_in_a_narrow_terminal_no_name_and_no_score_is_cut(tmp_path: Path) -> None:
+    """Two that differ at their ends would be one."""
+    write_sweep(tmp_path / "layer_choice_of_a_name_that_is_long", {"qv": 0.75}, seeds=2)
+    file = io.StringIO()
+    print_runs(tmp_path, Console(file=file, width=60, force_terminal=True, color_system=None))
+    _, *lines = file.getvalue().splitlines()
+    assert [line.split()[0] for line in lines] == [f"layer_choice_of_a_name_that_is_long/qv-{seed}" for seed in (0, 1)]
+    scores = [read_record(folder).score for folder in sorted(tmp_path.glob("*/*"))]
+    assert [f"{score:.4f}" in line for score, line in zip(scores, lines, strict=True)] == [True, True]
+
+
 def test_a_torn_record_is_listed_under_the_others(tmp_path: Path) -> None:
     write_sweep(tmp_path, {"qv": 0.75}, seeds=3)
     (tmp_path / "qv-0" / "result.json").write_text("{")

@@ -5,6 +5,7 @@ from lightning_lora.adapters_io.facts import read_facts as read_facts
 from lightning_lora.adapters_io.loralib_file import load_loralib_file as load_loralib_file
 from lightning_lora.adapters_io.loralib_file import loralib_outputs as loralib_outputs
 from lightning_lora.adapters_io.merged_folder import save_model_folder as save_model_folder
+from lightning_lora.adapters_io.merged_folder import write_model as write_model
 from lightning_lora.adapters_io.peft_config import read_peft_config as read_peft_config
 from lightning_lora.adapters_io.peft_folder import adapter_folder_of as adapter_folder_of
 from lightning_lora.adapters_io.peft_folder import save_peft_folder as save_peft_folder

@@ -34,8 +34,12 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
             f"the head in place has {outputs} outputs, the config {model.config.num_labels} labels; set "
             "model.config.id2label to the labels of the merged adapter's task first"
         )
-    adapters = adapter_keys(model)
-    state = {name: tensor for name, tensor in model.state_dict().items() if name not in adapters}
     with atomic_folder(folder) as temporary:
-        model.save_pretrained(temporary, state_dict=state)
-        tokenizer.save_pretrained(temporary)
+        write_model(model, tokenizer, temporary)
+
+
+def write_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """`save_model_folder` without its checks, into a folder that is there, and that the caller makes whole."""
+    adapters = adapter_keys(model)
+    model.save_pretrained(folder, state_dict={k: v for k, v in model.state_dict().items() if k not in adapters})
+    tokenizer.save_pretrained(folder)

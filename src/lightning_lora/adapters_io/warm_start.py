@@ -62,6 +62,7 @@ def warm_start(model: nn.Module, run: Path, *, base_fingerprint: str) -> WarmSta
         layers = adapted_layers(model, ADAPTER)
         config = read_peft_config(folder)
         _check_no_biases(config)
+        _check_ranks(config, layers)
         _check_scales(config, layers)
         with open_tensors(folder / WEIGHTS_FILE) as file:
             _check_layers(file, layers)
@@ -126,6 +127,17 @@ def _check_no_biases(config: PeftConfig) -> None:
         raise ValueError(
             f"it was trained with biases (bias={config.bias}), and only A and B are taken over; start from one with "
             "bias=none"
+        )
+
+
+def _check_ranks(config: PeftConfig, layers: dict[str, LoRALayer]) -> None:
+    """Before the scales, which follow from them. Those of an adapter that was cut are of no run's settings."""
+    were = [config.spec(name).rank for name in layers]
+    here = [len(layer.delta(ADAPTER).A) for layer in layers.values()]  # PEFT's rank of a fused layer is that of all parts
+    if were != here and len(set(were)) > 1:
+        raise ValueError(
+            f"its ranks differ from layer to layer ({min(were)} to {max(were)}) and from those here ({min(here)} to "
+            f"{max(here)}); of an adapter that was cut, start from the one before"
         )
 
 

@@ -14,7 +14,8 @@ DTYPES = ("fp32", "bf16", "fp16")
 _HELP = """\
 Merge a run's adapter into its base model, and write a folder that plain transformers reads:
 AutoModelForSequenceClassification.from_pretrained(FOLDER). The sum is made in fp64 and rounded once; what that changed
-is measured on the dev set and printed.
+is measured on the dev set, computing in fp32, and printed. (from_pretrained computes in what it finds: with weights in
+bf16 or fp16, dtype=torch.float32 computes as was measured.)
 
   lightning-lora merge runs/2026-11-24/09-30-00-123456
   lightning-lora merge RUN --dtype bf16 --out for-serving"""
@@ -50,4 +51,4 @@ def _merge(options: argparse.Namespace) -> None:
         print(f"dev set       {report.not_compared}")
     else:
         changed = f"{report.changed_predictions} of {report.rows} predictions changed"
-        print(f"dev set       {changed}, largest logit difference {report.max_logit_difference:.1e}")
+        print(f"dev set       {changed}, largest logit difference {report.max_logit_difference:.1e} (computed in fp32)")

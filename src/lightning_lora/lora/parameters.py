@@ -29,6 +29,10 @@ def routing_of(model: nn.Module) -> Routing | None:
 
 
 def adapter_keys(model: nn.Module) -> set[str]:
-    """State-dict keys that are an adapter's own, factors and heads: those that the base model does not have."""
+    """Names of tensors that are an adapter's own, factors and heads: those that the base model does not have.
+
+    Also while one is merged, when a state dict leaves them out.
+    """
     inside = tuple(f"{name}.adapters.".lstrip(".") for name, _ in routed_modules(model))
-    return {key for key in model.state_dict() if key.startswith(inside)}
+    tensors = (*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False))
+    return {name for name, _ in tensors if name.startswith(inside)}

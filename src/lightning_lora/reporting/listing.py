@@ -13,7 +13,7 @@ from lightning_lora.run_folder import RECORD
 from lightning_lora.targets import adapted_label
 
 LONGEST_LINE = 400
-"""Characters of a line in a file or a pipe."""
+"""Characters of a line."""
 _LISTED = ("config.lora.method", "config.lora.roles", "config.lora.modules", "config.rank", "config.seed")
 
 
@@ -79,11 +79,10 @@ def runs_table(records: Mapping[Path, RunRecord], below: Path) -> Table:
 def print_runs(below: Path, console: Console | None = None) -> int:
     """Print `runs_table` of the runs below a folder, under it what cannot be read; return how many there are of both.
 
-    Where the output is no terminal, a run is one line however long it is.
+    A run is one line however long it is. A narrow terminal goes on with it below: cut, two names may be one.
     """
     console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console.width = LONGEST_LINE
+    console.width = LONGEST_LINE
     records, unreadable = readable_below(below)
     if records:
         console.print(runs_table(records, below))
