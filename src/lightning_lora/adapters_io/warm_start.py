@@ -133,7 +133,7 @@ def _check_no_biases(config: PeftConfig) -> None:
 def _check_ranks(config: PeftConfig, layers: dict[str, LoRALayer]) -> None:
     """Before the scales, which follow from them. Those of an adapter that was cut are of no run's settings."""
     were = [config.spec(name).rank for name in layers]
-    here = [len(layer.delta(ADAPTER).A) for layer in layers.values()]  # PEFT's rank of a fused layer is that of all parts
+    here = [len(layer.delta(ADAPTER).A) for layer in layers.values()]  # of all parts where it is fused, as PEFT counts
     if were != here and len(set(were)) > 1:
         raise ValueError(
             f"its ranks differ from layer to layer ({min(were)} to {max(were)}) and from those here ({min(here)} to "
