@@ -38,7 +38,8 @@ def test_a_name_that_is_gone_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "options"), [("layers", ["--reference", "all"]), ("matched", ["--reference", "all"]), ("roles", [])]
+    ("table", "options"),
+    [*((table, ["--reference", "all"]) for table in ("layers", "matched", "matched_fp32")), ("roles", [])],
 )
 def test_the_page_of_an_experiment_is_the_report_of_its_runs(table: str, options: list[str], tmp_path: Path) -> None:
     page = ROOT / "experiments" / "layer_choice" / f"{table}.md"
