@@ -8,13 +8,13 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft_peer import MODELS, assert_equal, logits, new_of, randomise, trained_by_peft
-from tiny_models import SETTINGS, TINY, build, tiny_batch
+from tiny_models import SETTINGS, TINY, build
 from torch import Tensor, nn
-from two_tasks import new_names, two_tasks
+from two_tasks import new_names
 
 from lightning_lora import config
 from lightning_lora.adapters_io import AdapterFacts, load_peft_folder, peft_outputs, save_peft_folder
-from lightning_lora.inject import disabled, enable, inject_adapter, merge, mixed_logits
+from lightning_lora.inject import disabled, enable, inject_adapter
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.targets import ROLE_SETS
 
@@ -241,23 +241,6 @@ def test_a_layer_in_a_module_at_two_places_travels(tmp_path: Path) -> None:
     torch.testing.assert_close(PeftModel.from_pretrained(base, tmp_path / "adapter").eval()(x), model(x))
 
 
-@pytest.mark.parametrize("while_merged", [None, "a", "b"])
-@pytest.mark.parametrize("adapter", ["a", "b"])
-def test_peft_opens_each_of_two_adapters_with_its_own_head(
-    adapter: str, while_merged: str | None, tmp_path: Path
-) -> None:
-    model, new = two_tasks("roberta", outputs=2, dtype=torch.float32)
-    batch = tiny_batch()
-    enable(model, adapter)
-    expected = model(**batch).logits
-    if while_merged is not None:
-        merge(model, while_merged)
-    save_peft_folder(model, tmp_path / "adapter", base_name="base", adapter=adapter, new_parameters=new)
-    torch.manual_seed(0)
-    peer = PeftModel.from_pretrained(TINY["roberta"](), tmp_path / "adapter").eval()
-    torch.testing.assert_close(peer(**batch).logits, expected, atol=1e-5, rtol=1e-5)
-
-
 def test_only_what_was_trained_is_in_the_file(tmp_path: Path) -> None:
     model = TINY["bert"]()
     new = new_of(model, MODELS["bert"][1])
@@ -274,29 +257,3 @@ def test_a_model_without_adapters_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no adapter named 'default'"):
         save_peft_folder(TINY["bert"](), tmp_path / "adapter", base_name="base")
     assert not (tmp_path / "adapter").exists()
-
-
-def test_adapters_of_several_tasks_load_onto_one_base_each_with_its_own_head(tmp_path: Path) -> None:
-    """Two with two labels and one with a number, trained apart; on the shared base, mixed too, each is what it was."""
-    base, expected = TINY["bert"](), {}
-    new = new_of(base, ("classifier",))
-    for adapter, outputs in {"mrpc": 2, "rte": 2, "stsb": 1}.items():
-        model = copy.deepcopy(base)
-        if outputs == 1:
-            model.classifier, model.config.num_labels = nn.Linear(model.config.hidden_size, 1), 1
-        inject_adapter(model, LoraSpec(rank=2), new_parameters=new)
-        randomise(parameter for parameter in model.parameters() if parameter.requires_grad)
-        save_peft_folder(model, tmp_path / adapter, base_name="base", new_parameters=new)
-        expected[adapter] = logits(model)
-    for adapter in expected:
-        load_peft_folder(base, tmp_path / adapter, adapter=adapter, new_parameters=new)
-    for adapter, alone in expected.items():
-        enable(base, adapter)
-        assert_equal(logits(base), alone)
-    torch.manual_seed(7)  # the batch of logits()
-    batch, names = tiny_batch(), ["stsb", "mrpc"]
-    with torch.no_grad():
-        rows = mixed_logits(base.eval(), names, batch)
-    for row, name in enumerate(names):
-        torch.testing.assert_close(rows[row][: expected[name].shape[1]], expected[name][row], atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(expected["mrpc"], expected["rte"], atol=1e-2), "the control"

@@ -4,7 +4,6 @@ Hydra imports this file at every start, of whatever program of the environment; 
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn
@@ -28,7 +27,7 @@ class GridSweeper(grid.GridSweeper):
 class OptunaSweeper(optuna_sweeper.OptunaSweeper):
     """``hydra/sweeper=optuna``."""
 
-    def sweep(self, arguments: list[str]) -> Any:
+    def sweep(self, arguments: list[str]) -> None:
         """Search."""
         with one_line_for_mistakes():
             super().sweep(arguments)
