@@ -53,7 +53,7 @@ def ragged_attention(
     """
     causal = bool(getattr(module, "is_causal", True)) if is_causal is None else is_causal
     scale = 1 / math.sqrt(query.shape[-1]) if scaling is None else scaling
-    by_token = [part[0].transpose(0, 1) for part in (query, key, value)]
+    by_token = [part.squeeze(0).transpose(0, 1) for part in (query, key, value)]
     if softcap is None and query.device.type == "cpu" and may_have_own_backward(query):
         found = cpu_attention(*by_token, layout=ragged, causal=causal, window=sliding_window, p=dropout, scale=scale)
     else:

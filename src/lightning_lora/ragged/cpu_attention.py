@@ -4,25 +4,29 @@
 
     dV = (m ⊙ W)ᵀ dO,   dS = softmax'(m ⊙ dO Vᵀ),   dQ = scale · dS K,   dK = scale · dSᵀ Q
 
-Texts of like length are computed together. With short texts the products take less time than calling them: so rows
-are gathered straight into the shape that a product needs, one mask is drawn for all texts, and what the parts of a
-batch give is put in place by one gather. Kept for backward are Q, K, V and W, in which a minus sign stands for what
-dropout drops; torch's own keeps the dropped W and the mask beside them, and looks for rows without a key.
+Texts of like length are computed together. With short texts the products take less time than calling them: so one
+gather brings the rows of all texts into the shapes that products need, which write into parts of one tensor, one mask
+is drawn for all texts, and one gather more puts the results in place. Kept for backward are Q, K, V and W, in which a
+minus sign stands for what dropout drops; torch's own keeps the dropped W and the mask beside them, and looks for rows
+without a key.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from lightning_lora.lora import draw_seed, dropout_signs, kept_factor
-from lightning_lora.ragged.layout import Layout, Texts
+from lightning_lora.ragged.layout import Layout
 
-NARROW = 16
-"""Below this torch's softmax goes number by number, in want of a whole AVX-512 vector: 3 to 6 times as slow."""
+NARROW = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
+"""Below this torch's softmax goes number by number, in want of a whole vector: 3 to 6 times as slow."""
 
 
 def cpu_attention(
@@ -57,63 +61,90 @@ def cpu_attention(
 
 
 @dataclass(frozen=True)
+class _Group:
+    """Texts that are padded together.
+
+    Attributes:
+        texts: Their number.
+        queries: Of each.
+        keys: Of each.
+        asked: Their part of the gathered queries.
+        seen: Their part of the gathered keys.
+    """
+
+    texts: int
+    queries: int
+    keys: int
+    asked: slice
+    seen: slice
+
+
+@dataclass(frozen=True)
 class _Rows:
     """Where the heads' rows of tokens go and come from, counted as token · heads + head.
 
     Attributes:
-        queries: For each group of texts, the rows of (texts, heads, queries); padding repeats its text's first token.
-        keys: Likewise of (texts, heads, keys), with the heads of the keys.
-        real: For each group with padding, (texts, 1, queries, 1), 1 for queries and 0 for padding; else None.
-        outputs: For each wanted token and head, its row among the groups' outputs, one group after another; for filler
-            the row behind the last.
-        tokens: Likewise for every token, its row among the groups' keys.
+        groups: Of texts. What is gathered for one is (texts, heads, places) rows, one group behind another.
+        queries: The row that is gathered for each query; padding repeats its text's first token.
+        keys: Likewise for each key, counted with the heads of the keys.
+        real: (rows of the queries, 1), 1 for queries and 0 for padding; None where there is none.
+        outputs: For each wanted token and head, its row among the gathered queries; for filler the row behind the last.
+        tokens: Likewise for every token, its row among the gathered keys.
     """
 
-    queries: tuple[Int64[Tensor, " _"], ...]
-    keys: tuple[Int64[Tensor, " _"], ...]
-    real: tuple[Tensor | None, ...]
-    outputs: Int64[Tensor, " _"]
-    tokens: Int64[Tensor, " _"]
+    groups: tuple[_Group, ...]
+    queries: Int64[Tensor, " query_rows"]
+    keys: Int64[Tensor, " key_rows"]
+    real: Float[Tensor, "query_rows 1"] | None
+    outputs: Int64[Tensor, " wanted_rows"]
+    tokens: Int64[Tensor, " token_rows"]
 
 
 def _rows_of(layout: Layout, heads: int, key_heads: int) -> _Rows:
     """Made once for a batch: its layers share them."""
     cached = layout.shared
     if (heads, key_heads) not in cached:
-        head, serving = torch.arange(heads)[:, None], torch.arange(heads)[:, None] // (heads // key_heads)
-        queries, keys, real, outputs, tokens = [], [], [], [], []
-        before_queries = before_keys = 0
-        for texts in layout.groups:
-            at = _tokens_at(texts)
-            places = texts.slots % texts.longest
-            text = texts.slots // texts.longest
-            asked = at if texts.wanted is None else at.gather(1, texts.wanted[:, None])
-            queries.append((asked[:, None, :] * heads + head).flatten())
-            keys.append((at[:, None, :] * key_heads + serving).flatten())
-            padded = texts.wanted is None and not texts.is_even
-            real.append((torch.arange(texts.longest) < texts.lengths[:, None])[:, None, :, None] if padded else None)
-            every = before_keys + (text[:, None] * heads + head.T) * texts.longest + places[:, None]
-            tokens.append(every.flatten())
-            if texts.wanted is not None:
-                every = before_queries + torch.arange(len(texts.lengths) * heads)
-            outputs.append(every.flatten())
-            before_queries, before_keys = before_queries + len(queries[-1]), before_keys + len(keys[-1])
-        rows_of_filler = layout.filler * heads
-        tokens.append(torch.full((rows_of_filler,), before_keys))
-        if layout.wanted is None:
-            outputs.append(torch.full((rows_of_filler,), before_queries))
-        gathers = (tuple(queries), tuple(keys), tuple(real), torch.cat(outputs), torch.cat(tokens))
-        cached[heads, key_heads] = _Rows(*gathers)
+        cached[heads, key_heads] = _made_rows(layout, heads, key_heads)
     found: _Rows = cached[heads, key_heads]
     return found
 
 
-def _tokens_at(texts: Texts) -> Int64[Tensor, "texts longest"]:
-    """The token at each place of the padded view."""
-    starts = texts.tokens.start + texts.starts
-    places = torch.arange(texts.longest)
-    at: Tensor = starts[:, None] + torch.where(places < texts.lengths[:, None], places, 0)
-    return at
+def _made_rows(layout: Layout, heads: int, key_heads: int) -> _Rows:
+    """By NumPy, which calls on small arrays in a third of torch's time."""
+    head = np.arange(heads)
+    serving = head // (heads // key_heads)
+    groups, queries, keys, real, outputs, tokens = [], [], [], [], [], []
+    before_queries = before_keys = 0
+    for texts in layout.groups:
+        lengths, longest = texts.lengths.numpy(), texts.longest
+        starts, places = texts.tokens.start + lengths.cumsum() - lengths, np.arange(longest)
+        inside = places < lengths[:, None]
+        at = starts[:, None] + np.where(inside, places, 0)
+        asked = at if texts.wanted is None else (starts + texts.wanted.numpy())[:, None]
+        queries.append((asked[:, None, :] * heads + head[:, None]).ravel())
+        keys.append((at[:, None, :] * key_heads + serving[:, None]).ravel())
+        first_row = np.arange(len(lengths))[:, None, None] * heads + head
+        of_tokens = (first_row * longest + places[:, None])[inside].ravel()
+        tokens.append(before_keys + of_tokens)
+        outputs.append(before_queries + (of_tokens if texts.wanted is None else first_row.ravel()))
+        real.append((inside if texts.wanted is None else np.ones_like(asked, bool)).repeat(heads, 0).ravel())
+        asked_to, seen_to = before_queries + len(queries[-1]), before_keys + len(keys[-1])
+        rows_of_both = slice(before_queries, asked_to), slice(before_keys, seen_to)
+        groups.append(_Group(len(lengths), asked.shape[1], longest, *rows_of_both))
+        before_queries, before_keys = asked_to, seen_to
+    rows_of_filler = layout.filler * heads
+    tokens.append(np.full(rows_of_filler, before_keys))
+    if layout.wanted is None:
+        outputs.append(np.full(rows_of_filler, before_queries))
+    every = np.concatenate(real)
+    return _Rows(
+        tuple(groups),
+        torch.from_numpy(np.concatenate(queries)),
+        torch.from_numpy(np.concatenate(keys)),
+        None if every.all() else torch.from_numpy(every.astype(np.float32))[:, None],
+        torch.from_numpy(np.concatenate(outputs)),
+        torch.from_numpy(np.concatenate(tokens)),
+    )
 
 
 class _Attention(torch.autograd.Function):
@@ -129,85 +160,87 @@ class _Attention(torch.autograd.Function):
         seed: int,
         scale: float,
     ) -> Tensor:
-        rows = _rows_of(layout, query.shape[1], key.shape[1])
-        parts, outputs, weights = _parts(query, key, value, scale), [], []
-        signs = _signs(layout, query.shape[1], p, seed)
-        for number, (texts, bias) in enumerate(zip(layout.groups, biases, strict=True)):
-            q, k, v = _gathered(parts, rows, number, texts, query.shape[1])
-            scores = _product(q, k.mT)
-            w = _softmax(scores if bias is None else scores.add_(bias))
+        heads = query.shape[1]
+        rows = _rows_of(layout, heads, key.shape[1])
+        q, k, v = _gathered(query, key, value, scale, rows)
+        found, weights = _place_for(rows.queries, v), []
+        signs = _signs(rows.groups, heads, p, seed)
+        for number, (group, bias) in enumerate(zip(rows.groups, biases, strict=True)):
+            scores = _product(_asked(q, group), _seen(k, group).mT).view(group.texts, heads, group.queries, group.keys)
+            w = _softmax(scores if bias is None else scores.add_(bias)).flatten(0, 1)
             if p:
                 w.copysign_(signs[number])
             weights.append(w)
-            outputs.append(_product(w.relu() if p else w, v).flatten(0, 2))
+            _product(w.relu() if p else w, _seen(v, group), out=_asked(found, group))
         ctx.save_for_backward(query, key, value, *weights)
         ctx.layout, ctx.p, ctx.scale = layout, p, scale
-        found = _placed(outputs, rows.outputs).view(-1, query.shape[1], value.shape[2])
-        return (found.mul_(kept_factor(p)) if p else found).to(query.dtype)
+        placed = found.index_select(0, rows.outputs).view(-1, heads, value.shape[2])
+        return (placed.mul_(kept_factor(p)) if p else placed).to(query.dtype)
 
     @staticmethod
     @once_differentiable  # W is kept as a number: a second derivative would be wrong
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
-        heads, layout = query.shape[1], ctx.layout
-        rows = _rows_of(layout, heads, key.shape[1])
-        parts = _parts(query, key, value, ctx.scale)
-        wanted = None if layout.wanted is None else torch.arange(len(layout.lengths) * heads)
-        flat = gradient.reshape(-1, gradient.shape[2]).to(parts[0].dtype)
-        dq, dk, dv, done = [], [], [], 0
-        for number, texts in enumerate(layout.groups):
-            q, k, v = _gathered(parts, rows, number, texts, heads)
-            w = weights[number]
-            asked = rows.queries[number] if wanted is None else wanted[done : done + q.shape[0] * heads]
-            done += q.shape[0] * heads
-            g = flat.index_select(0, asked).view(*q.shape[:3], -1)
-            if (real := rows.real[number]) is not None:
-                g.mul_(real)
-            if ctx.p:
-                g.mul_(kept_factor(ctx.p))
-            dw, left = _product(g, v.mT), w
+        layout = ctx.layout
+        rows = _rows_of(layout, query.shape[1], key.shape[1])
+        q, k, v = _gathered(query, key, value, ctx.scale, rows)
+        g = gradient.reshape(-1, gradient.shape[2]).to(q.dtype)
+        if layout.wanted is None:
+            g = g.index_select(0, rows.queries)
+            if rows.real is not None:
+                g.mul_(rows.real)
+        if ctx.p:
+            g = g * kept_factor(ctx.p)
+        dq, dk, dv = _place_for(rows.queries, q), _place_for(rows.keys, k), _place_for(rows.keys, v)
+        for group, kept in zip(rows.groups, weights, strict=True):
+            g_, w, left = _asked(g, group), kept, kept
+            dw = _product(g_, _seen(v, group).mT)
             if ctx.p:
                 dw, left, w = torch.ops.aten.threshold_backward(dw, w, 0), w.relu(), w.abs()
-            dv.append(_product(left.mT, g).flatten(0, 2))
+            _product(left.mT, g_, out=_seen(dv, group))
             ds = _softmax_backward(dw, w)
-            dq.append(_product(ds, k).flatten(0, 2))
-            dk.append(_product(ds.mT, q).flatten(0, 2))
-        of_query = _placed(dq, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale).to(query.dtype)
+            _product(ds, _seen(k, group), out=_asked(dq, group))
+            _product(ds.mT, _asked(q, group), out=_seen(dk, group))
+        of_query = dq.index_select(0, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale).to(query.dtype)
         if layout.wanted is not None:
             of_query = torch.zeros_like(query).index_copy_(0, layout.wanted, of_query)
+        heads = query.shape[1]
         return of_query, _summed(dk, rows, key, heads), _summed(dv, rows, value, heads), *[None] * 5
 
 
-def _parts(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Scaled queries, keys and values in fp32 where they are of a narrower type.
+def _gathered(query: Tensor, key: Tensor, value: Tensor, scale: float, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:
+    """Scaled queries, keys and values of all groups, (rows, width) each, in fp32 where they are of a narrower type.
 
     oneDNN makes a kernel for every new shape of a narrow product, and the shapes here are as many as the batches.
     """
     wider = torch.promote_types(query.dtype, torch.float32)
-    return query.to(wider) * scale, key.to(wider), value.to(wider)
-
-
-def _placed(parts: list[Float[Tensor, "_ width"]], rows: Int64[Tensor, " outputs"]) -> Float[Tensor, "outputs width"]:
-    """Rows of the groups' results; the row behind the last is zero, for the filler."""
-    return torch.cat([*parts, parts[0].new_zeros(1, parts[0].shape[1])]).index_select(0, rows)
-
-
-def _gathered(
-    parts: tuple[Tensor, Tensor, Tensor], rows: _Rows, number: int, texts: Texts, heads: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values of a group, each (texts, heads, places, width)."""
-    indices = (rows.queries[number], rows.keys[number], rows.keys[number])
-    found = (part.reshape(-1, part.shape[2]).index_select(0, index) for part, index in zip(parts, indices, strict=True))
-    q, k, v = (rows_.view(len(texts.lengths), heads, -1, rows_.shape[1]) for rows_ in found)
+    of_all = ((query.to(wider) * scale, rows.queries), (key.to(wider), rows.keys), (value.to(wider), rows.keys))
+    q, k, v = (part.reshape(-1, part.shape[2]).index_select(0, index) for part, index in of_all)
     return q, k, v
 
 
-def _product(one: Float[Tensor, "n h a b"], two: Float[Tensor, "n h b c"]) -> Float[Tensor, "n h a c"]:
-    """`torch.matmul` of two contiguous tensors or their transposes, without its search for a shape."""
-    if one.shape[-1] == 1:  # outer products, as of one query a text: bmm takes ten times as long
-        return one * two
-    product = torch.bmm(one.flatten(0, 1), two.flatten(0, 1))
-    return product.view(*one.shape[:2], *product.shape[1:])
+def _place_for(rows: Int64[Tensor, " rows"], like: Float[Tensor, "_ width"]) -> Float[Tensor, "rows_and_one width"]:
+    """Room for a result for each row. The row behind the last is zero, for the filler."""
+    place = like.new_empty(len(rows) + 1, like.shape[1])
+    place[-1].zero_()
+    return place
+
+
+def _asked(rows: Float[Tensor, "rows width"], group: _Group) -> Float[Tensor, "products queries width"]:
+    """The group's part of what there is for each query; a product is of one head of a text."""
+    return rows[group.asked].view(-1, group.queries, rows.shape[1])
+
+
+def _seen(rows: Float[Tensor, "rows width"], group: _Group) -> Float[Tensor, "products keys width"]:
+    """The group's part of what there is for each key."""
+    return rows[group.seen].view(-1, group.keys, rows.shape[1])
+
+
+def _product(
+    one: Float[Tensor, "n a b"], two: Float[Tensor, "n b c"], out: Float[Tensor, "n a c"] | None = None
+) -> Float[Tensor, "n a c"]:
+    """`torch.bmm`, but for outer products, as of one query a text: there it takes ten times as long."""
+    return torch.mul(one, two, out=out) if one.shape[-1] == 1 else torch.bmm(one, two, out=out)
 
 
 def _softmax(scores: Float[Tensor, "*_ keys"]) -> Float[Tensor, "*_ keys"]:
@@ -227,22 +260,19 @@ def _softmax_backward(gradient: Float[Tensor, "*_ keys"], w: Float[Tensor, "*_ k
     return weighted.sub_(w * weighted.sum(-1, keepdim=True))
 
 
-def _signs(layout: Layout, heads: int, p: float, seed: int) -> list[Tensor]:
+def _signs(groups: Sequence[_Group], heads: int, p: float, seed: int) -> list[Float[Tensor, "products queries keys"]]:
     """Of dropout, for each group of texts; drawn together."""
     if not p:
         return []
-    shapes = []
-    for texts in layout.groups:
-        asked = texts.longest if texts.wanted is None else 1
-        shapes.append((len(texts.lengths), heads, asked, texts.longest))
-    sizes = [torch.Size(shape).numel() for shape in shapes]
+    shapes = [(group.texts * heads, group.queries, group.keys) for group in groups]
+    sizes = [math.prod(shape) for shape in shapes]
     drawn = torch.split(dropout_signs((sum(sizes),), p, seed), sizes)
     return [part.view(shape) for part, shape in zip(drawn, shapes, strict=True)]
 
 
-def _summed(parts: list[Tensor], rows: _Rows, like: Tensor, heads: int) -> Tensor:
+def _summed(found: Float[Tensor, "rows width"], rows: _Rows, like: Tensor, heads: int) -> Tensor:
     """Gradients of the groups' keys or values, put back to their tokens and summed over the heads that share them."""
-    by_token = _placed(parts, rows.tokens).view(-1, heads, like.shape[2])
+    by_token = found.index_select(0, rows.tokens).view(-1, heads, like.shape[2])
     if heads > like.shape[1]:
         by_token = by_token.view(-1, like.shape[1], heads // like.shape[1], like.shape[2]).sum(2)
     return by_token.to(like.dtype)
