@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,6 +54,14 @@ def test_the_tokenizer_cuts_and_pads_afterwards_as_it_did(tokenizer: PreTrainedT
     assert backend.to_str() == before
     tokenizer(FIRST, truncation=True, max_length=16)
     assert backend.to_str() != before, "the control"
+
+
+def test_threads_that_cut_at_other_lengths_do_not_cut_each_others_texts(tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = (column(FIRST * 20),)
+    alone = {length: encode(texts, tokenizer, length).offsets for length in (6, 9)}
+    with ThreadPoolExecutor(4) as pool:
+        for length, found in pool.map(lambda length: (length, encode(texts, tokenizer, length)), [6, 9] * 100):
+            assert found.offsets.equal(alone[length])
 
 
 def test_chunks_do_not_show(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:
