@@ -157,10 +157,25 @@ def test_a_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("value", "line"),
-    [(None, "null"), (True, "true"), (8.0, "8"), (1e-4, "0.0001"), (["a", 1], "[a,1]"), ("a\nb", "a\\nb"), (0, "0")],
+    [
+        (None, "null"),
+        (True, "true"),
+        (8.0, "8.0"),
+        (8, "8"),
+        (1e-4, "0.0001"),
+        (["a", 1], "[a,1]"),
+        ("a\nb", "a\\nb"),
+        (0, "0"),
+    ],
 )
 def test_values_are_shown_as_typed(value: Any, line: str) -> None:
     assert settings.shown(value) == line
+
+
+def test_a_refused_value_is_shown_as_what_it_was() -> None:
+    """That 2 must be a whole number would help nobody."""
+    with pytest.raises(ConfigError, match=r"^trainer\.limit_train_batches=2\.0 is not allowed.* a whole number"):
+        TrainerConfig(limit_train_batches=2.0)
 
 
 def test_long_values_are_cut() -> None:

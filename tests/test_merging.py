@@ -6,19 +6,21 @@ import math
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_predicting import trained
+from tokenizers import Tokenizer
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from lightning_lora.adapters_io import save_model_folder
 from lightning_lora.atomic import CannotWriteError
 from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
-from lightning_lora.config import LoraConfig
+from lightning_lora.config import LoraConfig, ModelConfig
 from lightning_lora.data import toy
 from lightning_lora.lora.functional import round_once
 from lightning_lora.merging import DTYPES, merge_run, rounding_in_ulps
@@ -27,6 +29,9 @@ from lightning_lora.reporting import read_predictions
 from lightning_lora.restoring import restore
 from lightning_lora.tasks import TASKS
 
+OWN_TRUNCATION = {"direction": "Right", "max_length": 32, "strategy": "LongestFirst", "stride": 0}
+OWN_PADDING = {"strategy": {"Fixed": 48}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0}
+OWN_PADDING |= {"pad_type_id": 0, "pad_token": "[PAD]"}
 ADAPTED = "bert.encoder.layer.2.attention.self.value.weight"
 
 
@@ -42,6 +47,20 @@ def exact_weight(run: Path) -> torch.Tensor:
     factors = load_file(run / "adapter" / "adapter_model.safetensors")
     layer = f"base_model.model.{ADAPTED.removesuffix('.weight')}"
     return base + 2.0 * factors[f"{layer}.lora_B.weight"].double() @ factors[f"{layer}.lora_A.weight"].double()
+
+
+@pytest.mark.parametrize("own", [{}, {"truncation": OWN_TRUNCATION, "padding": OWN_PADDING}], ids=["tiny", "its own"])
+def test_the_tokenizer_file_is_the_bases(own: dict[str, Any], tmp_path: Path) -> None:
+    """As the tokenizers library reads it, which cuts and pads as the file says; all-MiniLM-L6-v2's does both."""
+    base = shutil.copytree(EMBEDDED_FOLDER, tmp_path / "base")
+    (base / "tokenizer.json").write_text(json.dumps(json.loads((base / "tokenizer.json").read_text()) | own))
+    run = trained(tmp_path, "toy_sentiment", model=ModelConfig(name=str(base)))
+    merge_run(run, tmp_path / "out")
+    expected = Tokenizer.from_file(str(base / "tokenizer.json"))
+    for folder in (run / "merged", tmp_path / "out"):
+        found = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        assert (found.truncation, found.padding) == (expected.truncation, expected.padding)
+        assert found.encode("the story was clever " * 30).ids == expected.encode("the story was clever " * 30).ids
 
 
 @pytest.mark.parametrize("dtype", list(DTYPES))

@@ -16,7 +16,7 @@ from lightning_lora.adapters_io import load_peft_folder
 from lightning_lora.analysis import proposed_ranks, spectra
 from lightning_lora.backbone import load_backbone
 from lightning_lora.cli import main as command
-from lightning_lora.config import LoraConfig
+from lightning_lora.config import LoraConfig, ModelConfig
 from lightning_lora.conversion import import_loralib
 from lightning_lora.inject import enable
 from lightning_lora.predicting import evaluate
@@ -25,6 +25,8 @@ from lightning_lora.tasks import TASKS
 from lightning_lora.truncating import TRUNCATED, Truncation, truncate
 
 TASK = TASKS["toy_sentiment"]
+TINY_GPT2: dict[str, object] = {"vocab_size": 700, "n_embd": 16, "n_layer": 2, "n_head": 4, "n_positions": 64}
+TINY_GPT2 |= {"bos_token_id": 3, "eos_token_id": 3}
 QUERY = "bert.encoder.layer.2.attention.self.query"
 Cut = tuple[AdaptedBase, dict[str, int], Truncation, Path]
 IDS = {"input_ids": torch.randint(5, 90, (4, 12), generator=torch.Generator().manual_seed(0))}
@@ -120,6 +122,33 @@ def test_the_command_on_a_run(finished: Path, tmp_path: Path, capsys: pytest.Cap
     assert any(line.startswith("score     validation, 1000 rows: accuracy 0.") for line in lines)
     command.main(["spectrum", str(tmp_path / "cut"), "--energy", "1"])
     assert f"{parameters:,} of {parameters:,} adapter parameters, 0 % fewer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("roles", [["query", "value"], ["query", "key", "value"]], ids="-".join)
+def test_of_a_fused_layer_the_size_is_the_records_and_a_cut_that_makes_it_grow_says_so(
+    roles: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    save_base(tmp_path / "base", "GPT2Model", "gpt2", TINY_GPT2)
+    load_backbone("tiny", TASK).tokenizer.save_pretrained(tmp_path / "base")
+    model = ModelConfig(name=str(tmp_path / "base"))
+    folder = trained(tmp_path, "toy_sentiment", model=model, lora=LoraConfig(roles=roles))
+    parts, rank, layers, width = len(roles), 8, 2, 16
+    before = json.loads((folder / "result.json").read_text())["parameters"]["adapter"]
+    assert before == layers * parts * rank * (width + width)
+    for energy in ("0.3", "1"):
+        command.main(["spectrum", str(folder), "--energy", energy, "--truncate", str(tmp_path / energy)])
+        text = capsys.readouterr().out
+        file = load_file(tmp_path / energy / "adapter_model.safetensors")
+        after = sum(int(value.count_nonzero()) for key, value in file.items() if ".lora_" in key)
+        assert f"size      {before:,} adapter parameters before, {after:,} after" in text
+        if energy == "1":
+            assert after > before
+            assert f"{after:,} adapter parameters, more than the {before:,} that it has" in text
+            assert f"{after:,} after, so it is no smaller" in text
+        else:
+            assert f"{after:,} of {before:,} adapter parameters, {100 - 100 * after / before:.0f} % fewer" in text
+            assert "no smaller" not in text
 
 
 def test_an_imported_adapter_has_spectra_and_no_dev_set(

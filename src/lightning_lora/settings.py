@@ -40,13 +40,13 @@ class Setting:
 
 
 def spelled(value: Any) -> str:
-    """A value on one line, as typed on a command line."""
+    """A value on one line, as typed on a command line; a float keeps its point: 1.0 batches are all, 1 is one."""
     if _is_list(value):
         line = f"[{','.join(map(spelled, value))}]"
     elif value is None or isinstance(value, bool):
         line = "null" if value is None else str(value).lower()
     else:
-        line = str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+        line = str(value)
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
 
 
@@ -181,6 +181,11 @@ def devices(default: int | str, doc: str) -> Any:
 def device_count(value: Any) -> Any:
     """What `devices` accepts, with a list as its length: which devices they are decides nothing."""
     return len(value) if _is_list(value) else value
+
+
+def batch_limit(value: Any) -> Any:
+    """What `batches` accepts, with a share as text: of the numbers, 1.0 (all batches) would be equal to 1 (one)."""
+    return str(value) if isinstance(value, float) and value else value or 0
 
 
 def one_of(default: str | None, names: Sequence[str], doc: str) -> Any:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_lora.adapters_io import save_peft_folder
+from lightning_lora.analysis import spectra
 from lightning_lora.atomic import refuse_existing
 from lightning_lora.data.files import DataError
 from lightning_lora.inject import CombinationReport, compress_adapter, enable
-from lightning_lora.lora import adapter_parameters
 from lightning_lora.predicting import evaluate
 from lightning_lora.reporting import SplitScores
 from lightning_lora.restoring import AdaptedBase
@@ -22,7 +22,7 @@ class Truncation:
 
     Attributes:
         report: The error of each layer, and the least that its rank allows.
-        parameters: Adapter parameters before and after, without the head.
+        parameters: Adapter parameters before and after, without the head; see `analysis.Spectrum.size`.
         scores: Every metric before and after, by dev split; empty where there was nothing to score.
         not_scored: Why there was not, or "".
     """
@@ -68,7 +68,7 @@ def truncate(adapted: AdaptedBase, ranks: Mapping[str, int], out: Path, *, batch
 
 
 def _size(adapted: AdaptedBase, adapter: str) -> int:
-    return sum(factor.numel() for _, factor in adapter_parameters(adapted.backbone.model, adapter))
+    return sum(one.size for one in spectra(adapted.backbone.model, adapter))
 
 
 def _scores(adapted: AdaptedBase, batch_size: int) -> tuple[dict[str, SplitScores], str]:

@@ -55,7 +55,7 @@ def reconfigure(folder: Path, **changes: Any) -> None:
         ({"lora_alpha": float("inf")}, "alpha inf must be"),
         ({"lora_alpha": 0}, "alpha 0 must be"),
         ({"alpha_pattern": {"query": float("-inf")}}, "alpha -inf must be"),
-        ({"lora_dropout": 1.0}, r"lora_dropout=1 must lie in \[0, 1\)"),
+        ({"lora_dropout": 1.0}, r"lora_dropout=1.0 must lie in \[0, 1\)"),
         ({"lora_dropout": "much"}, "lora_dropout=much must lie"),
         ({"use_rslora": "yes"}, "use_rslora=yes must be true or false"),
         ({"target_modules": ["nothing"]}, r"target_modules=\[nothing\] matches no layer of BertForSequenceClass"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lightning_lora.adapters_io import load_peft_folder, save_peft_folder
 from lightning_lora.analysis import (
     ENERGY,
     Spectrum,
@@ -24,7 +25,7 @@ from lightning_lora.analysis import (
     stable_rank,
 )
 from lightning_lora.inject import compress_adapter, inject_adapter, merged
-from lightning_lora.lora import LoraSpec, LowRankDelta, lora_layers
+from lightning_lora.lora import LoraSpec, LowRankDelta, adapter_parameters, lora_layers
 from lightning_lora.lora.combination import Term, singular_values
 from lightning_lora.targets import ROLE_SETS
 
@@ -102,6 +103,24 @@ def test_a_fused_layer_that_is_adapted_whole_has_all_its_roles() -> None:
     assert {one.role for one in spectra(model)} == {"query+key+value"}
 
 
+@pytest.mark.parametrize("roles", ["v", "qv", "qkvo"])
+@pytest.mark.parametrize("architecture", ["gpt2", "gpt_neox", "deberta", "modernbert", "llama"])
+def test_a_fused_layer_that_comes_back_as_one_matrix_has_the_parameters_that_were_trained(
+    architecture: str, roles: str, tmp_path: Path
+) -> None:
+    model, base = adapted(architecture, roles=roles), TINY[architecture]()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    save_peft_folder(model, tmp_path / "adapter", base_name="base")
+    load_peft_folder(base, tmp_path / "adapter")
+    found = spectra(base)
+    assert sum(one.size for one in spectra(model)) == sum(one.size for one in found) == trained
+    stored = sum(p.numel() for _, p in adapter_parameters(base))
+    assert (stored > trained) == (architecture != "llama"), "the control: what is stored has zeros beside them"
+    compress_adapter(base, "default", 2, "cut")
+    cut = sum(int(p.count_nonzero()) for _, p in adapter_parameters(base, "cut"))
+    assert sum(2 * one.parameters for one in found) == sum(one.size for one in spectra(base, "cut")) == cut
+
+
 def test_counts_by_hand() -> None:
     values = (4.0, 3.0)  # of the energy, 16/25 and 9/25
     assert stable_rank(values) == pytest.approx(25 / 16)
@@ -121,7 +140,7 @@ def test_equal_values_count_in_full_whatever_their_size(count: int, size: float)
 
 
 def test_zero_uses_no_direction_and_keeps_rank_one() -> None:
-    zero = Spectrum("a", 0, "query", 4, (0.0,) * 4, 1.0, 8)
+    zero = Spectrum("a", 0, "query", 4, (0.0,) * 4, 1.0, 8, 32)
     assert zero.figures() == dict.fromkeys(("entropy_rank", "stable_rank", "energy_90_rank", "relative_norm"), 0.0)
     assert proposed_ranks([zero]) == {"a": 1}
 

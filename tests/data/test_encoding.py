@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pyarrow as pa
@@ -6,7 +7,7 @@ import pytest
 from transformers import BertTokenizer, GPT2Tokenizer, PreTrainedTokenizerBase
 
 from lightning_lora.data import encoding
-from lightning_lora.data.encoding import TokenizerError, check_max_length, encode
+from lightning_lora.data.encoding import TokenizerError, check_max_length, encode, tokenise
 
 FIRST = ["A plane is taking off.", "A man is playing a large flute, slowly and with care.", "No."]
 SECOND = ["An air plane is taking off.", "Yes.", "A dog runs through a wide green field in the early morning light."]
@@ -35,6 +36,32 @@ def test_the_longer_text_of_a_pair_is_cut(tokenizer: PreTrainedTokenizerBase) ->
     kept = [tokenizer.decode(tokens.row(number)["input_ids"], skip_special_tokens=False) for number in (1, 2)]
     assert kept[0].endswith("[SEP] yes. [SEP]")
     assert kept[1].startswith("[CLS] no. [SEP]")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["none of its own", "its own"])
+def test_the_tokenizer_cuts_and_pads_afterwards_as_it_did(tokenizer: PreTrainedTokenizerBase, own: bool) -> None:
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    if own:
+        backend.enable_truncation(7, stride=2)
+        backend.enable_padding(length=11, pad_to_multiple_of=4)
+    before = backend.to_str()
+    encode((column(FIRST),), tokenizer, 16)
+    assert backend.to_str() == before
+    with pytest.raises(TypeError):
+        tokenise((pa.array([1, 2]),), tokenizer, 16)
+    assert backend.to_str() == before
+    tokenizer(FIRST, truncation=True, max_length=16)
+    assert backend.to_str() != before, "the control"
+
+
+def test_threads_that_cut_at_other_lengths_do_not_cut_each_others_texts(tokenizer: PreTrainedTokenizerBase) -> None:
+    texts = (column(FIRST * 20),)
+    alone = {length: encode(texts, tokenizer, length).offsets for length in (6, 9)}
+    with ThreadPoolExecutor(4) as pool:
+        for length, found in pool.map(lambda length: (length, encode(texts, tokenizer, length)), [6, 9] * 100):
+            assert found.offsets.equal(alone[length])
 
 
 def test_chunks_do_not_show(tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch) -> None:

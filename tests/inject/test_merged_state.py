@@ -10,7 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification
 from two_tasks import batch, two_tasks
 
-from lightning_lora.inject import delete_adapter, merge, unmerge
+from lightning_lora.inject import delete_adapter, inject_adapter, merge, merged_adapter, unmerge
+from lightning_lora.lora import LoraSpec, adapter_parameters, lora_layers
 
 
 @torch.no_grad()
@@ -73,3 +74,25 @@ def test_a_merged_model_takes_none() -> None:
     unmerge(model)
     model.load_state_dict(state)
     assert torch.equal(logits(model), expected)
+
+
+@pytest.mark.parametrize("architecture", ["bert", "gpt2"])
+@pytest.mark.parametrize("part", ["all", "one layer", "its factors"])
+def test_layers_without_values_are_refused_with_what_to_do_and_nothing_is_merged(architecture: str, part: str) -> None:
+    model = TINY[architecture]()
+    values = {name: value.clone() for name, value in model.state_dict().items()}
+    inject_adapter(model, LoraSpec(rank=2))
+    name, last = list(lora_layers(model))[-1]
+    {"all": model, "one layer": last, "its factors": last.delta("default")}[part].to("meta")
+    with pytest.raises(RuntimeError, match=r"layer is on the meta device.*no values to merge; load the model") as error:
+        merge(model)
+    assert len(str(error.value).splitlines()) == 1
+    assert part == "all" or str(error.value).startswith(f"{name}: ")
+    assert merged_adapter(model) is None
+    model.to_empty(device="cpu").load_state_dict(values, strict=False)
+    for _, parameter in adapter_parameters(model):
+        torch.nn.init.normal_(parameter)
+    delta = last.delta("default").weight()
+    expected = last.weight + (delta.T if last.weight_is_in_by_out else delta)
+    merge(model)
+    torch.testing.assert_close(last.weight, expected.float())

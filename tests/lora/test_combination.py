@@ -55,6 +55,16 @@ def test_singular_values_are_those_of_the_dense_sum(ranks: tuple[int, ...]) -> N
     assert float(expected[len(found) :].abs().sum()) < 1e-12
 
 
+def test_a_cut_keeps_the_zeros_of_outputs_and_inputs_that_no_term_has_to_do_with() -> None:
+    for summand in (summands := terms(3, 2)):
+        summand.B[:7], summand.A[:, :5] = 0, 0
+    cut = svd(summands, 4)
+    assert not cut.B[:7].any()
+    assert not cut.A[:, :5].any()
+    U, S, Vh = torch.linalg.svd(dense(summands))
+    torch.testing.assert_close(product(cut), (U[:, :4] * S[:4]) @ Vh[:4])
+
+
 @RANKS
 def test_svd_is_the_truncated_dense_svd_and_reaches_the_bound(ranks: tuple[int, ...]) -> None:
     summands = terms(*ranks)

@@ -79,6 +79,45 @@ def test_a_learning_rate_tuned_for_each_option_stands_in_a_note_and_in_no_label(
     assert "Each option had its own lr: all 0.0005, the others 0.001." in task.notes
 
 
+def test_notes_are_of_the_runs_that_the_table_keeps(tmp_path: Path) -> None:
+    for lora, lr in {"qv": 1e-3, "all": 5e-4, "qkvo": 2e-3}.items():
+        write_run(tmp_path / lora, np.arange(ROWS) % 4 > 0, config=configuration(lora, lr=lr))
+        check = {"changed_predictions": 1, "rows": ROWS, "max_logit_difference": 1e-6}
+        write_record(replace(read_record(tmp_path / lora), merge_check=check), tmp_path / lora)
+    (tmp_path / "qkvo" / "predictions.parquet").unlink()
+    task = the_task(tmp_path)
+    assert [option.label for option in task.options] == ["all", "qv"]
+    assert "Each option had its own lr: all 0.0005, qv 0.001." in task.notes
+    assert "Merging changed 2 of 400 predictions." in task.notes
+    (tmp_path / "qv" / "predictions.parquet").unlink()
+    alone = the_task(tmp_path)
+    assert [run.option for run in alone.unfinished] == ["qkvo", "qv"]
+    assert "Merging changed 1 of 200 predictions." in alone.notes
+    assert not any("lr" in note or "learning rate" in note for note in alone.notes), "one rate is left"
+
+
+def test_a_rate_that_only_a_failed_run_had_is_said_in_labels_and_in_no_note(tmp_path: Path) -> None:
+    for name, lr in {"a": 1e-3, "b": 1e-2}.items():
+        write_run(tmp_path / name, np.arange(ROWS) % 4 > 0, config=configuration(lr=lr))
+    (tmp_path / "b" / "predictions.parquet").unlink()
+    task = the_task(tmp_path)
+    assert [option.label for option in task.options] == ["lr 0.001"]
+    assert [run.option for run in task.unfinished] == ["lr 0.01"]
+    assert not any("learning rate" in note for note in task.notes)
+
+
+def test_one_batch_and_all_batches_are_two_options_and_told_apart(tmp_path: Path) -> None:
+    """To Lightning 1 is one batch and 1.0 all of them."""
+    for lora, limit in (("qv", 1), ("qv", 1.0), ("all", 1)):
+        config = configuration(lora)
+        config["trainer"]["limit_train_batches"] = limit
+        write_run(tmp_path / f"{lora}-{limit}", np.arange(ROWS) % 4 > 0, config=config)
+    labels = {option.label for option in the_task(tmp_path).options}
+    assert labels == {f"{lora}, limit_train_batches {limit}" for lora, limit in (("qv", 1), ("qv", "1.0"), ("all", 1))}
+    (tmp_path / "qv-1" / "result.json").unlink()
+    assert "Each option had its own trainer.limit_train_batches: all 1, qv 1.0." in the_task(tmp_path).notes
+
+
 @pytest.mark.parametrize(
     ("name", "label"),
     [

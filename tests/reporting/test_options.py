@@ -1,10 +1,12 @@
 """Which settings tell options apart, and what options are called."""
 
+from dataclasses import Field, fields
 from typing import Any
 
 import pytest
 from synthetic_runs import configuration
 
+from lightning_lora.config import TrainerConfig
 from lightning_lora.reporting import RunRecord
 from lightning_lora.reporting.options import (
     Settings,
@@ -33,6 +35,12 @@ def labels(*runs: Settings) -> list[str]:
     return [label_of(run, axes_of(runs)) for run in runs]
 
 
+@pytest.mark.parametrize("entry", fields(TrainerConfig), ids=lambda entry: str(entry.name))
+def test_1_and_one_point_zero_differ_where_the_schema_has_batches_or_a_share_of_them(entry: Field[Any]) -> None:
+    one, whole = (settings(**{f"trainer__{entry.name}": value}) for value in (1, 1.0))
+    assert (one != whole) == ("or a fraction of all" in entry.metadata["setting"].allowed)
+
+
 @pytest.mark.parametrize(
     ("runs", "expected"),
     [
@@ -44,6 +52,8 @@ def labels(*runs: Settings) -> list[str]:
         ([{"rank": 8}, {"lora": "head", "rank": 4}], ["qv", "head"]),
         ([{"rank": 8}, {"rank": 4}, {"lora": "head"}], ["qv, rank 8", "qv, rank 4", "head"]),
         ([{"lora__dropout": 0.1}, {"lora__dropout": 0.0}], ["dropout 0.1", "dropout 0"]),
+        ([{"trainer__limit_val_batches": 1}, {}], ["limit_val_batches 1", "limit_val_batches 1.0"]),
+        ([{"trainer__overfit_batches": 0}, {"trainer__overfit_batches": 0.0}], ["qv", "qv"]),
         ([{"lora__layers": [0, 1]}, {}], ["layers [0,1]", "layers null"]),
         ([{"lora__modules": ["a", "b"]}, {"lora__modules": ["a"]}], ["[a,b]", "[a]"]),
         ([{"seed": 1}, {"seed": 2}], ["qv", "qv"]),

@@ -15,7 +15,8 @@ def save_model_folder(model: Any, tokenizer: Any, folder: Path) -> None:
 
     Args:
         model: A transformers model; where it has adapters, one of them must be merged.
-        tokenizer: Its tokenizer.
+        tokenizer: Its tokenizer, which is written as it stands: one that was called with ``truncation`` or ``padding``
+            cuts or pads so ever after, in ``tokenizer.json`` too. What this package does with it leaves no trace.
         folder: Where to write; replaced if it is there.
 
     Raises:

@@ -19,12 +19,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lightning_lora.inject import adapted_layers, check_unmerged
 from lightning_lora.lora import LoRALayer, OutputLayout
 from lightning_lora.lora.combination import Term, singular_values
+from lightning_lora.lora.functional import WHOLE
 from lightning_lora.targets import ARCHITECTURES, match
 
 ENERGY = 0.9
@@ -96,7 +97,10 @@ class Spectrum:
         rank: The adapter's.
         singular_values: Of ΔW, descending; ``rank`` of them, or the weight's smaller side where that is less.
         base_norm: ``||W0||_F`` of the same rows.
-        parameters: Adapter parameters of the projection at one rank: ``in + out``.
+        parameters: Adapter parameters that one rank of it costs: ``in`` and the outputs that are adapted.
+        size: Adapter parameters that it has: ``rank · parameters``, or fewer where it is a fused layer whose parts were
+            trained apart and came back from disk as one matrix. There each column of B holds values of one part; the
+            zeros beside them were never parameters. They become some where the matrix is cut as one.
     """
 
     module: str
@@ -106,6 +110,7 @@ class Spectrum:
     singular_values: tuple[float, ...]
     base_norm: float
     parameters: int
+    size: int
 
     @cached_property
     def norm(self) -> float:
@@ -182,7 +187,7 @@ def proposed_ranks(found: Sequence[Spectrum], share: float = ENERGY) -> dict[str
 
 def _spectra_of(model: nn.Module, name: str, layer: LoRALayer, adapter: str) -> list[Spectrum]:
     delta = layer.delta(adapter)
-    block, roles = _place(model, name, delta.layout)
+    block, roles, table = _place(model, name, delta.layout)
     weight = layer.weight.detach()
     norms = _norms(weight.T if layer.weight_is_in_by_out else weight, delta.layout)
     return [
@@ -193,20 +198,31 @@ def _spectra_of(model: nn.Module, name: str, layer: LoRALayer, adapter: str) -> 
             rank=len(A),
             singular_values=tuple(singular_values([Term(delta.scale, A, B)]).tolist()),
             base_norm=norm,
-            parameters=A.shape[1] + B.shape[0],
+            parameters=A.shape[1] + int(adapts.any(1).sum()) * len(B) // len(adapts),
+            size=A.numel() + int(adapts.sum()) * len(B) // len(adapts),
         )
         for role, norm, (A, B) in zip(roles, norms, delta.parts(), strict=True)
+        for adapts in [_adapts(B, table if delta.layout.is_whole else WHOLE)]
     ]
 
 
-def _place(model: nn.Module, name: str, layout: OutputLayout) -> tuple[int | None, list[str]]:
-    """The block that a module is in, and the role of each part that is adapted."""
-    table = ARCHITECTURES.get(getattr(getattr(model, "config", None), "model_type", ""), ())
-    found = match(name, table)
+def _place(model: nn.Module, name: str, layout: OutputLayout) -> tuple[int | None, list[str], OutputLayout]:
+    """The block that a module is in, the role of each part that is adapted, and the parts that its table knows."""
+    config = getattr(model, "config", None)
+    found = match(name, ARCHITECTURES.get(getattr(config, "model_type", ""), ()))
     if found is None:
-        return None, [name.rpartition(".")[2]] * len(layout.adapted)
+        return None, [name.rpartition(".")[2]] * len(layout.adapted), WHOLE
     roles = [str(role) for role in found.roles]
-    return found.block, ["+".join(roles)] if layout.is_whole else [roles[part] for part in layout.adapted]
+    parts = range(len(roles))
+    table = OutputLayout(tuple(parts), len(parts), found.projection.groups_in(config))
+    return found.block, ["+".join(roles)] if layout.is_whole else [roles[part] for part in layout.adapted], table
+
+
+def _adapts(B: Float[Tensor, "out rank"], layout: OutputLayout) -> Bool[Tensor, "parts rank"]:
+    """Which parts of the output each direction has values for; a direction without any may have them for all."""
+    blocks = B.reshape(layout.groups, layout.parts, -1, B.shape[1])
+    adapts = (blocks != 0).any(2).any(0)
+    return adapts | ~adapts.any(0)
 
 
 def _norms(weight: Float[Tensor, "out in"], layout: OutputLayout) -> list[float]:

@@ -65,11 +65,7 @@ def _section(section: Field[Any]) -> str:
 
 def _line(prefix: str, defaults: object, entry: Field[Any]) -> str:
     default = getattr(defaults, entry.name)
-    if isinstance(default, list):
-        value = f"[{','.join(map(str, default))}]"
-    else:  # 1.0 is all batches, 1 is one: a float keeps its point
-        value = str(default) if isinstance(default, float) else shown(default)
-    start = f"  {f'{prefix}{entry.name}={value}':<44} "
+    start = f"  {f'{prefix}{entry.name}={shown(default)}':<44} "
     return textwrap.fill(
         _meaning(entry.metadata["setting"]), _WIDTH, initial_indent=start, subsequent_indent=" " * len(start)
     )

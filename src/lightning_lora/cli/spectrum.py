@@ -109,26 +109,34 @@ def _advice(found: Sequence["Spectrum"], ranks: Mapping[str, int], energy: float
     """What the table says, in sentences."""
     in_use = dict(zip(_places(found), found, strict=True))
     least, most = (choose(in_use, key=lambda place: in_use[place].entropy_rank) for choose in (min, max))
-    now = sum(one.parameters * one.rank for one in found)
+    now = sum(one.size for one in found)
     then = sum(one.parameters * ranks[one.module] for one in found)
+    size = f"{then:,} of {now:,} adapter parameters, {100 * (1 - then / now):.0f} % fewer"
+    if then > now:
+        size = (
+            f"{then:,} adapter parameters, more than the {now:,} that it has: projections that are fused in one layer "
+            "were trained apart, and are cut as one matrix"
+        )
     return [
         f"rank {in_use[least].rank} uses {in_use[least].entropy_rank:.1f} directions in {least}, the least, and "
         f"{in_use[most].entropy_rank:.1f} of {in_use[most].rank} in {most}, the most; "
         f"{fmean(one.entropy_rank for one in found):.1f} on average",
         f"{100 * energy:g} % of the energy of every layer is in ranks {min(ranks.values())} to {max(ranks.values())}: "
-        f"{then:,} of {now:,} adapter parameters, {100 * (1 - then / now):.0f} % fewer",
+        + size,
     ]
 
 
 def _cost(cut: "Truncation") -> list[str]:
     report = cut.report
     share = 100 * report.error / report.norm if report.norm else 0.0
+    before, after = cut.parameters
     lines = [
         f"error     |dW - dW'| = {report.error:.4g}, {share:.1f} % of |dW| = {report.norm:.4g}; "
         f"the least that these ranks allow is {report.bound:.4g}",
-        f"size      {cut.parameters[0]:,} adapter parameters before, {cut.parameters[1]:,} after",
+        f"size      {before:,} adapter parameters before, {after:,} after"
+        + (", so it is no smaller" if after >= before else ""),
     ]
-    for split, (before, after) in cut.scores.items():
-        told = [f"{name} {value:.4f} -> {after.metrics[name]:.4f}" for name, value in before.metrics.items()]
-        lines.append(f"score     {split}, {before.rows} rows: {', '.join(told)}")
+    for split, (uncut, left) in cut.scores.items():
+        told = [f"{name} {value:.4f} -> {left.metrics[name]:.4f}" for name, value in uncut.metrics.items()]
+        lines.append(f"score     {split}, {uncut.rows} rows: {', '.join(told)}")
     return lines + ([f"score     not taken: {cut.not_scored}"] if cut.not_scored else [])

@@ -1,6 +1,8 @@
 """Texts to token ids, pure given a tokenizer, with the guards against a tokenizer that does not know its words."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ from lightning_lora.data.tokens import Tokens
 CHUNK_ROWS = 2000
 PROGRESS_ROWS = 50_000
 MOST_UNKNOWN = 0.5
+# A call sets how the tokenizer cuts, so that two threads must not make theirs at once.
+_ONE_CALL = Lock()
 
 
 class TokenizerError(ValueError):
@@ -38,11 +42,11 @@ def tokenise(texts: tuple[pa.Array, ...], tokenizer: PreTrainedTokenizerBase, ma
     """Token ids of one or two texts per row, special tokens included, not padded.
 
     Too long rows are cut to ``max_length`` tokens, of a pair always the longer text. From 50,000 rows a progress bar is
-    shown on standard error.
+    shown on standard error. Threads take turns.
 
     Args:
         texts: One or two string arrays of equal length.
-        tokenizer: The model's.
+        tokenizer: The model's; what it cuts and pads by itself is afterwards as it was.
         max_length: In tokens, special tokens included.
     """
     rows = len(texts[0])
@@ -132,8 +136,22 @@ def check_not_empty(tokens: Tokens, texts: tuple[pa.Array, ...], name_of: Callab
 
 def _call(tokenizer: PreTrainedTokenizerBase, texts: Sequence[list[str]], max_length: int) -> dict[str, Any]:
     # The attention mask is all ones before padding; collation makes it.
-    outputs = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_attention_mask=False)
+    with _ONE_CALL, _left_as_it_was(tokenizer):
+        outputs = tokenizer(*texts, truncation="longest_first", max_length=max_length, return_attention_mask=False)
     return dict(outputs)
+
+
+@contextmanager
+def _left_as_it_was(tokenizer: PreTrainedTokenizerBase) -> Iterator[None]:
+    """Afterwards a fast tokenizer cuts and pads as before: calls change that for good, and saving keeps it."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    truncation, padding = (None, None) if backend is None else (backend.truncation, backend.padding)
+    try:
+        yield
+    finally:
+        if backend is not None:
+            backend.enable_truncation(**truncation) if truncation else backend.no_truncation()
+            backend.enable_padding(**padding) if padding else backend.no_padding()
 
 
 def _flat(rows: list[list[int]]) -> Tensor:

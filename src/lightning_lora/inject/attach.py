@@ -186,7 +186,8 @@ def merge(model: nn.Module, adapter: str | None = None) -> None:
 
     Raises:
         ValueError: the model has no such adapter, or a merged weight would not be finite. Nothing is merged then.
-        RuntimeError: something is merged already.
+        RuntimeError: something is merged already; or a layer is on the meta device, as one that accelerate offloads
+            is: it has no values. Nothing is merged then.
     """
     routing = shared_routing(model)
     name = adapter if adapter is not None else routing.adapter

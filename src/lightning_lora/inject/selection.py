@@ -101,8 +101,8 @@ def _by_role(model: nn.Module, candidates: dict[str, nn.Module], roles: Collecti
         wanted = tuple(role for role in found.roles if role in roles) if found else ()
         if found and wanted:
             parts = found.projection.roles
-            groups = getattr(config, found.projection.groups) if found.projection.groups else 1
-            layout = OutputLayout(tuple(parts.index(role) for role in wanted), len(parts), groups)
+            adapted = tuple(parts.index(role) for role in wanted)
+            layout = OutputLayout(adapted, len(parts), found.projection.groups_in(config))
             chosen.append(Selected(name, module, tuple(map(str, wanted)), found.block, layout))
     if not chosen:
         has = sorted({str(role) for projection in projections for role in projection.roles})

@@ -63,10 +63,12 @@ def svd(terms: Sequence[Term], rank: int | None = None) -> Factors:
     """The nearest term of rank ``rank`` (or of the summed rank, where that is less) to the weighted sum.
 
     ``B = Q_B U sqrt(S)`` and ``A = sqrt(S) Vᵀ Q_Aᵀ``: both factors carry the square root of each singular value.
+    Outputs and inputs that no term has to do with, such as the key of a fused layer or a token that never came, keep
+    their zeros.
     """
     exact = concatenation(terms)
-    Q_B, R_B = torch.linalg.qr(exact.B)
-    Q_A, R_A = torch.linalg.qr(exact.A.T)
+    Q_B, R_B = _orthonormal(exact.B)
+    Q_A, R_A = _orthonormal(exact.A.T)
     U, S, Vh = torch.linalg.svd(R_B @ R_A.T, full_matrices=False)
     root = S[:rank].sqrt()
     return Factors((root[:, None] * Vh[:rank]) @ Q_A.T, (Q_B @ U[:, :rank]) * root)
@@ -91,6 +93,14 @@ def singular_values(terms: Sequence[Term]) -> Float[Tensor, " values"]:
 def distance(terms: Sequence[Term], other: Term) -> float:
     """``||Σ weight_i · B_i A_i − weight · B A||_F``, without a dense matrix."""
     return float(torch.linalg.vector_norm(singular_values([*terms, Term(-other.weight, other.A, other.B)])))
+
+
+def _orthonormal(
+    factor: Float[Tensor, "width rank"],
+) -> tuple[Float[Tensor, "width least"], Float[Tensor, "least rank"]]:
+    """Q and R of the factor; where a row of the factor is zero, Q has rounding errors of 1e-17, which are taken out."""
+    Q, R = torch.linalg.qr(factor)
+    return Q * factor.any(1, keepdim=True), R
 
 
 def _precise(factor: Tensor) -> Tensor:

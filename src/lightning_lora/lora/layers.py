@@ -136,9 +136,14 @@ class LoRALayer(Routed):
 
         Raises:
             ValueError: there is no adapter of that name, or the merged weight is not finite.
-            RuntimeError: something is merged already.
+            RuntimeError: something is merged already, or the weight or a factor is on the meta device.
         """
         self.check_mergeable(name)
+        if any(tensor.is_meta for tensor in (self.weight, self.delta(name).A, self.delta(name).B)):
+            raise RuntimeError(
+                "the layer is on the meta device, where there are no values to merge; load the model and its adapter "
+                "onto the CPU or a GPU first, whole, so that accelerate offloads nothing (no device_map)"
+            )
         delta = self.delta(name).weight()
         merged = merged_weight(self.weight, delta.T if self.weight_is_in_by_out else delta)
         self._unmerged_weight = (self.weight,)

@@ -96,7 +96,8 @@ def _compare_task(runs: Sequence[Run], wanted: str | None) -> TaskComparison:
     contrasts, letters = _contrasts(options, covariance, regression=first.metric in metrics_for(labels=0))
     left_out = [run.option for run in unfinished]
     summaries = tuple(_summary(option, reference, covariance, left_out.count(option.label)) for option in options)
-    checks = [run.record.merge_check for run in once if run.record.merge_check]
+    kept = [run for option in options for run in option.runs]
+    checks = [run.record.merge_check for run in kept if run.record.merge_check]
     merged, changed = (sum(check[count] for check in checks) for count in ("rows", "changed_predictions"))
     split, split_rows = dev_split_of(first)
     rows = len(options[0].scored[0].labels) if options else split_rows
@@ -115,7 +116,7 @@ def _compare_task(runs: Sequence[Run], wanted: str | None) -> TaskComparison:
         groups=letters,
         reference=reference.label if reference else "",
         unfinished=tuple(unfinished),
-        notes=notes_on(summaries, letters, settings, axes, counted),
+        notes=notes_on(summaries, letters, [run.settings for run in kept], following, counted),
     )
 
 

@@ -1,7 +1,7 @@
 """What a reader has to know to read a task's numbers rightly, a sentence each."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
@@ -10,7 +10,7 @@ from scipy import special
 from lightning_lora.reporting.comparison import OptionSummary
 from lightning_lora.reporting.formatting import points
 from lightning_lora.reporting.inference import LEVEL
-from lightning_lora.reporting.options import Settings, Value, each_at_its_own, following_what_is_trained
+from lightning_lora.reporting.options import LORA, Settings, Value, axes_of, each_at_its_own, following_what_is_trained
 from lightning_lora.settings import shown
 
 ENOUGH_SEEDS = 5
@@ -43,7 +43,7 @@ def notes_on(
     options: Sequence[OptionSummary],
     groups: Mapping[str, str],
     runs: Sequence[Settings],
-    axes: Sequence[str],
+    not_in_labels: Collection[str],
     counted: Counted,
 ) -> tuple[str, ...]:
     """The notes on a task.
@@ -51,14 +51,15 @@ def notes_on(
     Args:
         options: The best mean first.
         groups: Their letters.
-        runs: Settings of all runs.
-        axes: The settings that vary.
+        runs: Settings of the runs that the options have.
+        not_in_labels: Settings that vary and that no label tells, since what is trained decides them.
         counted: Runs that are left out, and what merging did.
     """
     notes = [*_on_seeds(options), *_on_choosing(options)]
     if "" in groups.values():
         notes.append("Too many groups for letters: a marks the options that cannot be told apart from the best.")
-    following = following_what_is_trained(runs, axes)
+    axes = axes_of(runs)
+    following = following_what_is_trained(runs, [axis for axis in axes if axis == LORA or axis in not_in_labels])
     for axis, values in following.items():
         notes.append(f"Each option had its own {axis}: {_values_of_options(values)}.")
     if "lr" not in following and each_at_its_own("lr", runs, axes):

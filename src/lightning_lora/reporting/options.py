@@ -1,10 +1,11 @@
 """Which settings tell the options of a task apart, and what each option is called."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lightning_lora.reporting.listing import method_of
 from lightning_lora.reporting.record import RunRecord
-from lightning_lora.settings import device_count, flat, spelled
+from lightning_lora.settings import batch_limit, device_count, flat, spelled
 
 Value = str | int | float | bool | None
 Settings = dict[str, Value]
@@ -12,6 +13,13 @@ Settings = dict[str, Value]
 LORA = "lora"
 # The first three are one word; seeds are averaged over; each task is compared apart; the record has the precision used.
 _SAID_OTHERWISE = frozenset({"lora.method", "lora.roles", "lora.modules", "seed", "data.task", "trainer.precision"})
+# What values of these come to; of other settings, 16 and 16.0 are one.
+_COMES_TO: dict[str, Callable[[Any], Any]] = {
+    "trainer.devices": device_count,
+    "trainer.limit_train_batches": batch_limit,
+    "trainer.limit_val_batches": batch_limit,
+    "trainer.overfit_batches": batch_limit,
+}
 _SIZE = (LORA, "rank", "alpha")
 
 
@@ -34,10 +42,10 @@ def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]
     kept: Settings = {LORA: spelled(lora["modules"]) if adapted and lora["modules"] else method_of(record)}
     for key, value in flat(record.config).items():
         if key not in _SAID_OTHERWISE and determines_result(key, lora["method"]):
-            value = device_count(value) if key == "trainer.devices" else value
+            value = _COMES_TO.get(key, _plain)(value)
             kept[key] = spelled(value) if isinstance(value, list | dict) else value
     if adapted and kept["alpha"] is None:
-        kept["alpha"] = 2.0 * record.config["rank"]
+        kept["alpha"] = 2 * record.config["rank"]
     kept["precision"] = record.precision
     of_rows = "fingerprint" if record.config["data"].get("train_rows") is None else "drawn_from"
     if of_rows in record.data:  # older records do not say what a subset was drawn from
@@ -48,6 +56,11 @@ def settings_of(record: RunRecord, determines_result: Callable[[str, str], bool]
         kept["warm_start.settings"] = str(start["settings"] or start["fingerprint"])[:6]
     kept["version"] = record.versions["lightning-lora"]
     return kept
+
+
+def _plain(value: Any) -> Any:
+    """A number that is whole as a whole number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def axes_of(runs: Sequence[Settings]) -> tuple[str, ...]:

@@ -42,6 +42,10 @@ class Projection:
         if self.groups is not None and len(self.roles) == 1:
             raise ValueError(f"groups={self.groups!r} of {self.pattern!r} needs a fused layer: two or more roles")
 
+    def groups_in(self, config: object) -> int:
+        """Number of groups of the layer's output in a model with this config."""
+        return getattr(config, self.groups) if self.groups else 1
+
 
 @dataclass(frozen=True)
 class Match:
