@@ -3,8 +3,8 @@
     python benchmarks/job_table.py OUT/single_job_*.json
 
 Seconds are medians over the rounds; ratios are taken within a round, and their median is given. A dev score is the mean
-over the rounds, times 100, with the lowest and the highest. What a record does not hold is left out as "–". Below the
-table stands where, and from which commit, its lines were measured.
+over the rounds, times 100, with the lowest and the highest. What a record does not hold is "–", and a column of which
+none holds anything is left out. Below the table stands where, and from which commit, its lines were measured.
 """
 
 import argparse
@@ -23,9 +23,9 @@ HEADINGS = (
     "adapted, dropout",
     "rounds",
     "seconds: here",
-    "here, fp32",
-    "PEFT",
-    "PEFT at its best",
+    "seconds: here, fp32",
+    "seconds: PEFT",
+    "seconds: PEFT at its best",
     "times PEFT: fp32",
     "times PEFT: here",
     "times PEFT at its best: here",
@@ -55,10 +55,10 @@ def score_of(rows: Rows, side: str) -> str:
     return mean if len(scores) == 1 else f"{mean} ({min(scores):.1f} to {max(scores):.1f})"
 
 
-def line(record: dict[str, Any]) -> list[str]:
-    """The cells of one record."""
+def line(record: dict[str, Any], scored: Sequence[str] = COMPARED) -> list[str]:
+    """The cells of one record, with the scores of some sides."""
     settings, rows = record["settings"], with_rise(record["rows"])
-    counts = [sum(row["side"] == side for row in rows) for side in COMPARED]
+    counts = [count for side in COMPARED if (count := sum(row["side"] == side for row in rows))]
     seconds = [[row["seconds"] for row in rows if row["side"] == side] for side in COMPARED]
     times = ((PEFT, FP32), (PEFT, HERE), (PEFT_BEST, HERE))
     memory = ((FP32, PEFT), (HERE, PEFT))
@@ -70,7 +70,7 @@ def line(record: dict[str, Any]) -> list[str]:
         *(_median(ratios(rows, "seconds", *pair), 2) for pair in times),
         *(_median(ratios(rows, "peak_mib", *pair), 2) for pair in memory),
         *(_median(ratios(rows, "rise_mib", *pair), 2) for pair in memory),
-        ", ".join(score_of(rows, side) for side in COMPARED),
+        ", ".join(score_of(rows, side) for side in scored),
     ]
 
 
@@ -109,7 +109,10 @@ def table(records: Rows) -> str:
         return settings["lora"] != "qv", settings["dropout"], TASKS.index(task) if task in TASKS else len(TASKS), task
 
     records = sorted((record for record in records if record["rows"]), key=place)
-    lines = [HEADINGS, ["---"] * len(HEADINGS), *(line(record) for record in records)]
+    scored = [side for side in COMPARED if any(row["side"] == side for record in records for row in record["rows"])]
+    cells_of = [line(record, scored) for record in records]
+    told = [number for number in range(len(HEADINGS)) if any(cells[number] != "–" for cells in cells_of)]
+    lines = [[cells[number] for number in told] for cells in (HEADINGS, ["---"] * len(HEADINGS), *cells_of)]
     return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", *origins(records)])
 
 

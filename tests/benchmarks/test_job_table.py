@@ -33,9 +33,9 @@ def test_medians_and_ratios_worked_out_by_hand() -> None:
         "adapted, dropout": "qv, 0.1",
         "rounds": "3",
         "seconds: here": "12.0",
-        "here, fp32": "30.0",
-        "PEFT": "60.0",
-        "PEFT at its best": "15.0",
+        "seconds: here, fp32": "30.0",
+        "seconds: PEFT": "60.0",
+        "seconds: PEFT at its best": "15.0",
         "times PEFT: fp32": "1.60",  # of 3, 1.5 and 1.6; the ratio of the medians is 2
         "times PEFT: here": "4.00",  # of 6, 3 and 4
         "times PEFT at its best: here": "1.25",  # of 1.2, 1.5 and 1.25
@@ -50,10 +50,20 @@ def test_medians_and_ratios_worked_out_by_hand() -> None:
 def test_a_round_without_the_peer_has_no_ratio() -> None:
     rows = [row for row in record()["rows"] if (row["side"], row["round"]) != (COMPARED[2], 1)]
     found = dict(zip(HEADINGS, line(record(rows=rows)), strict=True))
-    assert (found["rounds"], found["PEFT"], found["times PEFT: here"]) == ("2 to 3", "54.0", "5.00")
+    assert (found["rounds"], found["seconds: PEFT"], found["times PEFT: here"]) == ("2 to 3", "54.0", "5.00")
     alone = [row for row in rows if row["side"] == "here"]
     cells = line(record(rows=alone))
     assert cells[3:10] == ["12.0", "–", "–", "–", "–", "–", "–"]
+
+
+def test_a_column_that_no_record_fills_is_left_out() -> None:
+    alone = record(rows=[row for row in record()["rows"] if row["side"] in ("here, fp32", "PEFT + Trainer")])
+    headings, _, cells = (text.strip("| ").split(" | ") for text in table([alone]).splitlines()[:3])
+    seconds = {name: cell for name, cell in zip(headings, cells, strict=True) if name.startswith("seconds")}
+    assert seconds == {"seconds: here, fp32": "30.0", "seconds: PEFT": "60.0"}
+    assert cells[-1] == ", ".join(["51.0 (50.0 to 52.0)"] * 2)
+    both = table([alone, record()]).splitlines()
+    assert both[0] == f"| {' | '.join(HEADINGS)} |", "one record has it"
 
 
 def test_the_lines_are_in_order_and_say_where_they_are_from() -> None:
@@ -67,11 +77,12 @@ def test_the_sides_of_the_table_are_sides() -> None:
     assert set(COMPARED) < set(SIDES)
 
 
+@pytest.mark.parametrize("folder", ["results", "results/without_bf16"])
 def test_the_page_shows_the_table_of_the_records(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [
-        str(BENCHMARKS / "results" / f"single_job_{task}_{of}.json")
+        str(BENCHMARKS / folder / f"single_job_{task}_{of}.json")
         for task in ("cola", "rte", "mrpc", "sst2", "stsb")
         for of in ("qv_dropout0", "all_dropout0.1")
     ]

@@ -1,6 +1,7 @@
 """Attention on a CPU against the plain formula in fp64, with the same dropout."""
 
 import math
+from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
@@ -14,20 +15,20 @@ LENGTHS = [6, 6, 5]  # one padded view
 HEADS, WIDTH = 3, 4
 
 
-def tokens() -> list[Tensor]:
+def tokens(lengths: Sequence[int] = LENGTHS) -> list[Tensor]:
     torch.manual_seed(0)
-    return [torch.randn(1, HEADS, sum(LENGTHS), WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    return [torch.randn(1, HEADS, sum(lengths), WIDTH, dtype=torch.float64, requires_grad=True) for _ in range(3)]
 
 
-def plain(parts: list[Tensor], factors: Tensor, causal: bool) -> Tensor:
+def plain(parts: list[Tensor], factors: Iterable[Tensor], causal: bool, lengths: Sequence[int] = LENGTHS) -> Tensor:
     """Text by text, by the formula of Vaswani et al. 2017, arXiv 1706.03762, equation 1."""
     outputs, start = [], 0
-    for text, length in enumerate(LENGTHS):
+    for length, of_text in zip(lengths, factors, strict=True):
         query, key, value = (part[0, :, start : start + length] for part in parts)
         scores = query @ key.mT / math.sqrt(WIDTH)
         if causal:
             scores = scores.masked_fill(torch.ones_like(scores[0]).triu(1).bool(), -math.inf)
-        weights = scores.softmax(-1) * factors[text, :, :length, :length]
+        weights = scores.softmax(-1) * of_text[:, :length, :length]
         outputs.append((weights @ value).transpose(0, 1))
         start += length
     return torch.cat(outputs)[None]
@@ -53,6 +54,27 @@ def test_it_is_the_plain_formula_with_the_same_dropout(
     direction = torch.randn_like(found)
     (found * direction).sum().backward()
     (expected * direction).sum().backward()
+    for one, two in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, two.grad, atol=1e-14, rtol=1e-11)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_each_group_of_texts_has_its_own_part_of_one_mask(causal: bool) -> None:
+    lengths, views = [2, 3, 3, 9, 8], [(3, 3), (2, 9)]
+    layout = Layout(torch.tensor(lengths))
+    assert [(len(texts.lengths), texts.longest) for texts in layout.groups] == views
+    ours, theirs = tokens(lengths), tokens(lengths)
+    torch.manual_seed(9)
+    found, _ = ragged_attention(nn.Module(), *ours, None, ragged=layout, dropout=0.4, is_causal=causal)
+    torch.manual_seed(9)
+    sizes = [texts * HEADS * longest**2 for texts, longest in views]
+    parts = dropout_factors((sum(sizes),), 0.4, draw_seed(), dtype=torch.float64).split(sizes)
+    shapes = [(texts, HEADS, longest, longest) for texts, longest in views]
+    factors = [text for part, shape in zip(parts, shapes, strict=True) for text in part.view(shape)]
+    expected = plain(theirs, factors, causal, lengths)
+    torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-12)
+    for output in (found, expected):
+        output.square().sum().backward()
     for one, two in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one.grad, two.grad, atol=1e-14, rtol=1e-11)
 
