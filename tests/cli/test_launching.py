@@ -29,7 +29,7 @@ def test_a_missing_extra_is_named(module: str, words: list[str], extra: str, mon
 
 
 @pytest.mark.parametrize(
-    "setting", ["n_parallel=0", "gpus=[]", "retries=-1", "time_limit_minutes=nan", "time_limit_minutes=-1"]
+    "setting", ["n_parallel=0", "gpus=[]", "retries=-1", "time_limit_minutes=nan", "time_limit_minutes=-1.5"]
 )
 def test_settings_of_the_launcher_are_checked_before_it_starts(setting: str) -> None:
     key, _, value = setting.partition("=")
