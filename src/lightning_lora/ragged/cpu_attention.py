@@ -117,7 +117,7 @@ def _made_rows(layout: Layout, heads: int, key_heads: int) -> _Rows:
     before_queries = before_keys = 0
     for texts in layout.groups:
         lengths, longest = texts.lengths.numpy(), texts.longest
-        starts, places = texts.tokens.start + lengths.cumsum() - lengths, np.arange(longest)
+        starts, places = texts.tokens.start + texts.starts.numpy(), np.arange(longest)
         inside = places < lengths[:, None]
         at = starts[:, None] + np.where(inside, places, 0)
         asked = at if texts.wanted is None else (starts + texts.wanted.numpy())[:, None]
@@ -127,7 +127,7 @@ def _made_rows(layout: Layout, heads: int, key_heads: int) -> _Rows:
         of_tokens = (first_row * longest + places[:, None])[inside].ravel()
         tokens.append(before_keys + of_tokens)
         outputs.append(before_queries + (of_tokens if texts.wanted is None else first_row.ravel()))
-        real.append((inside if texts.wanted is None else np.ones_like(asked, bool)).repeat(heads, 0).ravel())
+        real.append(inside.repeat(heads, 0).ravel())
         asked_to, seen_to = before_queries + len(queries[-1]), before_keys + len(keys[-1])
         rows_of_both = slice(before_queries, asked_to), slice(before_keys, seen_to)
         groups.append(_Group(len(lengths), asked.shape[1], longest, *rows_of_both))
@@ -137,11 +137,12 @@ def _made_rows(layout: Layout, heads: int, key_heads: int) -> _Rows:
     if layout.wanted is None:
         outputs.append(np.full(rows_of_filler, before_queries))
     every = np.concatenate(real)
+    padded = layout.wanted is None and not every.all()
     return _Rows(
         tuple(groups),
         torch.from_numpy(np.concatenate(queries)),
         torch.from_numpy(np.concatenate(keys)),
-        None if every.all() else torch.from_numpy(every.astype(np.float32))[:, None],
+        torch.from_numpy(every.astype(np.float32))[:, None] if padded else None,
         torch.from_numpy(np.concatenate(outputs)),
         torch.from_numpy(np.concatenate(tokens)),
     )
@@ -181,8 +182,8 @@ class _Attention(torch.autograd.Function):
     @once_differentiable  # W is kept as a number: a second derivative would be wrong
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
-        layout = ctx.layout
-        rows = _rows_of(layout, query.shape[1], key.shape[1])
+        layout, heads = ctx.layout, query.shape[1]
+        rows = _rows_of(layout, heads, key.shape[1])
         q, k, v = _gathered(query, key, value, ctx.scale, rows)
         g = gradient.reshape(-1, gradient.shape[2]).to(q.dtype)
         if layout.wanted is None:
@@ -204,7 +205,6 @@ class _Attention(torch.autograd.Function):
         of_query = dq.index_select(0, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale).to(query.dtype)
         if layout.wanted is not None:
             of_query = torch.zeros_like(query).index_copy_(0, layout.wanted, of_query)
-        heads = query.shape[1]
         return of_query, _summed(dk, rows, key, heads), _summed(dv, rows, value, heads), *[None] * 5
 
 
