@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_lora.lora import OutputLayout
 from lightning_lora.lora.adapted_linear import _AdaptedLinear, adapted_linear
-from lightning_lora.lora.dropout import draw_seed, dropout_factors
+from lightning_lora.lora.dropout import draw_seed, kept_elements
 
 LINEAR_CASES = [case for case in CASES if not isinstance(case.build(), nn.Embedding)]
 
@@ -46,7 +46,7 @@ def test_values_and_gradients_are_those_of_the_formula(case: Case, dropout: floa
     torch.manual_seed(11)
     m = torch.ones_like(x)
     if dropout:
-        m = dropout_factors(x.shape, dropout, draw_seed(), dtype=x.dtype, device=x.device)
+        m = kept_elements(x.shape, dropout, draw_seed()) / (1 - dropout)
         assert 0 < (m == 0).float().mean() < 1
 
     torch.manual_seed(11)
@@ -108,7 +108,7 @@ def test_a_dropped_entry_has_no_part_in_either_direction() -> None:
     masks = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        m = dropout_factors(x.shape, 0.5, draw_seed(), dtype=x.dtype, device=x.device)
+        m = 2 * kept_elements(x.shape, 0.5, draw_seed())
         torch.manual_seed(seed)
         y = layer(x)
         torch.testing.assert_close(y, delta_of(layer).scale * (m * x) @ delta_of(layer).A.T @ delta_of(layer).B.T)
@@ -120,14 +120,14 @@ def test_a_dropped_entry_has_no_part_in_either_direction() -> None:
     assert not torch.equal(*masks)
 
 
-def test_factors_that_are_kept_as_on_a_gpu_are_the_same_in_both_directions() -> None:
+def test_a_mask_that_is_kept_as_on_a_gpu_is_the_same_in_both_directions() -> None:
     """Without a seed, which a CUDA graph could not be given; here on the CPU, whose layers have one."""
     layer, x = adapted(dropout=0.5), rows()
     delta = delta_of(layer)
     torch.manual_seed(3)
-    m = dropout_factors(x.shape, 0.5, None, dtype=x.dtype)
-    assert 0 < (m == 0).float().mean() < 1
-    assert torch.equal(m[m != 0], torch.full_like(m[m != 0], 2.0))
+    kept = kept_elements(x.shape, 0.5, None)
+    assert kept.unique().tolist() == [0, 1]
+    m = 2 * kept
     torch.manual_seed(3)
     y = _AdaptedLinear.apply(x, layer.weight, layer.bias, delta.A, delta.B, delta.scale, delta.layout, 0.5, None)  # type: ignore[no-untyped-call]
     expected = x @ layer.weight.T + layer.bias + delta.scale * (m * x) @ delta.A.T @ delta.B.T

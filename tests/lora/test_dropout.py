@@ -13,9 +13,8 @@ from lightning_lora.lora import (
     Dropout,
     draw_seed,
     drop,
-    dropout_factors,
     dropout_signs,
-    kept_factor,
+    kept_elements,
     use_cheap_dropout,
 )
 
@@ -24,9 +23,9 @@ ELEMENTS = 1 << 20
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.013, 0.9])
 def test_each_element_is_dropped_with_the_probability_asked_for(p: float) -> None:
-    factors = dropout_factors((ELEMENTS,), p, seed=5)
-    assert sorted(set(factors.tolist())) == pytest.approx([0, 1 / (1 - p)], rel=1e-6)
-    dropped = int((factors == 0).sum())
+    kept = kept_elements((ELEMENTS,), p, seed=5)
+    assert kept.unique().tolist() == [0, 1]
+    dropped = int((kept == 0).sum())
     assert binomtest(dropped, ELEMENTS, p).pvalue > 1e-3
     assert binomtest(dropped, ELEMENTS, p * 1.05).pvalue < 1e-3, "the test can see five percent"
 
@@ -34,7 +33,7 @@ def test_each_element_is_dropped_with_the_probability_asked_for(p: float) -> Non
 def test_a_probability_finer_than_sixteen_bits_is_met_on_average() -> None:
     """Half of a level: one tensor drops at one level or at none, and the tensors together at half a level."""
     p, tensors = 2.0**-17, 1000
-    counts = torch.tensor([float((dropout_factors((1 << 16,), p, seed) == 0).sum()) for seed in range(tensors)])
+    counts = torch.tensor([float((kept_elements((1 << 16,), p, seed) == 0).sum()) for seed in range(tensors)])
     # A tensor's count is 0 or about Poisson(1), with even odds: mean 1/2, variance 3/4.
     assert abs(float(counts.mean()) - 0.5) < 4 * math.sqrt(0.75 / tensors)
 
@@ -42,7 +41,7 @@ def test_a_probability_finer_than_sixteen_bits_is_met_on_average() -> None:
 @pytest.mark.parametrize("distance", [1, 2, 3, 4, 64, 384, 768, 1536])
 def test_elements_are_dropped_independently(distance: int) -> None:
     """Also those whose bits come from one 32-bit number, and those above one another in rows of a usual width."""
-    dropped = (dropout_factors((ELEMENTS,), 0.2, seed=3) == 0).long()
+    dropped = (kept_elements((ELEMENTS,), 0.2, seed=3) == 0).long()
     pairs = torch.bincount(dropped[:-distance] * 2 + dropped[distance:], minlength=4).view(2, 2)
     assert chi2_contingency(pairs.numpy()).pvalue > 1e-3
 
@@ -57,18 +56,18 @@ def test_every_value_of_the_upper_and_the_lower_bits_is_as_likely() -> None:
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
-def test_signs_are_minus_where_factors_are_zero(p: float) -> None:
+def test_signs_are_minus_where_nothing_is_kept(p: float) -> None:
     signs = dropout_signs((3, 1000), p, seed=2)
-    factors = dropout_factors((3, 1000), p, seed=2, dtype=torch.float64)
-    assert torch.equal(torch.copysign(torch.ones_like(signs), signs) < 0, factors == 0)
-    assert set(factors.unique().tolist()) <= {0.0, kept_factor(p)}
+    kept = kept_elements((3, 1000), p, seed=2)
+    assert torch.equal(torch.copysign(torch.ones_like(signs), signs) < 0, kept == 0)
+    assert 0 < int((kept == 0).sum()) <= kept.numel()
 
 
 def test_seeds_are_independent_and_the_same_seed_is_the_same_mask() -> None:
-    masks = torch.stack([dropout_factors((1 << 14,), 0.5, seed) for seed in range(64)]) - 1
+    masks = 2.0 * torch.stack([kept_elements((1 << 14,), 0.5, seed) for seed in range(64)]) - 1
     agreement = (masks @ masks.T / masks.shape[1]).fill_diagonal_(0)
     assert agreement.abs().max() < 5 / math.sqrt(masks.shape[1])
-    assert torch.equal(dropout_factors((3, 5), 0.5, 7), dropout_factors((15,), 0.5, 7).view(3, 5))
+    assert torch.equal(kept_elements((3, 5), 0.5, 7), kept_elements((15,), 0.5, 7).view(3, 5))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
@@ -77,13 +76,13 @@ def test_backward_goes_through_the_mask_of_forward(dtype: torch.dtype) -> None:
     torch.manual_seed(4)
     dropped = drop(x, 0.3)
     torch.manual_seed(4)
-    factors = dropout_factors(x.shape, 0.3, draw_seed(), dtype=dtype)
+    kept = kept_elements(x.shape, 0.3, draw_seed())
     gradient = torch.randn_like(x)
     dropped.backward(gradient)
-    assert torch.equal(dropped, x * factors)
+    torch.testing.assert_close(dropped, torch.where(kept == 1, x.double() / 0.7, 0).to(dtype))
     assert x.grad is not None
-    assert torch.equal(x.grad, gradient * factors)
-    assert 0 < int((factors == 0).sum()) < factors.numel()
+    torch.testing.assert_close(x.grad, torch.where(kept == 1, gradient.double() / 0.7, 0).to(dtype))
+    assert 0 < int((kept == 0).sum()) < kept.numel()
 
 
 def test_the_mask_is_not_kept_for_backward() -> None:
@@ -111,7 +110,7 @@ def test_off_it_is_nothing_and_at_one_it_leaves_nothing() -> None:
     assert drop(x, 0.5, training=False) is x
     assert Dropout(0.5).eval()(x) is x
     assert torch.equal(drop(x, 1.0), torch.zeros(5))
-    assert dropout_factors((0, 4), 0.5, 1).shape == (0, 4)
+    assert kept_elements((0, 4), 0.5, 1).shape == (0, 4)
 
 
 def test_a_model_gets_it_everywhere_and_keeps_its_state() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lightning_lora.lora import draw_seed, dropout_factors
+from lightning_lora.lora import draw_seed, kept_elements, kept_factor
 from lightning_lora.ragged.attention import ragged_attention
 from lightning_lora.ragged.layout import Layout
 
@@ -48,7 +48,7 @@ def test_it_is_the_plain_formula_with_the_same_dropout(
     )
     torch.manual_seed(9)
     shape = (len(LENGTHS), HEADS, max(LENGTHS), max(LENGTHS))
-    factors = dropout_factors(shape, p, draw_seed(), dtype=torch.float64) if p else torch.ones(shape)
+    factors = kept_elements(shape, p, draw_seed()).double() * kept_factor(p) if p else torch.ones(shape)
     expected = plain(theirs, factors, causal)
     torch.testing.assert_close(found, expected, atol=1e-14, rtol=1e-12)
     direction = torch.randn_like(found)
@@ -68,7 +68,7 @@ def test_each_group_of_texts_has_its_own_part_of_one_mask(causal: bool) -> None:
     found, _ = ragged_attention(nn.Module(), *ours, None, ragged=layout, dropout=0.4, is_causal=causal)
     torch.manual_seed(9)
     sizes = [texts * HEADS * longest**2 for texts, longest in views]
-    parts = dropout_factors((sum(sizes),), 0.4, draw_seed(), dtype=torch.float64).split(sizes)
+    parts = (kept_elements((sum(sizes),), 0.4, draw_seed()).double() * kept_factor(0.4)).split(sizes)
     shapes = [(texts, HEADS, longest, longest) for texts, longest in views]
     factors = [text for part, shape in zip(parts, shapes, strict=True) for text in part.view(shape)]
     expected = plain(theirs, factors, causal, lengths)

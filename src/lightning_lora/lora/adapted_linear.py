@@ -6,12 +6,13 @@ Forward and backward of ``h = W0 x + scale · B A x`` (Hu et al. 2021, arXiv 210
     S  = A x̃ᵀ                      dA = scale · dS x̃      dB = scale · (S g)ᵀ
     y += scale · Sᵀ Bᵀ             dx = g W0 + scale · m ⊙ (dSᵀ A)
 
-where x̃ = m ⊙ x is what dropout leaves of x, and m is drawn again from a seed in backward (on a CPU; elsewhere it is
-kept for each layer, in the type of x, whether there are CUDA graphs or not: two kernels to draw it, and a graph cannot
-take a seed). Kept between the two: x itself, which layers that are given the same tensor share; the parameters; S and
-Bᵀ, which are rank-sized. The composition keeps, for each layer, x̃ where there is dropout and a wider copy of x where
-the factors are wider. It also writes and reads every low-rank term as a (T, out) tensor of its own, where here the
-products are added into y and dx, of which nobody else holds a reference yet.
+where x̃ = m ⊙ x is what dropout leaves of x; m is 0 or 1, and its factor 1 / (1 - p) goes into the scale, with no pass
+over x of its own. m is drawn again from a seed in backward (on a CPU; elsewhere it is kept for each layer, a byte an
+element, whether there are CUDA graphs or not, since a graph cannot take a seed). Kept between the two: x itself, which
+layers that are given the same tensor share; the parameters; S and Bᵀ, which are rank-sized. The composition keeps, for
+each layer, x̃ where there is dropout and a wider copy of x where the factors are wider. It also writes and reads every
+low-rank term as a (T, out) tensor of its own, where here the products are added into y and dx, of which nobody else
+holds a reference yet.
 
 S, dS and Bᵀ lie in memory as wide rows, not as thin columns: on a CPU their products with rank 8 take a fifth to two
 thirds of the time that way.
@@ -24,10 +25,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 
-from lightning_lora.lora.dropout import draw_seed, dropout_factors
+from lightning_lora.lora.dropout import draw_seed, kept_elements, kept_factor
 from lightning_lora.lora.functional import WHOLE, OutputLayout, add_term, autocasts, low_rank_term
 from lightning_lora.lora.own_backward import may_have_own_backward
 
@@ -56,7 +57,7 @@ def adapted_linear(
         B: Likewise.
         scale: Of the low-rank term.
         layout: One group: the adapted parts are ranges of output features.
-        dropout: Probability of dropping an entry of the low-rank term's input; see `dropout_factors`.
+        dropout: Probability of dropping an entry of the low-rank term's input; see `kept_elements`.
     """
     seed = draw_seed() if dropout and x.device.type == "cpu" else None
     y: Tensor = _AdaptedLinear.apply(x, weight, bias, A, B, scale, layout, dropout, seed)  # type: ignore[no-untyped-call]
@@ -91,17 +92,17 @@ class _AdaptedLinear(torch.autograd.Function):
         dropout: float,
         seed: int | None,
     ) -> Tensor:
-        ctx.scale, ctx.layout, ctx.dropout, ctx.seed = scale, layout, dropout, seed
+        ctx.scale, ctx.layout, ctx.dropout, ctx.seed = scale * kept_factor(dropout), layout, dropout, seed
         count, rank, wider = len(layout.adapted), B.shape[1], torch.promote_types(x.dtype, A.dtype)
-        kept = _factors(ctx, x) if seed is None else None
-        S = A.to(wider).mm(_rows(_dropped(x, _factors(ctx, x, kept)).to(wider)).T)
+        mask = _mask(ctx, x)
+        S = A.to(wider).mm(_rows(_dropped(x, mask).to(wider)).T)
         Bt = B.to(wider).reshape(count, -1, rank).transpose(1, 2).contiguous()
         base = F.linear(x, weight, bias)
         # The base output itself where it has this type already: F.linear has just made it, it is nobody else's.
         y = base.to(wider)
         for part, s, bt in zip(_columns(y.view(-1, y.shape[-1]), layout), S.chunk(count), Bt, strict=True):
-            part.addmm_(s.T, bt, alpha=scale)
-        ctx.save_for_backward(x, weight, A, B, S, Bt, kept)
+            part.addmm_(s.T, bt, alpha=ctx.scale)
+        ctx.save_for_backward(x, weight, A, B, S, Bt, mask if seed is None else None)
         y = y.to(base.dtype)
         # F.linear of more than two dimensions gives a view, and a view that a Function returns must not be changed in
         # place, as users and models may change what a Linear gives.
@@ -119,49 +120,50 @@ class _AdaptedLinear(torch.autograd.Function):
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of x, weight, A and B where they are needed, by the formulas of this module."""
-    x, weight, A, B, S, Bt, kept = ctx.saved_tensors
+    x, weight, A, B, S, Bt, kept_mask = ctx.saved_tensors
     needs_x, needs_weight, _, needs_A, needs_B, *_ = ctx.needs_input_grad
     dx = dweight = dA = dB = None
-    g, scale, wider, factors = _rows(gradient), ctx.scale, S.dtype, _factors(ctx, x, kept)
+    g, scale, wider, mask = _rows(gradient), ctx.scale, S.dtype, _mask(ctx, x, kept_mask)
     columns = _columns(g.to(wider), ctx.layout)
     dS = _joined([bt.mm(part.T) for bt, part in zip(Bt, columns, strict=True)])
     if needs_B:
         dB = _joined([s.mm(part).T for s, part in zip(S.chunk(len(Bt)), columns, strict=True)]).mul_(scale).to(B.dtype)
     if needs_A:
-        dA = dS.mm(_rows(_dropped(x, factors).to(wider))).mul_(scale).to(A.dtype)
+        dA = dS.mm(_rows(_dropped(x, mask).to(wider))).mul_(scale).to(A.dtype)
     if needs_weight:
         dweight = g.T.mm(_rows(x))
     if needs_x:
         dx = g.mm(weight).to(wider)
-        if factors is None:
+        if mask is None:
             dx.addmm_(dS.T, A.to(wider), alpha=scale)
         else:
-            dx.addcmul_(dS.T.mm(A.to(wider)), _rows(factors), value=scale)
+            dx.addcmul_(dS.T.mm(A.to(wider)), _rows(mask), value=scale)
         dx = dx.to(x.dtype).view(x.shape)
     return dx, dweight, dA, dB
 
 
 def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The same as a graph of ordinary operations, so that they can be differentiated; S is computed anew for that."""
-    x, weight, A, B, _, _, kept = ctx.saved_tensors
+    x, weight, A, B, _, _, kept_mask = ctx.saved_tensors
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
-    term = low_rank_term(_dropped(x, _factors(ctx, x, kept)), A, B, ctx.scale, ctx.layout)
+    term = low_rank_term(_dropped(x, _mask(ctx, x, kept_mask)), A, B, ctx.scale, ctx.layout)
     wanted = [tensor for tensor, need in zip((x, weight, A, B), needed, strict=True) if need]
     found = iter(torch.autograd.grad(add_term(F.linear(x, weight), term), wanted, gradient, create_graph=True))
     return tuple(next(found) if need else None for need in needed)
 
 
-def _factors(ctx: Any, x: Tensor, kept: Tensor | None = None) -> Tensor | None:
+def _mask(ctx: Any, x: Tensor, kept: Tensor | None = None) -> UInt8[Tensor, "*batch in"] | None:
+    """Which elements of ``x`` dropout keeps; None where there is no dropout."""
     if kept is not None or not ctx.dropout:
         return kept
-    return dropout_factors(x.shape, ctx.dropout, ctx.seed, dtype=x.dtype, device=x.device)
+    return kept_elements(x.shape, ctx.dropout, ctx.seed, device=x.device)
 
 
-def _dropped(x: Tensor, factors: Tensor | None) -> Tensor:
-    return x if factors is None else x * factors
+def _dropped(x: Tensor, mask: Tensor | None) -> Tensor:
+    return x if mask is None else x * mask
 
 
-def _rows(tensor: Float[Tensor, "*batch features"]) -> Float[Tensor, "T features"]:
+def _rows(tensor: Real[Tensor, "*batch features"]) -> Real[Tensor, "T features"]:
     return tensor.reshape(-1, tensor.shape[-1])
 
 
