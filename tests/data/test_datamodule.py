@@ -68,14 +68,14 @@ def test_a_whole_dev_split_comes_longest_rows_first(make) -> None:
     assert lengths == sorted(lengths, reverse=True) != sorted(lengths)
 
 
-@pytest.mark.parametrize(("task", "first"), [("cola", 2048 // 35), ("rte", 32)])
+@pytest.mark.parametrize(("task", "first"), [("cola", 1024 // 35), ("rte", 32)])
 def test_a_batch_of_the_dev_split_has_more_rows_where_they_are_short(make, task: str, first: int) -> None:
-    """2,048 tokens, padding counted, or the 32 rows asked for where those have more. CoLA's longest text has 35."""
+    """1,024 tokens, padding counted, or the 32 rows asked for where those have more. CoLA's longest text has 35."""
     data = make(task, batch_size=32)
     (loader,) = data.val_dataloader()
     shapes = [batch["input_ids"].shape for batch in loader]
     assert len(loader) == len(shapes)
-    assert [rows for rows, _ in shapes[:-1]] == [max(32, 2048 // longest) for _, longest in shapes[:-1]]
+    assert [rows for rows, _ in shapes[:-1]] == [max(32, 1024 // longest) for _, longest in shapes[:-1]]
     assert shapes[0][0] == first
     assert {len(batch["labels"]) for batch in list(data.train_dataloader())[:-1]} == {32}, "of training it is as asked"
 

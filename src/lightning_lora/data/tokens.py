@@ -8,9 +8,9 @@ from jaxtyping import Float32, Int32, Int64, Num
 from torch import Tensor
 from torch.utils.data import Dataset
 
-SCORED_AT_ONCE = 2048
+SCORED_AT_ONCE = 1024
 """Tokens of a batch that is scored, without gradients, where the rows that are asked for have fewer. A dev pass of
-CoLA takes a fifth less so than by 32 rows, and no less with more tokens (two cores; docs/LOG.md)."""
+CoLA takes a sixth less so than by 32 rows (two cores); more tokens gain little, and take memory (docs/LOG.md)."""
 
 # The tokenizer's outputs for one row, without padding; from a `TokenDataset` with labels, idx and hidden.
 Row = dict[str, Tensor]
