@@ -44,7 +44,7 @@ def logits_of(
         backbone: Model and tokenizer; the model is put in eval mode.
         texts: One or two string arrays of equal length.
         max_length: Tokens at which a text is cut.
-        batch_size: Rows per batch; of short ones more, see `Tokens.batches_longest_first`.
+        batch_size: Rows per batch.
         first_row: What the first row is called in errors.
 
     Raises:
@@ -56,7 +56,7 @@ def logits_of(
     check_not_empty(tokens, texts, lambda row: f"row {first_row + row}")
     collate = collator_for(backbone.tokenizer, "none" if runs_ragged(model) else "longest")
     found: Tensor | None = None
-    for rows in tokens.batches_longest_first(batch_size):  # an order that no collator changes
+    for rows in torch.split(tokens.longest_first(), batch_size):  # an order that no collator changes
         batch = collate([tokens.row(row) for row in rows.tolist()])
         logits = batch_logits(model, to_device(batch, device)).cpu()
         if found is None:

@@ -68,28 +68,6 @@ def test_a_whole_dev_split_comes_longest_rows_first(make) -> None:
     assert lengths == sorted(lengths, reverse=True) != sorted(lengths)
 
 
-@pytest.mark.parametrize(("task", "first"), [("cola", 1024 // 35), ("rte", 32)])
-def test_a_batch_of_the_dev_split_has_more_rows_where_they_are_short(make, task: str, first: int) -> None:
-    """1,024 tokens, padding counted, or the 32 rows asked for where those have more. CoLA's longest text has 35."""
-    data = make(task, batch_size=32)
-    (loader,) = data.val_dataloader()
-    shapes = [batch["input_ids"].shape for batch in loader]
-    assert len(loader) == len(shapes)
-    assert [rows for rows, _ in shapes[:-1]] == [max(32, 1024 // longest) for _, longest in shapes[:-1]]
-    assert shapes[0][0] == first
-    assert {len(batch["labels"]) for batch in list(data.train_dataloader())[:-1]} == {32}, "of training it is as asked"
-
-
-def test_several_processes_are_given_rows_of_the_dev_split_to_share_not_batches(make) -> None:
-    """Lightning divides the rows of a sampler, and refuses batches that were made beforehand."""
-    data = make("cola", batch_size=32)
-    data.trainer = Trainer(logger=False, accelerator="cpu", devices=2, strategy="ddp")
-    (loader,) = data.val_dataloader()
-    assert loader.batch_size == 32
-    lengths = torch.cat([batch["attention_mask"].sum(1) for batch in loader]).tolist()
-    assert lengths == sorted(lengths, reverse=True)
-
-
 def test_a_row_without_a_token_is_refused_before_training(tokenizer: PreTrainedTokenizerBase, tmp_path: Path) -> None:
     """The text is not empty, but it is when the tokenizer has normalised it, and this one adds no special tokens."""
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="$A", pair="$A $B:1")

@@ -33,8 +33,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def add_batch_size(self) -> None:
         """The option ``--batch-size``."""
-        text = "rows per batch, more where they are short (64)"
-        self.add_argument("--batch-size", type=_positive_whole, default=64, help=text)
+        self.add_argument("--batch-size", type=_positive_whole, default=64, help="rows per batch (64)")
 
     def error(self, message: str) -> NoReturn:
         failure.refuse(ConfigError(f"{message}; see {self.prog} --help"))

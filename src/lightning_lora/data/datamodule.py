@@ -1,7 +1,7 @@
 """The LightningDataModule: a task's rows as batches."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from lightning_lora.data.hidden_states import hidden_states_key, load_or_compute
 from lightning_lora.data.loading import ResumableLoader
 from lightning_lora.data.sampling import EpochOrder
 from lightning_lora.data.splits import drawn, read_splits, task_of
-from lightning_lora.data.tokens import Row, TokenDataset, Tokens
+from lightning_lora.data.tokens import Row, TokenDataset
 from lightning_lora.data.validation import Split
 from lightning_lora.tasks import Task
 
@@ -36,8 +36,7 @@ class TextDataModule(LightningDataModule):
     with padding among like lengths ``groups``, a list of dicts. The rows of a batch are always the same. Training
     batches are shuffled by (seed, epoch); the last one may be smaller. Their loader goes on in the midst of an epoch.
     Dev splits have one loader each, in the order of ``task.dev_splits``, and come longest rows first, so that little of
-    a batch is padding, more than ``batch_size`` of short ones together; in their own order and by ``batch_size`` where
-    the trainer takes only some of their batches, which would be the long.
+    a batch is padding; in their own order where the trainer takes only some of their batches, which would be the long.
 
     After `setup()`: ``fingerprint`` of what is trained and scored on, ``train_size``, ``dev_sizes``; ``facts`` for a
     record.
@@ -140,11 +139,14 @@ class TextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         data = self._sets[self.task.train_split]
-        return self._loader(ResumableLoader, data, batch_size=self.batch_size, sampler=EpochOrder(len(data), self.seed))
+        return self._loader(ResumableLoader, data, EpochOrder(len(data), self.seed))
 
     def val_dataloader(self) -> list[Batches]:
+        limit = 1.0 if self.trainer is None else self.trainer.limit_val_batches
+        every_batch = isinstance(limit, float) and limit == 1.0  # the whole number 1 is one batch
         sets = [self._sets[name] for name in self.task.dev_splits]
-        return [self._loader(DataLoader, data, **self._scored_together(data.tokens)) for data in sets]
+        orders = [data.tokens.longest_first().tolist() if every_batch else None for data in sets]
+        return [self._loader(DataLoader, data, order) for data, order in zip(sets, orders, strict=True)]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """All but ``lengths``: the model reads them, and each step would wait for a GPU that has them."""
@@ -188,28 +190,18 @@ class TextDataModule(LightningDataModule):
         check_not_empty(tokens, split.texts, lambda row: f"{split.origin}, idx {int(split.idx[row])}")
         return TokenDataset(tokens, split.labels, split.idx)
 
-    def _scored_together(self, tokens: Tokens) -> dict[str, Any]:
-        """Which rows of a dev split are a batch, as `DataLoader` is told."""
-        limit, processes = (
-            (1.0, 1) if self.trainer is None else (self.trainer.limit_val_batches, self.trainer.world_size)
-        )
-        if not isinstance(limit, float) or limit < 1:  # the whole number 1 is one batch
-            return {"batch_size": self.batch_size}
-        if processes > 1:  # among which Lightning divides rows, not batches
-            return {"batch_size": self.batch_size, "sampler": tokens.longest_first().tolist()}
-        return {"batch_sampler": [rows.tolist() for rows in tokens.batches_longest_first(self.batch_size)]}
-
-    def _loader(self, kind: type[Batches], data: TokenDataset, **chosen: Any) -> Batches:
-        """Of the rows that ``chosen`` says, as `DataLoader` is told."""
+    def _loader(self, kind: type[Batches], data: TokenDataset, sampler: Iterable[int] | None = None) -> Batches:
         if self.num_workers:
             # Workers only pad. Without this, the tokenizers library prints a warning at every fork.
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         return kind(
             data,
+            batch_size=self.batch_size,
+            sampler=sampler,
             collate_fn=self.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             # Not with workers: a thread pins then, and would break off the recording of a CUDA graph.
             pin_memory=torch.cuda.is_available() and not self.num_workers,
-            **chosen,
+            drop_last=False,
         )

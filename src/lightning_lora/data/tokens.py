@@ -8,10 +8,6 @@ from jaxtyping import Float32, Int32, Int64, Num
 from torch import Tensor
 from torch.utils.data import Dataset
 
-SCORED_AT_ONCE = 1024
-"""Tokens of a batch that is scored, without gradients, where the rows that are asked for have fewer. A dev pass of
-CoLA takes a sixth less so than by 32 rows (two cores); more tokens gain little, and take memory (docs/LOG.md)."""
-
 # The tokenizer's outputs for one row, without padding; from a `TokenDataset` with labels, idx and hidden.
 Row = dict[str, Tensor]
 
@@ -39,16 +35,6 @@ class Tokens:
     def longest_first(self) -> Int64[Tensor, " rows"]:
         """Row numbers in order of length, those of one length in the order given: batches of them pad little."""
         return torch.argsort(self.offsets.diff(), descending=True, stable=True)
-
-    def batches_longest_first(self, rows: int) -> list[Int64[Tensor, " batch"]]:
-        """Row numbers in that order: ``rows`` in a batch, or as many as `SCORED_AT_ONCE` tokens hold, padding too."""
-        order, lengths = self.longest_first(), self.offsets.diff()
-        batches, start = [], 0
-        while start < len(self):
-            longest = int(lengths[order[start]])
-            batches.append(order[start : start + max(rows, SCORED_AT_ONCE // max(longest, 1))])
-            start += len(batches[-1])
-        return batches
 
 
 class TokenDataset(Dataset[Row]):
