@@ -70,6 +70,33 @@ def test_seeds_are_independent_and_the_same_seed_is_the_same_mask() -> None:
     assert torch.equal(kept_elements((3, 5), 0.5, 7), kept_elements((15,), 0.5, 7).view(3, 5))
 
 
+def sfc64(seed: int, words: int) -> list[int]:
+    """C. Doty-Humphrey's generator written out: all three words of state are the seed, twelve outputs are discarded."""
+    a = b = c = seed % 2**64
+    found = []
+    for counter in range(1, 12 + words + 1):
+        found.append((a + b + counter) % 2**64)
+        a, b, c = b ^ (b >> 11), (c + (c << 3)) % 2**64, (((c << 24) | (c >> 40)) + found[-1]) % 2**64
+    return found[12:]
+
+
+@pytest.mark.parametrize("seed", [0, 1, -5, 2**63 - 1])
+def test_the_bits_are_those_of_the_published_generator(seed: int) -> None:
+    """The first word decides between two thresholds, as 0.1 · 2^16 is no whole number; the others hold four elements."""
+    first, *words = sfc64(seed, 26)
+    levels = [(word >> shift) % 2**16 for word in words for shift in (0, 16, 32, 48)]
+    signed = [level - 2**16 if level >= 2**15 else level for level in levels]
+    threshold = 6553 + (first < (6553.6 - 6553) * 2**64) - 2**15
+    assert kept_elements((100,), 0.1, seed).tolist() == [int(level >= threshold) for level in signed]
+
+
+def test_neighbouring_seeds_are_unrelated_from_the_first_element_on() -> None:
+    masks = torch.stack([kept_elements((8,), 0.5, seed) for seed in range(4096)]).long()
+    for element in range(8):
+        pairs = torch.bincount(masks[::2, element] * 2 + masks[1::2, element], minlength=4)
+        assert chisquare(pairs.numpy()).pvalue > 1e-3
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_backward_goes_through_the_mask_of_forward(dtype: torch.dtype) -> None:
     x = torch.randn(37, 11, dtype=dtype, requires_grad=True)
