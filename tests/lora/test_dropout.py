@@ -82,7 +82,7 @@ def sfc64(seed: int, words: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", [0, 1, -5, 2**63 - 1])
 def test_the_bits_are_those_of_the_published_generator(seed: int) -> None:
-    """The first word decides between two thresholds, as 0.1 · 2^16 is no whole number; the others hold four elements."""
+    """The first word decides between two thresholds, as 0.1 · 2^16 is no whole number; the others are four elements."""
     first, *words = sfc64(seed, 26)
     levels = [(word >> shift) % 2**16 for word in words for shift in (0, 16, 32, 48)]
     signed = [level - 2**16 if level >= 2**15 else level for level in levels]
