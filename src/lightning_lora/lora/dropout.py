@@ -22,23 +22,13 @@ _CPU = torch.device("cpu")
 
 
 def draw_seed() -> int:
-    """A 64-bit seed from torch's default CPU generator, as `dropout_factors` takes it."""
+    """A 64-bit seed from torch's default CPU generator, as `kept_elements` takes it."""
     return int(torch.empty((), dtype=torch.int64).random_(torch.iinfo(torch.int64).min, None))
 
 
 def kept_factor(p: float) -> float:
     """What dropout multiplies those elements by that it does not drop, 1 / (1 - p)."""
     return 1 / (1 - p) if p < 1 else 0.0
-
-
-class _SeedWord(np.random.bit_generator.ISeedSequence):
-    """A seed that a generator takes as it is, for each word of its state."""
-
-    def __init__(self, seed: int) -> None:
-        self.seed = seed % (1 << 64)
-
-    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[np.unsignedinteger]:
-        return np.full(n_words, self.seed, dtype)
 
 
 def dropout_signs(shape: Sequence[int], p: float, seed: int) -> Float[Tensor, "*shape"]:
@@ -51,6 +41,16 @@ def dropout_signs(shape: Sequence[int], p: float, seed: int) -> Float[Tensor, "*
     """
     bits, threshold = _drawn(torch.Size(shape).numel(), p, seed)
     return torch.from_numpy(bits.astype(np.float32)).sub_(threshold).view(*shape)
+
+
+class _SeedWord(np.random.bit_generator.ISeedSequence):
+    """A seed that a generator takes as it is, for each word of its state."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed % (1 << 64)
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint32) -> NDArray[np.unsignedinteger]:
+        return np.full(n_words, self.seed, dtype)
 
 
 def _drawn(elements: int, p: float, seed: int) -> tuple[NDArray[np.int16], int]:
@@ -76,7 +76,7 @@ def kept_elements(
 ) -> UInt8[Tensor, "*shape"]:
     """1 where dropout keeps an element, 0, with probability ``p``, where it drops it.
 
-    In bytes, by which torch multiplies as fast as by fp32; from bool it converts four times as slowly.
+    In bytes, by which torch multiplies nearly as fast as by fp32, and four times as fast as by bool.
 
     On the CPU they are 0 where `dropout_signs` are minus, a pure function of the arguments. Other devices draw them
     from torch's generator: a CUDA graph, which is replayed with other numbers each time, could not be given a seed.
