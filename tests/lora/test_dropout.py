@@ -15,6 +15,7 @@ from lightning_lora.lora import (
     drop,
     dropout_signs,
     kept_elements,
+    kept_factor,
     use_cheap_dropout,
 )
 
@@ -25,6 +26,7 @@ ELEMENTS = 1 << 20
 def test_each_element_is_dropped_with_the_probability_asked_for(p: float) -> None:
     kept = kept_elements((ELEMENTS,), p, seed=5)
     assert kept.unique().tolist() == [0, 1]
+    assert drop(torch.ones(ELEMENTS), p).unique().tolist() == pytest.approx([0, 1 / (1 - p)], rel=1e-6)
     dropped = int((kept == 0).sum())
     assert binomtest(dropped, ELEMENTS, p).pvalue > 1e-3
     assert binomtest(dropped, ELEMENTS, p * 1.05).pvalue < 1e-3, "the test can see five percent"
@@ -61,6 +63,7 @@ def test_signs_are_minus_where_nothing_is_kept(p: float) -> None:
     kept = kept_elements((3, 1000), p, seed=2)
     assert torch.equal(torch.copysign(torch.ones_like(signs), signs) < 0, kept == 0)
     assert 0 < int((kept == 0).sum()) <= kept.numel()
+    assert set(drop(torch.ones(1000, dtype=torch.float64), p).tolist()) <= {0.0, kept_factor(p)}
 
 
 def test_seeds_are_independent_and_the_same_seed_is_the_same_mask() -> None:
@@ -106,9 +109,9 @@ def test_backward_goes_through_the_mask_of_forward(dtype: torch.dtype) -> None:
     kept = kept_elements(x.shape, 0.3, draw_seed())
     gradient = torch.randn_like(x)
     dropped.backward(gradient)
-    torch.testing.assert_close(dropped, torch.where(kept == 1, x.double() / 0.7, 0).to(dtype))
+    assert torch.equal(dropped, x * kept * kept_factor(0.3))
     assert x.grad is not None
-    torch.testing.assert_close(x.grad, torch.where(kept == 1, gradient.double() / 0.7, 0).to(dtype))
+    assert torch.equal(x.grad, gradient * kept * kept_factor(0.3))
     assert 0 < int((kept == 0).sum()) < kept.numel()
 
 

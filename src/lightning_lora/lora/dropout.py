@@ -99,12 +99,15 @@ class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float, seed: int) -> Tensor:
         ctx.p, ctx.seed = p, seed
-        return (x * kept_elements(x.shape, p, seed)).mul_(kept_factor(p))
+        return _times_factors(x, p, seed)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        kept = kept_elements(gradient.shape, ctx.p, ctx.seed)
-        return (gradient * kept).mul_(kept_factor(ctx.p)), None, None
+        return _times_factors(gradient, ctx.p, ctx.seed), None, None
+
+
+def _times_factors(tensor: Tensor, p: float, seed: int) -> Tensor:
+    return (tensor * kept_elements(tensor.shape, p, seed)).mul_(kept_factor(p))
 
 
 def drop(x: Float[Tensor, "*shape"], p: float, training: bool = True) -> Float[Tensor, "*shape"]:
