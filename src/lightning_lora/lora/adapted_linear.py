@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Real, UInt8
 from torch import Tensor
 
-from lightning_lora.lora.dropout import draw_seed, kept_elements, kept_factor
+from lightning_lora.lora.dropout import draw_seed, kept_elements, kept_factor, where_kept
 from lightning_lora.lora.functional import WHOLE, OutputLayout, add_term, autocasts, low_rank_term
 from lightning_lora.lora.own_backward import may_have_own_backward
 
@@ -146,7 +146,8 @@ def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None
     """The same as a graph of ordinary operations, so that they can be differentiated; S is computed anew for that."""
     x, weight, A, B, _, _, kept_mask = ctx.saved_tensors
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
-    term = low_rank_term(_dropped(x, _mask(ctx, x, kept_mask)), A, B, ctx.scale, ctx.layout)
+    mask = _mask(ctx, x, kept_mask)
+    term = low_rank_term(x if mask is None else x * mask, A, B, ctx.scale, ctx.layout)
     wanted = [tensor for tensor, need in zip((x, weight, A, B), needed, strict=True) if need]
     found = iter(torch.autograd.grad(add_term(F.linear(x, weight), term), wanted, gradient, create_graph=True))
     return tuple(next(found) if need else None for need in needed)
@@ -160,7 +161,7 @@ def _mask(ctx: Any, x: Tensor, kept: Tensor | None = None) -> UInt8[Tensor, "*ba
 
 
 def _dropped(x: Tensor, mask: Tensor | None) -> Tensor:
-    return x if mask is None else x * mask
+    return x if mask is None else where_kept(x, mask)
 
 
 def _rows(tensor: Real[Tensor, "*batch features"]) -> Real[Tensor, "T features"]:

@@ -18,6 +18,7 @@ from lightning_lora.lora.own_backward import may_have_own_backward
 
 _LEVELS = 1 << 16
 _ELEMENTS_OF_A_WORD = 4
+_INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CPU = torch.device("cpu")
 
 
@@ -76,7 +77,7 @@ def kept_elements(
 ) -> UInt8[Tensor, "*shape"]:
     """1 where dropout keeps an element, 0, with probability ``p``, where it drops it.
 
-    In bytes, by which torch multiplies nearly as fast as by fp32, and four times as fast as by bool.
+    In bytes, for `where_kept`.
 
     On the CPU they are 0 where `dropout_signs` are minus, a pure function of the arguments. Other devices draw them
     from torch's generator: a CUDA graph, which is replayed with other numbers each time, could not be given a seed.
@@ -93,6 +94,14 @@ def kept_elements(
     return torch.from_numpy(bits >= threshold).view(torch.uint8).view(*shape)
 
 
+def where_kept(x: Float[Tensor, "*shape"], kept: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """``x`` where ``kept`` is 1, and zero where it is 0, whatever ``x`` is there. Without a gradient.
+
+    The bits are multiplied as those of integers: torch multiplies bf16 by bytes in two and a half times as long.
+    """
+    return (x.view(_INTEGERS[x.dtype.itemsize]) * kept).view(x.dtype)
+
+
 class _Dropped(torch.autograd.Function):
     """Whose backward draws the kept elements again."""
 
@@ -107,7 +116,7 @@ class _Dropped(torch.autograd.Function):
 
 
 def _times_factors(tensor: Tensor, p: float, seed: int) -> Tensor:
-    return (tensor * kept_elements(tensor.shape, p, seed)).mul_(kept_factor(p))
+    return where_kept(tensor, kept_elements(tensor.shape, p, seed)).mul_(kept_factor(p))
 
 
 def drop(x: Float[Tensor, "*shape"], p: float, training: bool = True) -> Float[Tensor, "*shape"]:
