@@ -17,6 +17,7 @@ from lightning_lora.lora import (
     kept_elements,
     kept_factor,
     use_cheap_dropout,
+    where_kept,
 )
 
 ELEMENTS = 1 << 20
@@ -113,6 +114,19 @@ def test_backward_goes_through_the_mask_of_forward(dtype: torch.dtype) -> None:
     assert x.grad is not None
     assert torch.equal(x.grad, gradient * kept * kept_factor(0.3))
     assert 0 < int((kept == 0).sum()) < kept.numel()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_what_is_kept_keeps_its_bits_and_the_rest_is_zero(dtype: torch.dtype) -> None:
+    """Of rows that lie apart in memory, and of numbers that are none, which times 0 would not be zero."""
+    x = torch.randn(37, 22, dtype=dtype)[:, ::2]
+    x[::5, 3], x[::7, 4] = torch.inf, torch.nan
+    kept = kept_elements(x.shape, 0.3, seed=6)
+    found = where_kept(x, kept)
+    assert found.dtype == dtype
+    assert torch.equal(found[kept == 1].nan_to_num(7.0), x[kept == 1].nan_to_num(7.0))
+    assert found[kept == 0].abs().max() == 0 < int((kept == 0).sum())
+    assert (x * kept)[kept == 0].isnan().any()
 
 
 def test_the_mask_is_not_kept_for_backward() -> None:

@@ -8,6 +8,7 @@ from lightning_lora.lora.dropout import dropout_signs as dropout_signs
 from lightning_lora.lora.dropout import kept_elements as kept_elements
 from lightning_lora.lora.dropout import kept_factor as kept_factor
 from lightning_lora.lora.dropout import use_cheap_dropout as use_cheap_dropout
+from lightning_lora.lora.dropout import where_kept as where_kept
 from lightning_lora.lora.functional import WHOLE as WHOLE
 from lightning_lora.lora.functional import OutputLayout as OutputLayout
 from lightning_lora.lora.heads import RoutedHead as RoutedHead
