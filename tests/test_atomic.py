@@ -75,17 +75,18 @@ def test_what_killed_writes_left_is_cleared_away_and_nothing_else(tmp_path: Path
         left.mkdir()
         for path in (file, folder):  # as a kill would leave them
             shutil.copy(path, left) if path.is_file() else shutil.copytree(path, left / path.name)
-    for name in (".hydra", "mine.tmp"):
+    others = {".hydra", "mine.tmp", ".mine.tmp", ".mine.1.tmp", ".profile.old"}
+    for name in others:
         (left / name).mkdir()
-    assert len(list(left.iterdir())) == 4
+    assert len(list(left.iterdir())) == 2 + len(others)
     clear_leftovers(left)
-    assert {path.name for path in left.iterdir()} == {".hydra", "mine.tmp"}
+    assert {path.name for path in left.iterdir()} == others
 
 
 def test_in_a_shared_folder_only_what_is_old_is_cleared_away(tmp_path: Path) -> None:
     old = time.time() - 25 * 3600
     with atomic_file(tmp_path / "kept") as living:
-        for name in (".tokens.0a1b2c.tmp", "tokens", ".hydra"):
+        for name in (".tokens.0a1b2c3d4e5f.tmp", "tokens", ".hydra"):
             (tmp_path / name).write_text("")
             os.utime(tmp_path / name, (old, old))
         clear_abandoned(tmp_path)

@@ -1,10 +1,12 @@
-"""Which run a path is of."""
+"""Which run a path is of, and what of a folder is a run's to clear."""
 
 from pathlib import Path
 
 import pytest
+from short_runs import short_configuration
 
 from lightning_lora.run_folder import ADAPTER, MERGED, RECORD, run_of
+from lightning_lora.running import run as run_in
 
 
 @pytest.fixture
@@ -29,3 +31,25 @@ def test_from_anywhere(part: str, run: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_folder_with_a_record_is_a_run_whatever_it_is_called(run: Path) -> None:
     (run / MERGED / RECORD).touch()
     assert run_of(run / MERGED) == (run / MERGED, "")
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints/mine.ckpt", "adapter/x", "merged-notes/x", "predictions_mine.parquet", "metrics.jsonl"]
+)
+def test_a_folder_that_is_no_runs_is_not_cleared_for_one(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("mine")
+    with pytest.raises(ValueError, match=rf"{name.partition('/')[0]} is there already, of no run; choose a folder"):
+        run_in(short_configuration(), tmp_path)
+    assert file.read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} <= {name.partition("/")[0], ".lock"}
+
+
+def test_what_a_run_does_not_write_it_leaves_alone(tmp_path: Path) -> None:
+    names = (".profile.old", ".mine.tmp", "merged_data.csv", "predictions.csv", "notes")
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    for _ in range(2):
+        run_in(short_configuration(), tmp_path)
+        assert {(tmp_path / name).read_text() for name in names} == {"mine"}

@@ -24,10 +24,12 @@ EQUAL = ("job_id", "status", "score", "best_score", "metrics", "parameters", "me
 """What two records of the same job have in common, whenever and however often it was started."""
 
 
-def start(*words: str, cwd: Path, environment: Mapping[str, str] = ENVIRONMENT) -> subprocess.Popen[str]:
+def start(
+    *words: str, cwd: Path, environment: Mapping[str, str] = ENVIRONMENT, new_session: bool = False
+) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "train.py"), *words]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, **pipes)
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, start_new_session=new_session, **pipes)
 
 
 def to_the_end(*words: str, cwd: Path, environment: Mapping[str, str] = ENVIRONMENT) -> tuple[int, str, str]:

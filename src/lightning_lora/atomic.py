@@ -15,6 +15,8 @@ from pathlib import Path
 
 # Endings of hidden names: what is being written, and what it is about to replace.
 _UNFINISHED, _REPLACED = "tmp", "old"
+# With this between the name and the ending; nobody else's file has it.
+_TOKEN = "[0-9a-f]" * 12
 # Of what nobody has written to for so long, the writer is taken for dead, on whatever machine it was.
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -170,9 +172,9 @@ def clear_leftovers(folder: Path) -> None:
         CannotWriteError: the folder cannot be written to.
     """
     with explained(folder):
-        for leftover in folder.glob(f".*.{_UNFINISHED}"):
+        for leftover in folder.glob(f".*.{_TOKEN}.{_UNFINISHED}"):
             _remove(leftover)
-        for replaced in folder.glob(f".*.{_REPLACED}"):
+        for replaced in folder.glob(f".*.{_TOKEN}.{_REPLACED}"):
             target = folder / replaced.name[1:].rsplit(".", 2)[0]
             if target.exists():
                 _remove(replaced)
@@ -185,7 +187,7 @@ def clear_abandoned(folder: Path) -> None:
 
     What cannot be removed stays: it may be another user's, or gone by now.
     """
-    for leftover in folder.glob(f".*.{_UNFINISHED}"):
+    for leftover in folder.glob(f".*.{_TOKEN}.{_UNFINISHED}"):
         with suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _ABANDONED_SECONDS:
                 _remove(leftover)

@@ -23,7 +23,7 @@ from lightning_lora.inject import InjectionReport, inject_adapter, train_baselin
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
 from lightning_lora.reporting import read_record
-from lightning_lora.reporting.log import LOG
+from lightning_lora.run_folder import LOG
 from lightning_lora.sweeping.starts import origin_of
 from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task

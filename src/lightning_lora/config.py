@@ -213,6 +213,10 @@ class RunConfig:
             raise ConfigError(f"warm_start has no effect with lora.method={self.lora.method}; leave it out")
         if self.trainer.precision == "bf16-frozen" and (method := self.lora.method) not in WITH_FROZEN_BASE:
             raise ConfigError(f"trainer.precision=bf16-frozen needs a frozen base, which lora.method={method} has not")
+        if self.lora.cache_frozen_blocks and self.trainer.precision == "64-true":
+            raise ConfigError("lora.cache_frozen_blocks=true keeps fp32; leave out trainer.precision=64-true")
+        if self.lora.cache_frozen_blocks and self.trainer.cuda_graphs:
+            raise ConfigError("trainer.cuda_graphs=true has no effect with lora.cache_frozen_blocks=true; leave one out")
         of_ragged = {
             "lora.cache_frozen_blocks": self.lora.cache_frozen_blocks,
             "trainer.cuda_graphs": self.trainer.cuda_graphs,

@@ -55,14 +55,12 @@ def logits_of(
     tokens = tokenise(texts, backbone.tokenizer, max_length)
     check_not_empty(tokens, texts, lambda row: f"row {first_row + row}")
     collate = collator_for(backbone.tokenizer, "none" if runs_ragged(model) else "longest")
-    found: Tensor | None = None
-    for rows in torch.split(tokens.longest_first(), batch_size):  # an order that no collator changes
+    found = torch.empty(len(tokens), backbone.model.config.num_labels)
+    # Of no rows torch.split makes one part.
+    for rows in torch.split(tokens.longest_first(), batch_size)[: len(tokens)]:  # an order that no collator changes
         batch = collate([tokens.row(row) for row in rows.tolist()])
-        logits = batch_logits(model, to_device(batch, device)).cpu()
-        if found is None:
-            found = torch.empty(len(tokens), logits.shape[1])
-        found[rows] = logits
-    return torch.empty(0, 1) if found is None else found
+        found[rows] = batch_logits(model, to_device(batch, device)).cpu()
+    return found
 
 
 def predict_rows(

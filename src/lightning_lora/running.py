@@ -26,8 +26,7 @@ from lightning_lora.inject import merged
 from lightning_lora.locking import held
 from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
-from lightning_lora.reporting.log import LOG
-from lightning_lora.run_folder import ADAPTER, CHECKPOINTS, MERGED
+from lightning_lora.run_folder import ADAPTER, MERGED, clear_results, refuse_other_folder
 from lightning_lora.settings import first_line
 from lightning_lora.sweeping import job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
@@ -51,14 +50,16 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
         The record, as it stands in ``output_dir/result.json``; of a trial (``trainer.fast_dev_run``) it stands nowhere.
 
     Raises:
-        ValueError: a mistake of the user's that only shows with the model or the data at hand; or another process is
-            writing to the folder.
+        ValueError: a mistake of the user's that only shows with the model or the data at hand; another process is
+            writing to the folder; or the folder is no run's and holds what a run would replace.
         CannotWriteError: the folder cannot be written to, or the disk is full.
         NonFiniteError: a loss or gradient was not finite. The record and the last good checkpoint are there.
         Interrupted: SIGTERM or SIGINT came, or a job manager's SIGUSR2, which is then handed on to the manager. The
             record and a checkpoint of the last step are there.
     """
     with _claimed(output_dir):
+        if not _further_process():
+            refuse_other_folder(output_dir)
         before, record = earlier_record(output_dir), None
         try:
             record = _carry_out(config, output_dir, resume)
@@ -145,7 +146,7 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     if writes:
         clear_leftovers(output_dir)
         if assembled.checkpoint is None:
-            _clear_results(output_dir)
+            clear_results(output_dir)
         write_record(record, output_dir)
     try:
         with assembled.stop:
@@ -168,15 +169,6 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
             write_record(record, output_dir)
         _close_loggers(assembled.trainer, 0 if record.status == "finished" else 1)
     return record
-
-
-def _clear_results(folder: Path) -> None:
-    """Remove what another run has left here, so that no model stands beside a record that is not its own."""
-    for results in (folder / CHECKPOINTS, folder / ADAPTER, *folder.glob(f"{MERGED}*")):
-        shutil.rmtree(results, ignore_errors=True)
-    for predictions in folder.glob("predictions*.parquet"):
-        predictions.unlink()
-    (folder / LOG).unlink(missing_ok=True)
 
 
 def fit(assembled: Run) -> None:

@@ -109,6 +109,16 @@ def test_every_axis_value_reaches_a_config() -> None:
             "trainer.cuda_graphs=true data.ragged=false",
             "needs batches without padding",
         ),
+        (
+            ["lora.cache_frozen_blocks=false,true", "lora.layers=null,[4,5]", "trainer.precision=auto,64-true"],
+            "lora.cache_frozen_blocks=true trainer.precision=64-true",
+            "keeps fp32",
+        ),
+        (
+            ["lora.cache_frozen_blocks=false,true", "lora.layers=null,[4,5]", "trainer.cuda_graphs=false,true"],
+            "lora.cache_frozen_blocks=true trainer.cuda_graphs=true",
+            "no effect",
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_found_before_the_first_job(words: list[str], pair: str, why: str) -> None:

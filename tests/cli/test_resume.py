@@ -1,6 +1,7 @@
 """`resume=RUN` on the real command line: stopped by a signal, a run goes on to the result it would have had."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,13 +18,15 @@ from lightning_lora.reporting import RunRecord, read_record, write_record
 from lightning_lora.settings import ConfigError
 
 
-def stopped_in_training(number: int, folder: Path, *words: str, cwd: Path) -> tuple[int, str, str]:
-    """Send a signal as soon as the run has taken its first steps."""
-    process = start(*words, cwd=cwd)
+def stopped_in_training(
+    number: int, folder: Path, *words: str, cwd: Path, whole_group: bool = False
+) -> tuple[int, str, str]:
+    """Send a signal as soon as the run has taken its first steps, to the process or to its group."""
+    process = start(*words, cwd=cwd, new_session=whole_group)
     while not (folder / "checkpoints" / "last.ckpt").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.005)
-    process.send_signal(number)
+    os.killpg(process.pid, number) if whole_group else process.send_signal(number)
     output, errors = process.communicate()
     return process.returncode, output, errors
 
@@ -68,6 +71,21 @@ def test_a_run_that_sigterm_stopped_goes_on_to_the_same_result(place: Path, whol
 
     status, output, errors = to_the_end("resume=a run", cwd=place)
     assert (status, output, errors) == (0, "a run: the run is finished; nothing is left to do\n", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_of_a_run_spares_its_workers(
+    number: signal.Signals, place: Path, whole: dict[str, object]
+) -> None:
+    """As `timeout` and a terminal send it. A worker that died of it would end the run in the midst of a step."""
+    folder = place / number.name
+    words = [*WORDS, f"hydra.run.dir={number.name}", "data.num_workers=2"]
+    status, _, errors = stopped_in_training(number, folder, *words, cwd=place, whole_group=True)
+    assert (status, errors) == (128 + number, "")
+    assert read_record(folder).status == "interrupted"
+    status, _, errors = to_the_end(f"resume={number.name}", cwd=place)
+    assert (status, errors) == (0, "")
+    assert results(folder) == whole
 
 
 def test_ctrl_c_ends_a_sweep_and_its_job_goes_on_alone(place: Path, whole: dict[str, object]) -> None:

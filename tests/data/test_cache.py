@@ -55,7 +55,7 @@ def test_the_second_time_nothing_is_built(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_removed_at_the_next_filling(tmp_path: Path) -> None:
-    leftover = tmp_path / "tokens" / ".key.safetensors.0a1b2c.tmp"
+    leftover = tmp_path / "tokens" / ".key.safetensors.0a1b2c3d4e5f.tmp"
     leftover.parent.mkdir()
     leftover.write_bytes(b"half")
     os.utime(leftover, (0, 0))

@@ -1,6 +1,7 @@
 """Hidden states on disk: each row's own, computed once, and again where the file is damaged."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,18 @@ def test_each_row_has_its_own_and_they_are_computed_once(tmp_path: Path) -> None
     assert len(compute.batches) == 1
     assert data[2]["hidden"].tolist() == [[8, 16]]
     assert "hidden" not in TokenDataset(tokens(), torch.zeros(5), torch.arange(5))[2]
+
+
+def test_a_worker_that_is_not_forked_maps_the_file_itself(tmp_path: Path) -> None:
+    data = TokenDataset(tokens(), torch.zeros(5), torch.arange(5), loaded(tmp_path, Doubling()))
+    (file,) = (tmp_path / "hidden_states").glob("*.npy")
+    packed = pickle.dumps(data)
+    assert data.hidden is not None
+    assert str(file).encode() in packed
+    assert data.hidden.tobytes() not in packed
+    there = pickle.loads(packed)
+    assert isinstance(there.hidden, np.memmap)
+    assert all(there[row]["hidden"].equal(data[row]["hidden"]) for row in range(5))
 
 
 def files_in(folder: Path) -> list[str]:
@@ -122,7 +135,7 @@ def test_more_than_the_disk_has_room_for_is_refused_before_anything_is_computed(
 
 
 def test_what_a_killed_process_left_is_removed_at_the_next_filling(tmp_path: Path) -> None:
-    leftover = tmp_path / "hidden_states" / ".key.npy.0a1b2c.tmp"
+    leftover = tmp_path / "hidden_states" / ".key.npy.0a1b2c3d4e5f.tmp"
     leftover.parent.mkdir()
     leftover.write_bytes(b"half")
     os.utime(leftover, (0, 0))

@@ -116,6 +116,19 @@ def test_backward_goes_through_the_mask_of_forward(dtype: torch.dtype) -> None:
     assert 0 < int((kept == 0).sum()) < kept.numel()
 
 
+def test_a_gradient_can_be_differentiated_again() -> None:
+    def dropped(x: torch.Tensor) -> torch.Tensor:
+        torch.manual_seed(4)
+        return drop(x, 0.3)
+
+    x = torch.randn(5, 7, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(dropped, x)
+    # Of (d ∘ x)² summed, d = 0 or 1 / 0.7, the first derivative's sum has the derivative 2 d² in each place.
+    (first,) = torch.autograd.grad(dropped(x).square().sum(), x, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), x)
+    torch.testing.assert_close(second, 2 * dropped(torch.ones_like(x)).square())
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_what_is_kept_keeps_its_bits_and_the_rest_is_zero(dtype: torch.dtype) -> None:
     """Of rows that lie apart in memory, and of numbers that are none, which times 0 would not be zero."""

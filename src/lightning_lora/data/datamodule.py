@@ -200,8 +200,18 @@ class TextDataModule(LightningDataModule):
             sampler=sampler,
             collate_fn=self.collate,
             num_workers=self.num_workers,
+            worker_init_fn=_leave_the_process_group,
             persistent_workers=self.num_workers > 0,
             # Not with workers: a thread pins then, and would break off the recording of a CUDA graph.
             pin_memory=torch.cuda.is_available() and not self.num_workers,
             drop_last=False,
         )
+
+
+def _leave_the_process_group(_worker: int) -> None:
+    """A signal to the whole group, as of `timeout` or a terminal, is the run's to answer, which then ends its workers.
+
+    torch has them die of it at once, and the run in the midst of a step of the loss of a worker.
+    """
+    if hasattr(os, "setsid"):  # not on Windows
+        os.setsid()

@@ -1,6 +1,8 @@
 """Token ids of a whole split as flat tensors, and the data set that a loader reads."""
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,6 +51,16 @@ class TokenDataset(Dataset[Row]):
     ) -> None:
         assert len(tokens) == len(labels) == len(idx)
         self.tokens, self.labels, self.idx, self.hidden = tokens, labels, idx, hidden
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a worker that is not forked. NumPy would send it all that is in a mapped file, here goes the name."""
+        mapped = isinstance(self.hidden, np.memmap)
+        return self.__dict__ | ({"hidden": Path(self.hidden.filename)} if mapped else {})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ |= state
+        if isinstance(self.hidden, Path):
+            self.hidden = np.load(self.hidden, mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -65,7 +65,7 @@ class LowRankDelta(nn.Module):
 
     @property
     def is_plain(self) -> bool:
-        """True where calling this module runs its own `forward` and dropout and nothing else, such as a hook."""
+        """True where calling this module runs its own `forward` and dropout, and no hook on one of them."""
         return type(self.dropout) is Dropout and not any(_hooks_of(self)) and not any(_hooks_of(self.dropout))
 
     def extra_repr(self) -> str:

@@ -1,7 +1,8 @@
 """Dropout that is cheap on a CPU: sixteen random bits an element, and a mask that is drawn again, not kept.
 
 torch's own draws a double for every element there, keeps the mask in the type of its input, and spends more time on it
-than on the layer norm beside it (docs/LOG.md). On other devices it is torch's own.
+than on the layer norm beside it (docs/LOG.md). On other devices it is torch's own, but for the input of an adapted
+layer, whose mask is kept in bytes there.
 """
 
 from collections.abc import Sequence
@@ -108,21 +109,18 @@ class _Dropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, p: float, seed: int) -> Tensor:
         ctx.p, ctx.seed = p, seed
-        return _times_factors(x, p, seed)
+        return where_kept(x, kept_elements(x.shape, p, seed)).mul_(kept_factor(p))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _times_factors(gradient, ctx.p, ctx.seed), None, None
-
-
-def _times_factors(tensor: Tensor, p: float, seed: int) -> Tensor:
-    return where_kept(tensor, kept_elements(tensor.shape, p, seed)).mul_(kept_factor(p))
+        # Not what forward does but itself, so that a gradient can be differentiated again.
+        return _Dropped.apply(gradient, ctx.p, ctx.seed), None, None  # type: ignore[no-untyped-call]
 
 
 def drop(x: Float[Tensor, "*shape"], p: float, training: bool = True) -> Float[Tensor, "*shape"]:
     """``x`` with each element zeroed with probability ``p`` and the others times 1 / (1 - p); ``x`` itself otherwise.
 
-    The random numbers are torch's: the same state of its default generator gives the same result.
+    The same state of torch's default generator gives the same result; compiled or traced, another one.
     """
     if not training or p == 0:
         return x

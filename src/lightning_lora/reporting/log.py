@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LOG = "metrics.jsonl"
-"""File in a run's folder, a row of JSON a line."""
+from lightning_lora.run_folder import LOG
+
 SPECTRA = "spectra"
 """Key of the rows that hold the adapters' singular values, a table with an entry for each layer and role."""
 

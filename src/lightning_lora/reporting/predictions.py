@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lightning_lora.atomic import atomic_file
+from lightning_lora.run_folder import PREDICTIONS
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,8 @@ class PredictionTable:
 def prediction_files(splits: Sequence[str]) -> dict[str, str]:
     """File name of each dev split: ``predictions.parquet`` where there is one, else with the split's name in it."""
     if len(splits) == 1:
-        return {splits[0]: "predictions.parquet"}
-    return {split: f"predictions_{split}.parquet" for split in splits}
+        return {splits[0]: f"{PREDICTIONS}.parquet"}
+    return {split: f"{PREDICTIONS}_{split}.parquet" for split in splits}
 
 
 def write_predictions(tables: Mapping[str, PredictionTable], folder: Path) -> list[Path]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from lightning_lora.atomic import CannotWriteError, atomic_file, atomic_folder, explained
 from lightning_lora.reporting import RunRecord, read_record, write_record
-from lightning_lora.reporting.log import LOG
-from lightning_lora.run_folder import ADAPTER, MERGED, RECORD
+from lightning_lora.run_folder import ADAPTER, LOG, MERGED, PREDICTIONS, RECORD
 
 OUTDATED = ".outdated"
 """Folder of a sweep, which no report looks into, for jobs whose data, base model or code is no longer what it was."""
@@ -92,7 +91,7 @@ def take_over(folder: Path, job_id: str, *, needs_merged: bool = False) -> RunRe
             continue
         # The record last: until it is there, the job is not done.
         for entry in sorted(other.iterdir(), key=lambda entry: entry.name == RECORD):
-            if entry.name in _COPIED or entry.name.startswith("predictions"):
+            if entry.name in _COPIED or entry.name.startswith(PREDICTIONS):
                 _copy(entry, folder / entry.name)
         return record
     return None

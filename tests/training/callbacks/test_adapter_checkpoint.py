@@ -92,6 +92,21 @@ def test_the_score_that_closes_a_run_inside_an_epoch_counts_too(closing: float, 
     assert weights(tmp_path / "checkpoints") == {"best.ckpt": best, "last.ckpt": 6.0}
 
 
+@pytest.mark.parametrize(("closing", "best"), [(0.9, 6.0), (0.1, 4.0)])
+@pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty")
+def test_it_counts_also_where_the_run_was_killed_behind_its_last_step(
+    closing: float, best: float, tmp_path: Path
+) -> None:
+    module, folder = Scripted([0.5, closing, closing]), tmp_path / "checkpoints"
+    fit(module, tmp_path, AdapterCheckpoint(folder), max_steps=6)
+    assert weights(folder) == {"best.ckpt": 4.0, "last.ckpt": 6.0, "last_good.ckpt": 4.0}
+    settings = {"max_epochs": 3, "max_steps": 6, "enable_checkpointing": True}
+    again = tiny_trainer(tmp_path, callbacks=[AdapterCheckpoint(folder)], **settings)
+    again.fit(module, datamodule=TinyData(), ckpt_path=folder / "last.ckpt")
+    again.validate(module, datamodule=TinyData(), verbose=False)
+    assert weights(folder) == {"best.ckpt": best, "last.ckpt": 6.0}
+
+
 def test_an_exception_brings_the_last_up_to_date_and_leaves_the_best(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="on fire"):
         fit(Scripted([0.1, 0.9, 0.5], fail_at=10), tmp_path, AdapterCheckpoint(tmp_path / "checkpoints"))
@@ -115,7 +130,7 @@ def test_a_folder_that_cannot_be_written_to_is_an_error_before_the_first_step(tm
 
 
 def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
-    leftover = tmp_path / ".last.ckpt.abcd1234.tmp"
+    leftover = tmp_path / ".last.ckpt.0a1b2c3d4e5f.tmp"
     leftover.write_bytes(b"half")
     AdapterCheckpoint(tmp_path).setup(tiny_trainer(tmp_path), Scripted([]), "fit")
     assert not leftover.exists()

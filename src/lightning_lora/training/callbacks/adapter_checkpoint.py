@@ -59,18 +59,21 @@ class AdapterCheckpoint(ModelCheckpoint):
         Raises:
             ValueError: it cannot.
         """
-        if stage == "fit" and trainer.is_global_zero and not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        if stage == "fit" and self._writes(trainer):
             _prepare(self._folder)
         super().setup(trainer, pl_module, stage)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Clear away what another run has left in the folder, which this one, if it was killed, would go on from."""
-        self._last_global_step_saved, self._has_begun = trainer.global_step, True
-        writes = trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
-        if trainer.ckpt_path is None and writes:
+        if trainer.ckpt_path is None and self._writes(trainer):
             for name in (BEST, LAST_CHECKPOINT, LAST_GOOD):
                 (self._folder / name).unlink(missing_ok=True)
-        self._in_doubt = writes and (self._folder / LAST_GOOD).exists()
+        self._begin(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin where there was no step left to take, for the dev pass that closes the run."""
+        if not self._has_begun:
+            self._begin(trainer)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """A step is only taken where what led to it was finite; `FiniteGuard` goes before."""
@@ -131,6 +134,14 @@ class AdapterCheckpoint(ModelCheckpoint):
             "last_model_path": str(self._folder / LAST_CHECKPOINT),
         }
         super().load_state_dict(state_dict | here)
+
+    def _begin(self, trainer: Trainer) -> None:
+        self._last_global_step_saved, self._has_begun = trainer.global_step, True
+        self._in_doubt = self._writes(trainer) and (self._folder / LAST_GOOD).exists()
+
+    @staticmethod
+    def _writes(trainer: Trainer) -> bool:
+        return trainer.is_global_zero and not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def _save_last(self, trainer: Trainer) -> None:
         last = self._folder / LAST_CHECKPOINT
