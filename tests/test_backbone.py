@@ -9,6 +9,7 @@ import tiny_models
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
@@ -156,6 +157,55 @@ def test_a_decoder_gets_a_padding_token(tmp_path: Path) -> None:
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(tmp_path)
     backbone = load_backbone(str(tmp_path), TASKS["sst2"])
     assert backbone.tokenizer.pad_token_id == backbone.model.config.pad_token_id == 3
+
+
+@pytest.mark.parametrize(
+    ("of_model", "of_tokenizer", "token"), [(0, None, "a"), (-1, None, "<end>"), (0, "b", "b"), (99, None, "<end>")]
+)
+def test_where_model_and_tokenizer_disagree_on_padding_both_pad_alike(
+    of_model: int, of_tokenizer: str | None, token: str, tmp_path: Path
+) -> None:
+    """A decoder's head would read padding of the tokenizer's that the model does not know for it."""
+    settings = {"vocab_size": 60, "n_embd": 16, "n_layer": 1, "n_head": 2, "eos_token_id": 3}
+    save_base(tmp_path, "GPT2Model", "gpt2", settings)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"pad_token_id": of_model}))
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "<end>": 3}, unk_token="a"))
+    pad = {"pad_token": of_tokenizer} if of_tokenizer else {}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", **pad).save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path), TASKS["sst2"])
+    assert backbone.tokenizer.pad_token == token
+    assert backbone.model.config.pad_token_id == backbone.tokenizer.pad_token_id
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"num_hidden_layers": 3}, r"holds nothing of bert\.encoder\.layer\.1; it is of another model"),
+        (
+            {"intermediate_size": 32},
+            r"layer\.0\.intermediate\.dense\.weight is \(24, 16\) where config.json makes it \(32,",
+        ),
+        ({"vocab_size": 61}, r"word_embeddings\.weight is \(60, 16\) where config\.json makes it \(61, 16\)"),
+    ],
+)
+def test_a_checkpoint_of_another_body_is_refused(changed: dict[str, int], said: str, bert: Path) -> None:
+    """Its blocks would be new, and train from nothing beside the head."""
+    config = json.loads((bert / "config.json").read_text())
+    (bert / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(ValueError, match=said):
+        load_backbone(str(bert), TASKS["sst2"])
+
+
+def test_parameters_of_other_names_are_refused(bert: Path) -> None:
+    weights = load_file(bert / "model.safetensors")
+    save_file(
+        {f"student.{name}": value for name, value in weights.items()}, bert / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(
+        ValueError, match=r"holds nothing of bert\.encoder\.layer\.0; .* or its parameters have other names"
+    ):
+        load_backbone(str(bert), TASKS["sst2"])
 
 
 @pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))

@@ -97,6 +97,7 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
     with quiet_transformers():
         model, info = _first_that_loads(AutoModelForSequenceClassification, name, source, revision, options)
         tokenizer = _first_that_loads(AutoTokenizer, name, source, revision, {})
+    _refuse_another_body(name, model, info)
     new = _new_parameters(model, info)
     if not found and (commit := _commit(source, revision)):
         _commits[source, revision] = commit
@@ -169,14 +170,43 @@ def _new_parameters(model: nn.Module, info: dict[str, Any]) -> tuple[str, ...]:
     return tuple(name for name, _ in model.named_parameters(remove_duplicate=False) if name in reported)
 
 
+def _refuse_another_body(name: str, model: Any, info: dict[str, Any]) -> None:
+    """Raise ValueError where what lies below a head is not what the checkpoint holds: it would train from nothing.
+
+    Single parameters that it lacks are new, as poolers are; a whole block is not, nor one of another shape.
+    """
+    prefix, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
+    for key, given, expected in info["mismatched_keys"]:
+        if key.startswith(prefix):
+            shapes = f"{tuple(given)} where config.json makes it {tuple(expected)}"
+            raise ValueError(f"model.name={name}: the checkpoint's {key} is {shapes}; they do not belong together")
+    for path, blocks in model.named_modules():
+        if path.startswith(prefix) and isinstance(blocks, nn.ModuleList):
+            for number, block in blocks.named_children():
+                parameters = {f"{path}.{number}.{key}" for key, _ in block.named_parameters()}
+                if parameters and parameters <= missing:
+                    raise ValueError(
+                        f"model.name={name}: the checkpoint holds nothing of {path}.{number}; it is of another model than "
+                        "config.json, or its parameters have other names"
+                    )
+
+
 def _give_padding_token(model: Any, tokenizer: Any) -> None:
-    """Decoders come without a padding token; the end-of-text token stands in, and the mask hides it where it pads."""
+    """Decoders come without a padding token; the model's or the end-of-text token stands in, the mask hides it.
+
+    A decoder's head reads the last token that is not the model's padding token. So it is the tokenizer's one, but where
+    positions are counted from it.
+    """
+    config = model.config
+    of_model = getattr(config, "pad_token_id", None)
+    if tokenizer.pad_token is None and isinstance(of_model, int) and 0 <= of_model < len(tokenizer):
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(of_model)
     if tokenizer.pad_token is None:
         if tokenizer.eos_token is None:
             raise ValueError(f"the tokenizer of {type(model).__name__} has neither a padding nor an end-of-text token")
         tokenizer.pad_token = tokenizer.eos_token
-    if getattr(model.config, "pad_token_id", None) is None:
-        model.config.pad_token_id = tokenizer.pad_token_id
+    if config.model_type not in POSITIONS_BEHIND_PADDING:
+        config.pad_token_id = tokenizer.pad_token_id
 
 
 def _check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:

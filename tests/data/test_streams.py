@@ -52,15 +52,21 @@ def test_tsv_comes_back_as_it_was_and_what_it_cannot_hold_is_refused(tmp_path: P
     with row_writer(str(file)) as write:
         write(rows[0])
     assert list(stream_rows(str(file))) == rows
-    with pytest.raises(DataError, match=r"a tab or a line break.*write \.csv"), row_writer(str(file)) as write:
-        write({"sentence": "a\tb"})
+    for refused in ({"sentence": "a\tb"}, {"sen\ttence": "a"}):
+        with pytest.raises(DataError, match=r"a tab or a line break.*write \.csv"), row_writer(str(file)) as write:
+            write(refused)
 
 
 def test_a_column_that_comes_twice_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_text("text,label,text\ngood,1,bad\n")
-    with pytest.raises(DataError, match="has the column 'text' twice"):
-        list(stream_rows(str(file)))
+    names = ["text", "label", "text"]
+    pq.write_table(
+        pa.Table.from_arrays([pa.array([value]) for value in ("good", 1, "bad")], names), tmp_path / "r.parquet"
+    )
+    for source in (file, tmp_path / "r.parquet"):
+        with pytest.raises(DataError, match="has the column 'text' twice"):
+            list(stream_rows(str(source)))
 
 
 @pytest.mark.parametrize(

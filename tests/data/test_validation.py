@@ -10,9 +10,9 @@ from lightning_lora.data.validation import check_train_labels, validate
 from lightning_lora.tasks import TASKS, Task, custom_task
 
 SST2, STSB, RTE, QQP = (TASKS[name] for name in ("sst2", "stsb", "rte", "qqp"))
-STARS, BACKWARDS, SIGNS, TRUE_FIRST = (
+STARS, BACKWARDS, SIGNS, TRUE_FIRST, FLOATS = (
     custom_task(text_columns=["sentence"], labels=labels)
-    for labels in (["1", "2", "3"], ["1", "0"], ["-1", "1"], ["true", "false"])
+    for labels in (["1", "2", "3"], ["1", "0"], ["-1", "1"], ["true", "false"], ["1.0", "0.0"])
 )
 
 
@@ -42,6 +42,11 @@ def raw(task: Task, labels: Any, **columns: Any) -> RawSplit:
         (STARS, ["1.0", "3.0"], [0, 2]),
         (BACKWARDS, [1.0, 0.0], [0, 1]),
         (BACKWARDS, ["1", "0.0"], [0, 1]),
+        (BACKWARDS, [True, False], [0, 1]),
+        (FLOATS, [1.0, 0.0], [0, 1]),
+        (FLOATS, [1, 0], [0, 1]),
+        (FLOATS, [True, False], [0, 1]),
+        (FLOATS, ["1", "0.0"], [0, 1]),
         (SIGNS, [-1, 1], [0, 1]),
         (SIGNS, [-1.0, 1.0], [0, 1]),
         (TRUE_FIRST, [True, False], [0, 1]),
@@ -87,6 +92,8 @@ def test_regression_labels(labels: Any) -> None:
         (STSB, [1.0, None], "row 2: no label; expected a number"),
         (STSB, ["1", "high"], "row 2: label 'high' is not a finite number"),
         (STSB, [1.0, float("nan")], "row 2: label nan is not a finite number"),
+        (custom_task(text_columns=["sentence"]), [1.0, 1e39], r"row 2: label 1e\+39 is not a finite number in fp32"),
+        (STARS, [True, False], "row 2: label '0' is unknown"),
         (STSB, [True], "column 'label': holds bool, not numbers"),
         (SST2, pa.array([], pa.int64()), "train.csv: no rows"),
     ],

@@ -56,6 +56,7 @@ def test_1_and_one_point_zero_differ_where_the_schema_has_batches_or_a_share_of_
         ([{"trainer__overfit_batches": 0}, {"trainer__overfit_batches": 0.0}], ["qv", "qv"]),
         ([{"lora__layers": [0, 1]}, {}], ["layers [0,1]", "layers null"]),
         ([{"lora__modules": ["a", "b"]}, {"lora__modules": ["a"]}], ["[a,b]", "[a]"]),
+        ([{"lora__roles": ["up"]}, {"lora__roles": ["down"]}, {"lora": "mlp"}], ["up", "down", "mlp"]),
         ([{"seed": 1}, {"seed": 2}], ["qv", "qv"]),
         ([{"trainer__devices": [0]}, {"trainer__devices": [1]}], ["qv", "qv"]),
         ([{"trainer__devices": [0, 1]}, {}], ["devices 2", "devices 1"]),

@@ -1,6 +1,8 @@
 """The named choices of roles."""
 
-from lightning_lora.targets import ROLE_SETS, Role
+from itertools import combinations
+
+from lightning_lora.targets import ROLE_SETS, Role, adapted_label
 
 
 def test_role_sets_are_the_documented_ones() -> None:
@@ -20,3 +22,12 @@ def test_role_sets_are_the_documented_ones() -> None:
 def test_all_leaves_no_role_out() -> None:
     assert ROLE_SETS["all"] == set(Role)
     assert ROLE_SETS["qkvo"].isdisjoint(ROLE_SETS["mlp"])
+
+
+def test_a_named_choice_is_called_by_its_name_and_no_two_choices_alike() -> None:
+    assert {name: adapted_label("lora", roles, None) for name, roles in ROLE_SETS.items()} == {n: n for n in ROLE_SETS}
+    choices = [chosen for size in range(1, len(Role) + 1) for chosen in combinations(Role, size)]
+    assert len({adapted_label("lora", chosen, None) for chosen in choices}) == len(choices) == 127
+    assert adapted_label("lora", ["query", "value", "up", "gate", "down"], None) == "qv+mlp"
+    assert adapted_label("lora", ["value", "query", "up"], None) == "qv+up"
+    assert adapted_label("lora", ["down", "up"], None) == "up+down"

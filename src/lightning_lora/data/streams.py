@@ -47,6 +47,7 @@ def stream_rows(source: str) -> Iterator[AnyRow]:
     try:
         if file.suffix == ".parquet":
             with pq.ParquetFile(file) as parquet:
+                refuse_repeated_columns(tuple(parquet.schema_arrow.names), file)
                 for batch in parquet.iter_batches(CHUNK_ROWS):
                     yield from batch.to_pylist()
             return
@@ -114,14 +115,16 @@ def _delimited_writer(stream: IO[str], file: Path) -> Writer:
     writer = csv.writer(stream, **kept)
 
     def write(row: AnyRow) -> None:
-        if not header:
+        is_first = not header
+        if is_first:
             header.extend(row)
-            writer.writerow(header)
         _check_columns(row, header, file)
         try:
-            writer.writerow(row.values())
+            writer.writerows([header, row.values()] if is_first else [row.values()])
         except csv.Error as error:
-            raise DataError(f"{file}: a text holds a tab or a line break, which tsv cannot hold; write .csv") from error
+            raise DataError(
+                f"{file}: a text, or the name of a column, holds a tab or a line break, which tsv cannot hold; write .csv"
+            ) from error
 
     return write
 

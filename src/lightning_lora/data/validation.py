@@ -3,6 +3,7 @@
 Row numbers in messages are data rows counted from 1; the header of a csv or tsv file is not counted.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from lightning_lora.spelling import did_you_mean
 from lightning_lora.tasks import Task
 
 IDX = "idx"
+_WHOLE = r"(-?[0-9]{1,15})(?:\.0*)?"
 UNLABELLED = "label {} marks a row without a label, as in GLUE's test splits; use a labelled split"
 
 
@@ -132,7 +134,7 @@ def _classes(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
         if sorted(names) == ["false", "true"]:
             by_name = pc.index_in(column.values.cast(pa.string()), pa.array(names))
             return _in_range(column, by_name.cast(pa.int64()), task)
-        return _in_range(column, column.values.cast(pa.int8()).cast(pa.int64()), task)
+        return _numbered(column, column.values.cast(pa.int8()), task)
     if pa.types.is_integer(kind):
         return _numbered(column, column.values, task)
     if pa.types.is_floating(kind):
@@ -157,9 +159,10 @@ def _numbered(column: _Column, numbers: pa.Array, task: Task) -> Int64[Tensor, "
 
 def _named(column: _Column, task: Task) -> Int64[Tensor, " rows"]:
     whole = _named_by_numbers(task)
-    # The name 1 may be written 1.0, as pandas writes whole numbers beside a missing one.
-    values = pc.replace_substring_regex(column.values, r"^(-?[0-9]{1,15})\.0*$", r"\1") if whole else column.values
-    positions = pc.index_in(values, pa.array(task.labels, values.type))
+    values, names = column.values, pa.array(task.labels, column.values.type)
+    if whole:  # 1 may be written 1.0, as pandas writes whole numbers beside a missing one
+        values, names = (pc.replace_substring_regex(part, rf"^{_WHOLE}$", r"\1") for part in (values, names))
+    positions = pc.index_in(values, names)
     if positions.null_count == 0:
         return torch.from_numpy(positions.to_numpy(zero_copy_only=False).astype(np.int64))
     if positions.null_count == len(positions) and not whole:
@@ -192,7 +195,8 @@ def _values(column: _Column, task: Task) -> Num[Tensor, " rows"]:
         numbers = column.values.cast(pa.float64(), safe=False)
     else:
         raise DataError(f"{column.origin}, column {column.name!r}: holds {kind}, not numbers")
-    column.refuse(pc.invert(pc.is_finite(numbers)), "label {} is not a finite number")
+    # What is left of 1e39 in fp32 is infinite.
+    column.refuse(pc.invert(pc.is_finite(numbers.cast(pa.float32()))), "label {} is not a finite number in fp32")
     if task.label_range is not None:
         low, high = task.label_range
         wrong = pc.or_(pc.less(numbers, low), pc.greater(numbers, high))
@@ -227,7 +231,7 @@ def _label_list(task: Task) -> str:
 
 
 def _named_by_numbers(task: Task) -> bool:
-    return all(name.removeprefix("-").isdecimal() for name in task.labels)
+    return all(re.fullmatch(_WHOLE, name) for name in task.labels)
 
 
 def _number(text: str) -> float:

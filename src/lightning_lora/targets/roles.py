@@ -59,7 +59,8 @@ def adapted_label(method: str, roles: Iterable[str], modules: Sequence[str] | No
         modules: Layers by name, which stand for the roles where there are some.
 
     Returns:
-        "all"; the initials of the attention's roles, "mlp", or both, as in "qv+mlp"; "named" for layers by name.
+        "all"; the initials of the attention's roles, "mlp", or both, as in "qv+mlp"; of a part of the feed-forward its
+        roles, as in "qv+up"; "named" for layers by name. Other roles have another word.
     """
     if method != "lora":
         return method
@@ -67,6 +68,9 @@ def adapted_label(method: str, roles: Iterable[str], modules: Sequence[str] | No
         return "named"
     chosen = set(roles)
     attention = "".join(role[0] for role in ("query", "key", "value", "output") if role in chosen)
-    if not chosen & {"up", "gate", "down"}:
-        return attention
-    return "all" if attention == "qkvo" else f"{attention}+mlp".removeprefix("+")
+    feed_forward = [role for role in ("up", "gate", "down") if role in chosen]
+    if len(feed_forward) == len(FEED_FORWARD):
+        if attention == "qkvo":
+            return "all"
+        feed_forward = ["mlp"]
+    return "+".join([attention, *feed_forward]).removeprefix("+")
