@@ -176,7 +176,7 @@ def _refuse_another_body(name: str, model: Any, info: dict[str, Any]) -> None:
     Single parameters that it lacks are new, as poolers are; a whole block is not, nor one of another shape.
     """
     prefix, missing = f"{model.base_model_prefix}.", set(info["missing_keys"])
-    for key, given, expected in info["mismatched_keys"]:
+    for key, given, expected in sorted(info["mismatched_keys"]):
         if key.startswith(prefix):
             shapes = f"{tuple(given)} where config.json makes it {tuple(expected)}"
             raise ValueError(f"model.name={name}: the checkpoint's {key} is {shapes}; they do not belong together")
@@ -186,8 +186,8 @@ def _refuse_another_body(name: str, model: Any, info: dict[str, Any]) -> None:
                 parameters = {f"{path}.{number}.{key}" for key, _ in block.named_parameters()}
                 if parameters and parameters <= missing:
                     raise ValueError(
-                        f"model.name={name}: the checkpoint holds nothing of {path}.{number}; it is of another model than "
-                        "config.json, or its parameters have other names"
+                        f"model.name={name}: the checkpoint holds nothing of {path}.{number}; it is of another model "
+                        "than config.json, or its parameters have other names"
                     )
 
 

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import platform
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping

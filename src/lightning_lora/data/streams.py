@@ -122,9 +122,8 @@ def _delimited_writer(stream: IO[str], file: Path) -> Writer:
         try:
             writer.writerows([header, row.values()] if is_first else [row.values()])
         except csv.Error as error:
-            raise DataError(
-                f"{file}: a text, or the name of a column, holds a tab or a line break, which tsv cannot hold; write .csv"
-            ) from error
+            where = f"{file}: a text, or the name of a column,"
+            raise DataError(f"{where} holds a tab or a line break, which tsv cannot hold; write .csv") from error
 
     return write
 
