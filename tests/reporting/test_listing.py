@@ -34,16 +34,17 @@ def test_brackets_in_an_error_are_no_markup(tmp_path: Path) -> None:
 
 def resume_command(folder: Path) -> str:
     folder.mkdir(parents=True)
-    record = RunRecord(job_id="0", status="interrupted", config={}, task="[bold]", metric="m")
+    record = RunRecord(job_id="0", status="interrupted", config={}, task="t", metric="m")
     file = io.StringIO()
     print_summary(record, folder, Console(file=file, width=40))
     return file.getvalue().splitlines()[-1].removeprefix("go on with: ")
 
 
-AWKWARD = ["a, b", "(1)", "[x]", "{k: v}", "seed=0", "~a#b&c", "größe", "it's", 'a"b', "end\\", 'a\\"b', "a\\b", " x "]
+AWKWARD = ["a, b", "(1)", "[x]", "{k: v}", "seed=0", "~a#b&c", "größe", "it's", 'a"b', 'a\\"b', " x "]
+NAMES = ["a run", "8", "1e3", "null", ":100:", "a\\b", "end\\", *AWKWARD, *(f"runs/{name}" for name in AWKWARD)]
 
 
-@pytest.mark.parametrize("name", ["a run", "8", "1e3", "null", ":100:", *AWKWARD, *(f"runs/{name}" for name in AWKWARD)])
+@pytest.mark.parametrize("name", NAMES)
 def test_shell_and_hydra_read_the_folder_of_a_run_to_go_on_with(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
