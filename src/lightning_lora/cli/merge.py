@@ -33,7 +33,7 @@ def main(words: Sequence[str]) -> None:
     parser = CommandParser("merge", _HELP)
     parser.add_argument("run", type=Path, help="a run's folder, or adapter/ in it")
     parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the weights (fp32)")
-    parser.add_argument("--out", type=Path, help="the folder to write (merged, merged-bf16 or merged-fp16 in the run's)")
+    parser.add_argument("--out", type=Path, help="the folder to write (in the run's: merged, merged-bf16, merged-fp16)")
     parser.add_argument("--force", action="store_true", help="merge also into another base model than was trained on")
     options = parser.parse_args(words)
     with failure.one_line_for_mistakes():
