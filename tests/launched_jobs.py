@@ -15,7 +15,7 @@ from lightning_lora.reporting import RunRecord, write_record
 from lightning_lora.sweeping import progress, resolver
 
 resolver.register()
-FINE, RAISES, KILLED, HANGS, EXITS, KILLED_ONCE, DEAF, THERE = range(8)
+FINE, RAISES, KILLED, HANGS, EXITS, KILLED_ONCE, DEAF, THERE, KILLED_EARLY, EXITS_EARLY = range(10)
 
 
 def job(config: DictConfig) -> float:
@@ -23,6 +23,10 @@ def job(config: DictConfig) -> float:
     settings = to_run_config(config)
     folder = Path(HydraConfig.get().runtime.output_dir)
     record = RunRecord(job_id="x", status="running", config=asdict(settings), task="toy_sentiment", metric="accuracy")
+    if settings.seed == KILLED_EARLY:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if settings.seed == EXITS_EARLY:
+        sys.exit(3)
     first = not (folder / "result.json").exists()
     write_record(record, folder)
     print(f"seed {settings.seed} speaking, GPU {os.environ.get('CUDA_VISIBLE_DEVICES')}")

@@ -39,6 +39,52 @@ def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> Non
     assert target.read_text() == "new"
 
 
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(tmp_path: Path) -> None:
+    link, file = tmp_path / "record", tmp_path / "elsewhere" / "record"
+    file.parent.mkdir()
+    link.symlink_to("elsewhere/record")
+    for generation in ("first", "second"):  # also where it leads to nothing yet
+        with atomic_file(link) as temporary:
+            temporary.write_text(generation)
+        assert link.is_symlink()
+        assert (file.is_symlink(), file.read_text()) == (False, generation)
+        assert {*tmp_path.rglob("*")} == {link, file.parent, file}
+
+
+def test_a_pipe_is_given_the_bytes_when_they_are_whole_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+
+    def fail() -> None:
+        with atomic_file(pipe) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        fail()
+    assert os.read(reader, 100) == b""
+    with atomic_file(pipe) as temporary:
+        temporary.write_text("whole")
+    assert os.read(reader, 100) == b"whole"
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert list(tmp_path.iterdir()) == [pipe]
+
+
+def test_the_output_of_the_process_is_written_to_by_its_name(tmp_path: Path) -> None:
+    """As /dev/stdout does, the link leads to a pipe that has no place among the files."""
+    link = tmp_path / "stdout"
+    link.symlink_to("/proc/self/fd/1")
+    program = (
+        "import sys; from pathlib import Path; from lightning_lora.atomic import atomic_file\n"
+        "with atomic_file(Path(sys.argv[1])) as temporary: temporary.write_text('whole')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program, str(link)], capture_output=True, text=True, check=True)
+    assert ended.stdout == "whole"
+    assert link.is_symlink()
+
+
 @pytest.mark.parametrize("links", [True, False], ids=["linked", "copied"])
 def test_under_a_second_name_a_file_stays_what_it_was(
     links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -175,6 +175,13 @@ def test_the_command_says_what_it_did(finished: Path, capsys: pytest.CaptureFixt
     assert load_file(finished / "merged-bf16" / "model.safetensors")[ADAPTED].dtype == torch.bfloat16
 
 
+def test_what_the_command_makes_of_an_adapter_lies_in_the_runs_folder(finished: Path) -> None:
+    for _ in range(2):  # the run's own is replaced
+        command.main(["merge", str(finished / "adapter"), "--dtype", "fp16"])
+    assert load_file(finished / "merged-fp16" / "model.safetensors")[ADAPTED].dtype == torch.float16
+    assert [path.name for path in (finished / "adapter").iterdir() if path.is_dir()] == []
+
+
 def test_a_baseline_has_nothing_to_merge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = trained(tmp_path, "toy_sentiment", lora=LoraConfig(method="head", roles=[]))
     capsys.readouterr()

@@ -254,9 +254,9 @@ def test_a_run_that_kept_no_model_says_what_to_do(entailment: Path, tmp_path: Pa
         restore(head)
     with pytest.raises(ValueError, match=r"kept no adapter model; head trains none$"):
         restore(head / "adapter")
-    adapted = tmp_path / "adapted"
+    adapted = tmp_path / "my run"
     shutil.copytree(entailment, adapted, ignore=shutil.ignore_patterns("merged"))
-    with pytest.raises(ValueError, match=rf"kept no merged model; write it with lightning-lora merge {adapted}$"):
+    with pytest.raises(ValueError, match=rf"kept no merged model; write it with lightning-lora merge '{adapted}'$"):
         restore(adapted / "merged")
     assert restore(adapted).folder == adapted  # the control
 

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,7 +58,8 @@ class CannotWriteError(OSError):
 def atomic_file(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes ``target``, on an error it is removed.
 
-    The file is flushed to the disk before the rename, so that a power cut leaves the old file or the new one.
+    The file is flushed to the disk before the rename, so that a power cut leaves the old file or the new one. A link
+    stays one: what it leads to is replaced. A pipe or a device (/dev/stdout) is given the bytes, and not replaced.
 
     Raises:
         CannotWriteError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
@@ -65,15 +67,32 @@ def atomic_file(target: Path) -> Iterator[Path]:
     with explained(target):
         if target.is_dir():  # "." and "/" have no name to put the temporary file beside
             raise CannotWriteError(target, errno.EISDIR)
-        temporary = _beside(target)
-        temporary.touch(exist_ok=False)
-        try:
+        takes_bytes = target.exists() and not target.is_file()
+        with _passed_on(target) if takes_bytes else _replacing(Path(os.path.realpath(target))) as temporary:
             yield temporary
-            _flush(temporary)
-            os.replace(temporary, target)
-            _flush(target.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    temporary = _beside(target)
+    temporary.touch(exist_ok=False)
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, target)
+        _flush(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _passed_on(target: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder, "whole")
+        temporary.touch()
+        yield temporary
+        with temporary.open("rb") as source, target.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
 
 
 def second_name(file: Path, name: Path) -> None:

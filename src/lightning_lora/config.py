@@ -151,7 +151,9 @@ class TrainerConfig:
 class LoggerConfig:
     """Weights & Biases, and what is logged; the run's own record is written whatever stands here."""
 
-    wandb: str = settings.one_of("auto", WANDB_MODES, "auto is online where you are logged in, else offline")
+    wandb: str = settings.one_of(
+        "auto", WANDB_MODES, "auto is what WANDB_MODE says, else online where you are logged in, else offline"
+    )
     project: str = settings.text(
         "lightning-lora",
         "W&B project",

@@ -1,5 +1,6 @@
 """From a finished run's folder, or an adapter's, to its model, ready to be used."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +72,7 @@ def _remedy(run_folder: Path, missing: str, method: str) -> str:
     if missing == ADAPTER:
         return "" if method == "lora" else f"; {method} trains none"
     if (run_folder / ADAPTER).is_dir():
-        return f"; write it with lightning-lora merge {run_folder}"
+        return f"; write it with lightning-lora merge {shlex.quote(str(run_folder))}"
     return "; train it again with merge.save=true"
 
 

@@ -134,6 +134,7 @@ OTHERS = [
     ([*SEARCH, "rank=4,8", "hydra.sweeper.n_trials=many"], ["hydra.sweeper.n_trials=many", "Integer"]),
     ([*SEARCH, "rank=4,8", "hydra.sweeper.sampler=tbe"], ["hydra.sweeper.sampler=tbe", "'tpe'"]),
     ([*SEARCH, "rank=4,8", "+hydra.sweeper.n_trails=9"], ["n_trails", "'n_trials'"]),
+    (["-m", "hydra.sweeper.max_batch_size=2", "seed=0,1"], ["unknown key 'hydra.sweeper.max_batch_size'"]),
     (["-m", "hydra/sweeper=optune", "rank=4,8"], ["hydra/sweeper=optune", "'optuna'"]),
     (["-m", "rank=range(0,100000)"], ["rank=range(0,100000)", "1 to 1000"]),
     (["-m", "rank=glob(*)"], ["rank=glob(*)", "list the values"]),

@@ -40,6 +40,22 @@ def test_settings_of_the_launcher_are_checked_before_it_starts(setting: str) -> 
     assert str(error.value).startswith(f"hydra.launcher.{key}={value} is not allowed: hydra.launcher.{key} must be ")
 
 
+@pytest.mark.parametrize("chosen", [[], ["hydra/sweeper=basic"]], ids=" ".join)
+def test_a_setting_of_an_overlay_that_the_grid_lacks_is_refused(
+    chosen: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hydra's own sweeper, in whose place the grid is put, has it."""
+    (tmp_path / "sweeps").mkdir()
+    overlay = tmp_path / "sweeps" / "mine.yaml"
+    monkeypatch.chdir(tmp_path)
+    words = ["-m", "+sweeps=mine", *chosen]
+    overlay.write_text("# @package _global_\nhydra: {sweeper: {params: {seed: '0,1'}}}\n")
+    assert len(precheck.check(words).configs) == 2
+    overlay.write_text("# @package _global_\nhydra: {sweeper: {max_batch_size: 2, params: {seed: '0,1'}}}\n")
+    with pytest.raises(ConfigError, match=r"^unknown key 'hydra\.sweeper\.max_batch_size'$"):
+        precheck.check(words)
+
+
 @pytest.mark.parametrize("launcher", ["submitit_slurm", "submitit_local"])
 def test_launchers_of_other_packages_are_refused_with_what_to_take(launcher: str) -> None:
     with pytest.raises(ConfigError) as error:

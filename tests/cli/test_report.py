@@ -1,5 +1,6 @@
 """`lightning-lora report` from the command line."""
 
+import os
 import re
 from pathlib import Path
 
@@ -51,6 +52,20 @@ def test_a_file_a_folder_and_the_output_hold_the_same(
     ]
     assert (sweep.parent / f"report{suffix}").read_text() == printed
     assert (sweep.parent / "new" / f"table{suffix}").read_text() == printed
+
+
+def test_a_pipe_is_given_the_report_and_nothing_more(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As --out /dev/stdout is given it, in the midst of which no line may say where it lies."""
+    main(["report", str(sweep), "--format", "csv"])
+    printed = capsys.readouterr().out
+    pipe = sweep.parent / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    main(["report", str(sweep), "--format", "csv", "--out", str(pipe)])
+    assert os.read(reader, 2 * len(printed) + 1).decode() == printed
+    os.close(reader)
+    assert pipe.is_fifo()
+    assert capsys.readouterr().out == ""
 
 
 def test_timings_can_be_left_out(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

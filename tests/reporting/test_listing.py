@@ -1,14 +1,18 @@
 """Runs in lines: what users wrote stands there as they wrote it, and a damaged record hides no other."""
 
 import io
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from rich.console import Console
 from synthetic_runs import write_sweep
 
-from lightning_lora.reporting import print_runs, print_summary, read_record, write_record
+from lightning_lora.reporting import RunRecord, print_runs, print_summary, read_record, write_record
 
 BRACKETS = "cannot read [/data/x] lora.modules=[query,valu] [red]c[/red]"
 
@@ -26,6 +30,44 @@ def test_brackets_in_an_error_are_no_markup(tmp_path: Path) -> None:
     print_summary(record, tmp_path / "qv-0", Console(file=file, width=200))
     assert BRACKETS in file.getvalue()
     assert "[bold]: failed" in file.getvalue()
+
+
+def resume_command(folder: Path) -> str:
+    folder.mkdir(parents=True)
+    record = RunRecord(job_id="0", status="interrupted", config={}, task="t", metric="m")
+    file = io.StringIO()
+    print_summary(record, folder, Console(file=file, width=40))
+    return file.getvalue().splitlines()[-1].removeprefix("go on with: ")
+
+
+AWKWARD = ["a, b", "(1)", "[x]", "{k: v}", "seed=0", "~a#b&c", "größe", "it's", 'a"b', 'a\\"b', " x "]
+NAMES = ["a run", "8", "1e3", "null", ":100:", "a\\b", "end\\", *AWKWARD, *(f"runs/{name}" for name in AWKWARD)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shell_and_hydra_read_the_folder_of_a_run_to_go_on_with(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *program, word = shlex.split(resume_command(Path(name)))
+    override = OverridesParser.create().parse_override(word)
+    assert program == ["python", "train.py"]
+    assert (override.key_or_group, override.value()) == ("resume", name)
+    if name in AWKWARD:
+        assert not is_read_without_quotes(name), "the control"
+
+
+def is_read_without_quotes(text: str) -> bool:
+    try:
+        return bool(OverridesParser.create().parse_override(f"resume={text}").value() == text)
+    except HydraException:
+        return False
+
+
+def test_a_plain_folder_has_no_quotes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = "runs/2026-11-24/09-30-00-123456"
+    assert resume_command(Path(folder)) == f"python train.py resume={folder}"
 
 
 def test_brackets_in_a_folders_name_are_no_markup(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,10 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
-from launched_jobs import DEAF, EXITS, FINE, HANGS, KILLED, KILLED_ONCE, RAISES, THERE
+from launched_jobs import DEAF, EXITS, EXITS_EARLY, FINE, HANGS, KILLED, KILLED_EARLY, KILLED_ONCE, RAISES, THERE
 from train_command import ENVIRONMENT, ROOT, WORDS
 
-from lightning_lora.reporting import read_record, records_below
+from lightning_lora.reporting import read_record, records_below, write_record
 from lightning_lora.settings import ConfigError
 from lightning_lora.sweeping import local, resolver
 from lightning_lora.sweeping.local import LocalLauncher
@@ -71,6 +72,16 @@ def test_however_jobs_end_the_others_go_on(launch: Launch) -> None:
     assert "time_limit_minutes=0.05" in (records[HANGS].error or "")
     logs = {seed: (folder_of(result) / "job.log").read_text() for seed, result in results.items()}
     assert all(f"seed {seed} speaking" in log for seed, log in logs.items())
+
+
+def test_killed_before_it_has_opened_its_record_a_job_tells_of_this_start(launch: Launch) -> None:
+    folders = {seed: folder_of(result) for seed, result in launch(KILLED_EARLY, EXITS_EARLY, n_parallel=2).items()}
+    for folder in folders.values():
+        write_record(replace(read_record(folder), error="no such column"), folder)
+    launch(*folders, n_parallel=2)
+    told = {seed: read_record(folder).error for seed, folder in folders.items()}
+    assert told[KILLED_EARLY] == "killed by SIGKILL, perhaps for want of memory"
+    assert told[EXITS_EARLY] == "no such column", "a job that ends by itself records why"
 
 
 def test_a_job_that_has_no_memory_says_so_in_its_record_and_its_log_and_the_others_go_on(tmp_path: Path) -> None:

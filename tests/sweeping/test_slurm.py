@@ -123,6 +123,22 @@ def test_a_job_of_a_search_that_is_killed_is_recorded_as_failed(tmp_path: Path) 
     assert record.status == "failed"
 
 
+@pytest.mark.slow
+def test_killed_before_it_has_opened_its_record_a_job_tells_of_this_start(tmp_path: Path) -> None:
+    for number in ("1000", "1001"):
+        process = start(*SWEEP, "lr=2e-3", *LONG, cwd=tmp_path, environment=with_slurm(tmp_path))
+        pid = tmp_path / "slurm" / f"{number}.pid"
+        while not (pid.exists() and pid.read_text()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.005)
+        cancel(number, signal.SIGKILL, tmp_path)
+        _, errors = process.communicate()
+        assert process.returncode == 1, errors
+        (record,) = records_below(tmp_path / "sweep").values()
+        assert record.status == "failed"
+        assert str(record.error).startswith(f"Job {number} ")
+
+
 def test_what_slurm_refuses_is_one_line(tmp_path: Path) -> None:
     words = [*SWEEP, "hydra.launcher.partition=none", "rank=4,8", *WORDS]
     process = start(*words, cwd=tmp_path, environment=with_slurm(tmp_path))

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from importlib.util import find_spec
+from typing import Any
 
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from lightning_lora.config import RunConfig
 from lightning_lora.settings import ConfigError, shown
 from lightning_lora.spelling import did_you_mean
+from lightning_lora.sweeping.grid_settings import GridSettings
 from lightning_lora.sweeping.search_settings import SearchSettings, is_interval, is_logarithmic
 
 EXTRAS = {
@@ -39,8 +41,8 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
         axes: What is varied.
 
     Raises:
-        ConfigError: an extra or Slurm is missing, a setting of the search or of the launcher is wrong, there is nothing
-            to search, or an interval is to be listed.
+        ConfigError: an extra or Slurm is missing, a setting of the sweeper or of the launcher is wrong, there is
+            nothing to search, or an interval is to be listed.
     """
     choices = config.hydra.runtime.choices
     for group in ("hydra/sweeper", "hydra/launcher"):
@@ -49,10 +51,8 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
         raise ConfigError("hydra/launcher=slurm needs Slurm, and there is no sbatch on this machine")
     if choices["hydra/launcher"] == "local":
         OmegaConf.to_object(config.hydra.launcher)  # the settings check themselves
+    _check_keys(config.hydra.sweeper, choices["hydra/sweeper"])
     if choices["hydra/sweeper"] == "optuna":
-        known = SearchSettings.__dataclass_fields__
-        for key in map(str, config.hydra.sweeper.keys() - known.keys()):
-            raise ConfigError(f"unknown key 'hydra.sweeper.{shown(key)}'{did_you_mean(key, known)}")
         OmegaConf.to_object(config.hydra.sweeper)
         if not axes:
             raise ConfigError(
@@ -65,6 +65,15 @@ def check_launching(config: DictConfig, axes: Sequence[Override]) -> None:
             f"'{shown(interval.input_line)}' is not supported: list the values to try, key=1,2,3 or key=range(1,4), "
             "or search with hydra/sweeper=optuna"
         )
+
+
+def _check_keys(sweeper: DictConfig, option: str) -> None:
+    """Refuse settings that a sweeper has not. Hydra's own, basic, stands for the grid, which lacks one that it has."""
+    known = (SearchSettings if option == "optuna" else GridSettings).__dataclass_fields__
+    values: Any = OmegaConf.to_container(sweeper)
+    for key in values.keys() - known.keys():
+        if option != "basic" or values[key] is not None:
+            raise ConfigError(f"unknown key 'hydra.sweeper.{shown(key)}'{did_you_mean(str(key), known)}")
 
 
 def check_jobs(launcher: str, configs: Sequence[RunConfig]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
-from lightning_lora.run_folder import MERGED
+from lightning_lora.run_folder import MERGED, run_of
 
 # `merging.DTYPES` has the same keys; tests/test_config.py compares them.
 DTYPES = ("fp32", "bf16", "fp16")
@@ -31,9 +31,9 @@ def main(words: Sequence[str]) -> None:
         SystemExit: status 2 for a mistake of the user's.
     """
     parser = CommandParser("merge", _HELP)
-    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("run", type=Path, help="a run's folder, or adapter/ in it")
     parser.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of the weights (fp32)")
-    parser.add_argument("--out", type=Path, help="the folder to write (RUN/merged, or RUN/merged-bf16 for bf16)")
+    parser.add_argument("--out", type=Path, help="the folder to write (in the run's: merged, merged-bf16, merged-fp16)")
     parser.add_argument("--force", action="store_true", help="merge also into another base model than was trained on")
     options = parser.parse_args(words)
     with failure.one_line_for_mistakes():
@@ -43,7 +43,8 @@ def main(words: Sequence[str]) -> None:
 def _merge(options: argparse.Namespace) -> None:
     from lightning_lora.merging import merge_run
 
-    out = options.out or options.run / (MERGED if options.dtype == "fp32" else f"{MERGED}-{options.dtype}")
+    run, _ = run_of(options.run)
+    out = options.out or run / (MERGED if options.dtype == "fp32" else f"{MERGED}-{options.dtype}")
     report = merge_run(options.run, out, dtype=options.dtype, force=options.force)
     print(f"merged model  {out} ({report.dtype})")
     print(f"rounding      at most {report.largest_rounding:.3f} units in the last place from the exact W0 + ΔW")

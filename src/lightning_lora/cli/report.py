@@ -85,7 +85,7 @@ def _report(options: argparse.Namespace) -> None:
         # matplotlib takes a second to import.
         from lightning_lora.reporting.page import write_page
 
-        print(write_page(comparison, options.html, timings=options.timings))
+        _tell_of(write_page(comparison, options.html, timings=options.timings))
 
 
 def _write(comparison: "Comparison", options: argparse.Namespace) -> None:
@@ -104,7 +104,13 @@ def _write(comparison: "Comparison", options: argparse.Namespace) -> None:
     path = options.out / f"report{SUFFIXES[form]}" if options.out.is_dir() else options.out
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    print(path)
+    _tell_of(path)
+
+
+def _tell_of(written: Path) -> None:
+    """Print where a file lies. A pipe, such as /dev/stdout, holds none, and a line more would be in the report."""
+    if written.is_file():
+        print(written)
 
 
 def _form_of(out: Path | None) -> str:

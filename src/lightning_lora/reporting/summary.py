@@ -1,5 +1,6 @@
 """The summary at the end of a run, for people."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -8,6 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from lightning_lora.reporting.record import RunRecord
+
+# Where a slash is in it, too, Hydra reads it as text without quotes: no number, null or list has one.
+_PLAIN = re.compile(r"[\w./-]+( [\w./-]+)*", re.ASCII)
 
 
 def summary_table(record: RunRecord, folder: Path) -> Table:
@@ -25,7 +29,19 @@ def print_summary(record: RunRecord, folder: Path, console: Console | None = Non
     console = console or Console(highlight=False)
     console.print(summary_table(record, folder))
     if record.status == "interrupted":
-        console.print(f"go on with: python train.py resume={shlex.quote(str(folder))}", soft_wrap=True, markup=False)
+        value = shlex.quote(_for_hydra(str(folder)))
+        console.print(f"go on with: python train.py resume={value}", soft_wrap=True, markup=False, emoji=False)
+
+
+def _for_hydra(text: str) -> str:
+    """A text as a value that Hydra's grammar reads as that text; this room has no Hydra to ask.
+
+    A quote is escaped, and a backslash only before a quote, the closing one included.
+    """
+    if "/" in text and _PLAIN.fullmatch(text):
+        return text
+    escaped = re.sub(r'(\\+)(?="|\Z)', r"\1\1", text).replace('"', r"\"")
+    return f'"{escaped}"'
 
 
 def _title(record: RunRecord) -> str:

@@ -34,16 +34,18 @@ def close(sweep: Path, folders: Sequence[Path]) -> None:
     console.print(f"The same, with plots: {command}", soft_wrap=True, markup=False)
 
 
-def record_of(folder: Path, settings: DictConfig | None, why: str) -> RunRecord:
+def record_of(folder: Path, settings: DictConfig | None, why: str, killed: bool = False) -> RunRecord:
     """The record of a job that has ended.
 
     Args:
         folder: The job's.
         settings: Its configuration without Hydra's own part.
-        why: How it ended where it failed, else "". It is recorded where the job was killed before it could say more.
+        why: How it ended where it failed, else "". It is recorded where the job has not said more of it.
+        killed: Whether it did not end by itself. A failure in its record is then an earlier start's.
     """
     record = earlier_record(folder)
-    if why and (record is None or record.status not in ("failed", "diverged")):
+    has_said = record is not None and record.status in ("failed", "diverged") and not killed
+    if why and not has_said:
         assert settings is not None, "JobReturn starts without them; every launcher fills them in"
         record = record_failure(folder, resolved(settings), why)
     assert record is not None, "a job that ends well leaves one"

@@ -114,7 +114,8 @@ class LocalLauncher(Launcher):
 
         job, code = one.job, one.process.exitcode
         why = self._why(one, code) if code else ""
-        record = closing.record_of(job.folder, without_hydra(job.config), why)
+        killed = not 0 <= (code or 0) < 128  # a shell, too, gives more than 128 for a signal
+        record = closing.record_of(job.folder, without_hydra(job.config), why, killed)
         progress.ended(record, job.folder, one.was_there(), running=others)
         failure = JobProcessError(f"{job.folder.name}: {why}; see {job.folder / LOG}") if code else None
         return returned(job.overrides, job.config, failure or record.score)

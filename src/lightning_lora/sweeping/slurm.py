@@ -80,17 +80,19 @@ class SlurmLauncher(Launcher):
         return [results[number] for number in sorted(results)]
 
     def _outcome(self, job: "Job[JobReturn]", words: list[str], number: int) -> JobReturn:
-        from submitit.core.utils import UncompletedJobError
+        from submitit.core.utils import FailedJobError, UncompletedJobError
 
         from lightning_lora.sweeping import closing, progress
 
+        killed = False
         try:
             result = job.results()[0]
-        except UncompletedJobError as error:
+        except UncompletedJobError as error:  # FailedJobError where the job has raised, and so has recorded why
+            killed = not isinstance(error, FailedJobError)
             print(f"Slurm job {job.job_id} failed: {shlex.join(words)}; log: {job.paths.stderr}", file=sys.stderr)
             result = returned(words, composed(self.hydra_context, self.config, words, number), error)
         folder = job_folder(result.hydra_cfg)
-        progress.ended(closing.record_of(folder, result.cfg, failure_of(result) or ""), folder)
+        progress.ended(closing.record_of(folder, result.cfg, failure_of(result) or "", killed), folder)
         return result
 
     def _executor(self) -> Any:
