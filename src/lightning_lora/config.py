@@ -218,9 +218,7 @@ class RunConfig:
         if self.lora.cache_frozen_blocks and self.trainer.precision == "64-true":
             raise ConfigError("lora.cache_frozen_blocks=true keeps fp32; leave out trainer.precision=64-true")
         if self.lora.cache_frozen_blocks and self.trainer.cuda_graphs:
-            raise ConfigError(
-                "trainer.cuda_graphs=true has no effect with lora.cache_frozen_blocks=true; leave one out"
-            )
+            raise ConfigError("trainer.cuda_graphs=true has no effect with lora.cache_frozen_blocks=true")
         of_ragged = {
             "lora.cache_frozen_blocks": self.lora.cache_frozen_blocks,
             "trainer.cuda_graphs": self.trainer.cuda_graphs,
