@@ -64,6 +64,11 @@ def test_the_restored_model_gives_the_recorded_logits(part: str, entailment: Pat
     assert torch.equal(found.argmax(1), expected.argmax(1))
 
 
+def test_of_no_texts_there_are_no_logits(entailment: Path) -> None:
+    nothing = tuple(pa.array([], pa.large_string()) for _ in TASK.text_columns)
+    assert logits_of(restore(entailment).backbone, nothing, max_length=8).shape == (0, TASK.num_outputs)
+
+
 @pytest.mark.parametrize("name", ["adapter", "merged"])
 def test_a_run_may_be_called_like_a_part_of_one(
     name: str, entailment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -51,11 +51,12 @@ def logits_of(
         DataError: the tokenizer makes no token of a row.
     """
     model: nn.Module = backbone.model.eval()
+    config: Any = model.config
     device = next(model.parameters()).device
     tokens = tokenise(texts, backbone.tokenizer, max_length)
     check_not_empty(tokens, texts, lambda row: f"row {first_row + row}")
     collate = collator_for(backbone.tokenizer, "none" if runs_ragged(model) else "longest")
-    found = torch.empty(len(tokens), backbone.model.config.num_labels)
+    found = torch.empty(len(tokens), config.num_labels)
     # Of no rows torch.split makes one part.
     for rows in torch.split(tokens.longest_first(), batch_size)[: len(tokens)]:  # an order that no collator changes
         batch = collate([tokens.row(row) for row in rows.tolist()])

@@ -54,13 +54,12 @@ class TokenDataset(Dataset[Row]):
 
     def __getstate__(self) -> dict[str, Any]:
         """For a worker that is not forked. NumPy would send it all that is in a mapped file, here goes the name."""
-        mapped = isinstance(self.hidden, np.memmap)
-        return self.__dict__ | ({"hidden": Path(self.hidden.filename)} if mapped else {})
+        hidden = self.hidden
+        return self.__dict__ | ({"hidden": Path(str(hidden.filename))} if isinstance(hidden, np.memmap) else {})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__ |= state
-        if isinstance(self.hidden, Path):
-            self.hidden = np.load(self.hidden, mmap_mode="r")
+        hidden = state["hidden"]
+        self.__dict__ |= state | ({"hidden": np.load(hidden, mmap_mode="r")} if isinstance(hidden, Path) else {})
 
     def __len__(self) -> int:
         return len(self.labels)

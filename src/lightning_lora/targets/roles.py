@@ -68,9 +68,7 @@ def adapted_label(method: str, roles: Iterable[str], modules: Sequence[str] | No
         return "named"
     chosen = set(roles)
     attention = "".join(role[0] for role in ("query", "key", "value", "output") if role in chosen)
-    feed_forward = [role for role in ("up", "gate", "down") if role in chosen]
-    if len(feed_forward) == len(FEED_FORWARD):
-        if attention == "qkvo":
-            return "all"
-        feed_forward = ["mlp"]
-    return "+".join([attention, *feed_forward]).removeprefix("+")
+    feed_forward = "+".join(role for role in ("up", "gate", "down") if role in chosen)
+    if feed_forward == "up+gate+down":
+        feed_forward = "mlp"
+    return "all" if (attention, feed_forward) == ("qkvo", "mlp") else f"{attention}+{feed_forward}".strip("+")
