@@ -21,17 +21,18 @@ from lightning_lora.atomic import (
 )
 
 
+def fail_in_the_midst_of_a_write(target: Path) -> None:
+    with atomic_file(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stop")
+
+
 def test_an_error_keeps_the_old_file_and_leaves_no_litter(tmp_path: Path) -> None:
     target = tmp_path / "record"
     target.write_text("old")
 
-    def fail() -> None:
-        with atomic_file(target) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("stop")
-
     with pytest.raises(RuntimeError, match="stop"):
-        fail()
+        fail_in_the_midst_of_a_write(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
     with atomic_file(target) as temporary:
@@ -56,13 +57,8 @@ def test_a_pipe_is_given_the_bytes_when_they_are_whole_and_stays_a_pipe(tmp_path
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
 
-    def fail() -> None:
-        with atomic_file(pipe) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError("stop")
-
     with pytest.raises(RuntimeError, match="stop"):
-        fail()
+        fail_in_the_midst_of_a_write(pipe)
     assert os.read(reader, 100) == b""
     with atomic_file(pipe) as temporary:
         temporary.write_text("whole")

@@ -16,8 +16,9 @@ from pathlib import Path
 
 # Endings of hidden names: what is being written, and what it is about to replace.
 _UNFINISHED, _REPLACED = "tmp", "old"
-# With this between the name and the ending; nobody else's file has it.
-_TOKEN = "[0-9a-f]" * 12
+# Between the name and the ending stand so many random bytes, in two digits each; in nobody else's file do they.
+_RANDOM_BYTES = 6
+_TOKEN = "[0-9a-f]" * 2 * _RANDOM_BYTES
 # Of what nobody has written to for so long, the writer is taken for dead, on whatever machine it was.
 _ABANDONED_SECONDS = 24 * 3600
 
@@ -222,7 +223,7 @@ def _remove(path: Path) -> None:
 def _beside(target: Path, ending: str = _UNFINISHED) -> Path:
     """A fresh name in the target's folder. Not from tempfile, whose files nobody but their owner may read."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.{ending}")
+    return target.with_name(f".{target.name}.{secrets.token_hex(_RANDOM_BYTES)}.{ending}")
 
 
 def _flush(path: Path) -> None:

@@ -75,8 +75,8 @@ def load_backbone(name: str, task: Task, revision: str | None = None) -> Backbon
         revision: Branch, tag or commit on the hub.
 
     Raises:
-        ValueError: there is no such model, it is a folder and a revision is given, or model and tokenizer do not fit
-            together.
+        ValueError: there is no such model, it is a folder and a revision is given, its weights are of another model
+            than its config.json, or model and tokenizer do not fit together.
     """
     source = _source(name)
     if revision and Path(source).is_dir():
@@ -180,15 +180,15 @@ def _refuse_another_body(name: str, model: Any, info: dict[str, Any]) -> None:
         if key.startswith(prefix):
             shapes = f"{tuple(given)} where config.json makes it {tuple(expected)}"
             raise ValueError(f"model.name={name}: the checkpoint's {key} is {shapes}; they do not belong together")
-    for path, blocks in model.named_modules():
-        if path.startswith(prefix) and isinstance(blocks, nn.ModuleList):
-            for number, block in blocks.named_children():
-                parameters = {f"{path}.{number}.{key}" for key, _ in block.named_parameters()}
-                if parameters and parameters <= missing:
-                    raise ValueError(
-                        f"model.name={name}: the checkpoint holds nothing of {path}.{number}; it is of another model "
-                        "than config.json, or its parameters have other names"
-                    )
+    lists = ((path, found) for path, found in model.named_modules() if isinstance(found, nn.ModuleList))
+    blocks = [f"{path}.{number}" for path, found in lists if path.startswith(prefix) for number in range(len(found))]
+    for block in blocks:
+        parameters = {f"{block}.{key}" for key, _ in model.get_submodule(block).named_parameters()}
+        if parameters and parameters <= missing:
+            raise ValueError(
+                f"model.name={name}: the checkpoint holds nothing of {block}; it is of another model than config.json, "
+                "or its parameters have other names"
+            )
 
 
 def _give_padding_token(model: Any, tokenizer: Any) -> None:

@@ -23,7 +23,7 @@ from lightning_lora.inject import InjectionReport, inject_adapter, train_baselin
 from lightning_lora.lora import LoraSpec, use_cheap_dropout
 from lightning_lora.ragged import frozen_blocks, hidden_before, runs_ragged
 from lightning_lora.reporting import read_record
-from lightning_lora.run_folder import LOG
+from lightning_lora.run_folder import CHECKPOINTS, LAST_CHECKPOINT, LOG
 from lightning_lora.sweeping.starts import origin_of
 from lightning_lora.targets import ROLE_SETS, Role
 from lightning_lora.tasks import Task
@@ -105,7 +105,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     data = data_module(config, task, backbone)
     data.setup()
     task = data.task
-    last = output_dir / "checkpoints" / "last.ckpt"
+    last = output_dir / CHECKPOINTS / LAST_CHECKPOINT
     checkpoint = last if resume and last.exists() else None
     start = _start(config, backbone, output_dir, from_start=checkpoint is None)
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
@@ -226,7 +226,7 @@ def _keep_frozen_blocks(config: RunConfig, backbone: Backbone, data: TextDataMod
 
 def _callbacks(config: RunConfig, report: InjectionReport, output_dir: Path) -> list[Callback]:
     return callbacks_for(
-        output_dir / "checkpoints",
+        output_dir / CHECKPOINTS,
         seed=config.seed,
         totals=report.totals.as_dict(),
         checkpoint_every=config.trainer.checkpoint_every,

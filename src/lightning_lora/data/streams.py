@@ -115,12 +115,12 @@ def _delimited_writer(stream: IO[str], file: Path) -> Writer:
     writer = csv.writer(stream, **kept)
 
     def write(row: AnyRow) -> None:
-        is_first = not header
-        if is_first:
-            header.extend(row)
-        _check_columns(row, header, file)
         try:
-            writer.writerows([header, row.values()] if is_first else [row.values()])
+            if not header:
+                header.extend(row)
+                writer.writerow(header)
+            _check_columns(row, header, file)
+            writer.writerow(row.values())
         except csv.Error as error:
             where = f"{file}: a text, or the name of a column,"
             raise DataError(f"{where} holds a tab or a line break, which tsv cannot hold; write .csv") from error

@@ -147,6 +147,7 @@ def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None
     x, weight, A, B, _, _, kept_mask = ctx.saved_tensors
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
     mask = _mask(ctx, x, kept_mask)
+    # By a product, which has a gradient, as `where_kept` has not.
     term = low_rank_term(x if mask is None else x * mask, A, B, ctx.scale, ctx.layout)
     wanted = [tensor for tensor, need in zip((x, weight, A, B), needed, strict=True) if need]
     found = iter(torch.autograd.grad(add_term(F.linear(x, weight), term), wanted, gradient, create_graph=True))
