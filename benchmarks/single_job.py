@@ -43,8 +43,8 @@ SHAPE = "roberta_base_shape"
 SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout", "lora")
 ALL_ROWS = (
     "train on so many rows of a task, a random choice; without it on all: 8551 of CoLA, 67349 of SST-2, 5749 of STS-B, "
-    "3668 of MRPC, 2490 of RTE. A round of everything then takes three hours on two cores with native bf16, two of "
-    "them for SST-2, and with 2048 rows some forty minutes (reckoned from one round of 2048 rows)"
+    "3668 of MRPC, 2490 of RTE. A round of everything then takes five hours on two cores with native bf16, three of "
+    "them for SST-2, and with 2048 rows one and a half (reckoned from half the cases, with 1024 or 2048 rows)"
 )
 Case = argparse.Namespace
 """The options of the command line with one task, one choice of projections and one dropout."""
