@@ -129,7 +129,8 @@ def test_a_mask_that_is_kept_as_on_a_gpu_is_the_same_in_both_directions() -> Non
     assert kept.unique().tolist() == [0, 1]
     m = 2 * kept
     torch.manual_seed(3)
-    y = _AdaptedLinear.apply(x, layer.weight, layer.bias, delta.A, delta.B, delta.scale, delta.layout, 0.5, None)  # type: ignore[no-untyped-call]
+    term = delta.A, delta.B, delta.scale, delta.layout, 0.5, None, delta.A.dtype
+    y = _AdaptedLinear.apply(x, layer.weight, layer.bias, *term)  # type: ignore[no-untyped-call]
     expected = x @ layer.weight.T + layer.bias + delta.scale * (m * x) @ delta.A.T @ delta.B.T
     torch.testing.assert_close(y, expected)
     weights = torch.randn_like(y)

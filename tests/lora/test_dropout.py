@@ -13,7 +13,6 @@ from lightning_lora.lora import (
     Dropout,
     draw_seed,
     drop,
-    dropout_signs,
     kept_elements,
     kept_factor,
     use_cheap_dropout,
@@ -33,38 +32,49 @@ def test_each_element_is_dropped_with_the_probability_asked_for(p: float) -> Non
     assert binomtest(dropped, ELEMENTS, p * 1.05).pvalue < 1e-3, "the test can see five percent"
 
 
-def test_a_probability_finer_than_sixteen_bits_is_met_on_average() -> None:
+def test_a_probability_finer_than_the_levels_is_met_on_average() -> None:
     """Half of a level: one tensor drops at one level or at none, and the tensors together at half a level."""
-    p, tensors = 2.0**-17, 1000
-    counts = torch.tensor([float((kept_elements((1 << 16,), p, seed) == 0).sum()) for seed in range(tensors)])
+    p, tensors = 2.0**-22, 1000
+    counts = torch.tensor([float((kept_elements((1 << 21,), p, seed) == 0).sum()) for seed in range(tensors)])
     # A tensor's count is 0 or about Poisson(1), with even odds: mean 1/2, variance 3/4.
     assert abs(float(counts.mean()) - 0.5) < 4 * math.sqrt(0.75 / tensors)
 
 
-@pytest.mark.parametrize("distance", [1, 2, 3, 4, 64, 384, 768, 1536])
+def test_every_element_has_its_turn_where_half_of_them_have_no_byte_to_be_dropped_by() -> None:
+    """p · 256 = 1/2: in one tensor, half of the places have the threshold 0, which no byte is below."""
+    p, tensors, elements = 2.0**-9, 20_000, 64
+    dropped = sum((kept_elements((elements,), p, seed) == 0).long() for seed in range(tensors))
+    assert isinstance(dropped, torch.Tensor)
+    assert chisquare(dropped.numpy()).pvalue > 1e-3
+    assert binomtest(int(dropped.sum()), tensors * elements, p).pvalue > 1e-3
+
+
+def test_how_many_are_dropped_varies_as_if_all_were_independent() -> None:
+    p, tensors, elements = 0.1, 2000, 1 << 15
+    counts = torch.tensor([float((kept_elements((elements,), p, seed) == 0).sum()) for seed in range(tensors)])
+    independent = elements * p * (1 - p)
+    # With 25 or 26 of 256 for all elements of a tensor, in the odds that make 25.6, it would vary twice as much.
+    of_one_threshold = independent + elements**2 * 0.24 / 256**2
+    ratio = float(counts.var()) / independent
+    assert abs(ratio - 1) < 4 * math.sqrt(2 / tensors) < of_one_threshold / independent - 1
+
+
+@pytest.mark.parametrize("distance", [1, 2, 7, 8, 64, 384, 768, 1536, 8192])
 def test_elements_are_dropped_independently(distance: int) -> None:
-    """Also those whose bits come from one 32-bit number, and those above one another in rows of a usual width."""
+    """Also with bytes from one word, above one another in rows of a usual width, or a period apart."""
     dropped = (kept_elements((ELEMENTS,), 0.2, seed=3) == 0).long()
     pairs = torch.bincount(dropped[:-distance] * 2 + dropped[distance:], minlength=4).view(2, 2)
     assert chi2_contingency(pairs.numpy()).pvalue > 1e-3
 
 
-def test_every_value_of_the_upper_and_the_lower_bits_is_as_likely() -> None:
-    """Signs for every threshold together: the differences to it are the sixteen bits."""
-    bits = dropout_signs((ELEMENTS,), 0.5, seed=11).long() & 0xFFFF
-    for part in (bits & 0xFF, bits >> 8):
-        assert chisquare(torch.bincount(part, minlength=256).numpy()).pvalue > 1e-3
-    lopsided = torch.cat([bits[1:] & 0xFF, torch.zeros(4096, dtype=torch.int64)])
-    assert chisquare(torch.bincount(lopsided, minlength=256).numpy()).pvalue < 1e-3, "the test can see it"
-
-
-@pytest.mark.parametrize("p", [0.1, 0.5, 1.0])
-def test_signs_are_minus_where_nothing_is_kept(p: float) -> None:
-    signs = dropout_signs((3, 1000), p, seed=2)
-    kept = kept_elements((3, 1000), p, seed=2)
-    assert torch.equal(torch.copysign(torch.ones_like(signs), signs) < 0, kept == 0)
-    assert 0 < int((kept == 0).sum()) <= kept.numel()
-    assert set(drop(torch.ones(1000, dtype=torch.float64), p).tolist()) <= {0.0, kept_factor(p)}
+def test_every_value_of_the_bytes_is_as_likely() -> None:
+    """A byte below 128 is as many as there are probabilities of k / 256 at which its element is kept."""
+    kept = torch.stack([kept_elements((1 << 18,), k / 256, seed=11) for k in range(1, 129)])
+    counts = torch.bincount(kept.long().sum(0), minlength=129)
+    expected = [kept.shape[1] / 256] * 128 + [kept.shape[1] / 2]
+    assert chisquare(counts.numpy(), expected).pvalue > 1e-3
+    counts[3], counts[4] = counts[3] + 256, counts[4] - 256
+    assert chisquare(counts.numpy(), expected).pvalue < 1e-3, "the test can see it"
 
 
 def test_seeds_are_independent_and_the_same_seed_is_the_same_mask() -> None:
@@ -86,12 +96,15 @@ def sfc64(seed: int, words: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", [0, 1, -5, 2**63 - 1])
 def test_the_bits_are_those_of_the_published_generator(seed: int) -> None:
-    """The first word decides between two thresholds, as 0.1 · 2^16 is no whole number; the others are four elements."""
-    first, *words = sfc64(seed, 26)
-    levels = [(word >> shift) % 2**16 for word in words for shift in (0, 16, 32, 48)]
-    signed = [level - 2**16 if level >= 2**15 else level for level in levels]
-    threshold = 6553 + (first < (6553.6 - 6553) * 2**64) - 2**15
-    assert kept_elements((100,), 0.1, seed).tolist() == [int(level >= threshold) for level in signed]
+    """The first word rounds 0.1 · 2^21, the second says where the period begins; the others are eight elements."""
+    first, second, *words = sfc64(seed, 2 + 100)
+    drawn = [(word >> shift) % 2**8 for word in words for shift in range(0, 64, 8)]
+    below, places_above = divmod(209715 + (first < 0.2 * 2**64), 2**13)
+    in_order = sorted(range(2**13), key=sfc64(0, 2**13).__getitem__)
+    thresholds = [below + (in_order[(second + place) % 2**13] < places_above) for place in range(800)]
+    assert set(thresholds) == {25, 26}
+    assert kept_elements((800,), 0.1, seed).tolist() == [int(b >= t) for b, t in zip(drawn, thresholds, strict=True)]
+    assert kept_elements((800,), 0.9, seed).tolist() == [int(b < t) for b, t in zip(drawn, thresholds, strict=True)]
 
 
 def test_neighbouring_seeds_are_unrelated_from_the_first_element_on() -> None:

@@ -4,7 +4,6 @@ from lightning_lora.lora.delta import LowRankDelta as LowRankDelta
 from lightning_lora.lora.dropout import Dropout as Dropout
 from lightning_lora.lora.dropout import draw_seed as draw_seed
 from lightning_lora.lora.dropout import drop as drop
-from lightning_lora.lora.dropout import dropout_signs as dropout_signs
 from lightning_lora.lora.dropout import kept_elements as kept_elements
 from lightning_lora.lora.dropout import kept_factor as kept_factor
 from lightning_lora.lora.dropout import use_cheap_dropout as use_cheap_dropout

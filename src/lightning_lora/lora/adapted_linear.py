@@ -42,12 +42,14 @@ def adapted_linear(
     scale: float,
     layout: OutputLayout = WHOLE,
     dropout: float = 0.0,
+    rounds_factors: bool = False,
 ) -> Float[Tensor, "*batch out"]:
     """``F.linear(x, weight, bias) + low_rank_term(F.dropout(x, dropout), A, B, scale, layout)``.
 
-    The term is computed in the wider of the input's and the factors' types, and the sum is rounded once to the type of
-    the base layer's output. A gradient is computed for everything that requires one, weight and bias included, and of
-    any order: for a second derivative, the composition is differentiated instead.
+    The term is computed in the wider of the input's and the factors' types, or in the input's where factors are rounded
+    to it, and the sum is rounded once to the type of the base layer's output. A gradient is computed for everything
+    that requires one, weight and bias included, and of any order: for a second derivative, the composition is
+    differentiated instead.
 
     Args:
         x: Input rows, in the type of ``weight`` and ``bias``.
@@ -58,9 +60,11 @@ def adapted_linear(
         scale: Of the low-rank term.
         layout: One group: the adapted parts are ranges of output features.
         dropout: Probability of dropping an entry of the low-rank term's input; see `kept_elements`.
+        rounds_factors: Whether A and B are rounded to the type of ``x``; their gradients come in their own.
     """
     seed = draw_seed() if dropout and x.device.type == "cpu" else None
-    y: Tensor = _AdaptedLinear.apply(x, weight, bias, A, B, scale, layout, dropout, seed)  # type: ignore[no-untyped-call]
+    kind = x.dtype if rounds_factors else torch.promote_types(x.dtype, A.dtype)
+    y: Tensor = _AdaptedLinear.apply(x, weight, bias, A, B, scale, layout, dropout, seed, kind)  # type: ignore[no-untyped-call]
     return y
 
 
@@ -91,15 +95,15 @@ class _AdaptedLinear(torch.autograd.Function):
         layout: OutputLayout,
         dropout: float,
         seed: int | None,
+        kind: torch.dtype,
     ) -> Tensor:
         ctx.scale, ctx.layout, ctx.dropout, ctx.seed = scale * kept_factor(dropout), layout, dropout, seed
-        count, rank, wider = len(layout.adapted), B.shape[1], torch.promote_types(x.dtype, A.dtype)
-        mask = _mask(ctx, x)
-        S = A.to(wider).mm(_rows(_dropped(x, mask).to(wider)).T)
-        Bt = B.to(wider).reshape(count, -1, rank).transpose(1, 2).contiguous()
+        count, rank, mask = len(layout.adapted), B.shape[1], _mask(ctx, x)
+        S = A.to(kind).mm(_rows(_dropped(x, mask).to(kind)).T)
+        Bt = B.to(kind).reshape(count, -1, rank).transpose(1, 2).contiguous()
         base = F.linear(x, weight, bias)
         # The base output itself where it has this type already: F.linear has just made it, it is nobody else's.
-        y = base.to(wider)
+        y = base.to(kind)
         for part, s, bt in zip(_columns(y.view(-1, y.shape[-1]), layout), S.chunk(count), Bt, strict=True):
             part.addmm_(s.T, bt, alpha=ctx.scale)
         ctx.save_for_backward(x, weight, A, B, S, Bt, mask if seed is None else None)
@@ -115,7 +119,7 @@ class _AdaptedLinear(torch.autograd.Function):
             by = _gradients_of_composition if torch.is_grad_enabled() else _gradients
             dx, dweight, dA, dB = by(ctx, gradient)
             dbias = _rows(gradient).sum(0) if ctx.needs_input_grad[2] else None
-        return dx, dweight, dbias, dA, dB, None, None, None, None
+        return dx, dweight, dbias, dA, dB, *[None] * 5
 
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -123,32 +127,32 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     x, weight, A, B, S, Bt, kept_mask = ctx.saved_tensors
     needs_x, needs_weight, _, needs_A, needs_B, *_ = ctx.needs_input_grad
     dx = dweight = dA = dB = None
-    g, scale, wider, mask = _rows(gradient), ctx.scale, S.dtype, _mask(ctx, x, kept_mask)
-    columns = _columns(g.to(wider), ctx.layout)
+    g, scale, kind, mask = _rows(gradient), ctx.scale, S.dtype, _mask(ctx, x, kept_mask)
+    columns = _columns(g.to(kind), ctx.layout)
     dS = _joined([bt.mm(part.T) for bt, part in zip(Bt, columns, strict=True)])
     if needs_B:
-        dB = _joined([s.mm(part).T for s, part in zip(S.chunk(len(Bt)), columns, strict=True)]).mul_(scale).to(B.dtype)
+        dB = _joined([s.mm(part).T for s, part in zip(S.chunk(len(Bt)), columns, strict=True)]).to(B.dtype).mul_(scale)
     if needs_A:
-        dA = dS.mm(_rows(_dropped(x, mask).to(wider))).mul_(scale).to(A.dtype)
+        dA = dS.mm(_rows(_dropped(x, mask).to(kind))).to(A.dtype).mul_(scale)
     if needs_weight:
         dweight = g.T.mm(_rows(x))
     if needs_x:
-        dx = g.mm(weight).to(wider)
+        dx = g.mm(weight).to(kind)
         if mask is None:
-            dx.addmm_(dS.T, A.to(wider), alpha=scale)
+            dx.addmm_(dS.T, A.to(kind), alpha=scale)
         else:
-            dx.addcmul_(dS.T.mm(A.to(wider)), _rows(mask), value=scale)
+            dx.addcmul_(dS.T.mm(A.to(kind)), _rows(mask), value=scale)
         dx = dx.to(x.dtype).view(x.shape)
     return dx, dweight, dA, dB
 
 
 def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The same as a graph of ordinary operations, so that they can be differentiated; S is computed anew for that."""
-    x, weight, A, B, _, _, kept_mask = ctx.saved_tensors
+    x, weight, A, B, S, _, kept_mask = ctx.saved_tensors
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
     mask = _mask(ctx, x, kept_mask)
     # By a product, which has a gradient, as `where_kept` has not.
-    term = low_rank_term(x if mask is None else x * mask, A, B, ctx.scale, ctx.layout)
+    term = low_rank_term(x if mask is None else x * mask, A.to(S.dtype), B.to(S.dtype), ctx.scale, ctx.layout)
     wanted = [tensor for tensor, need in zip((x, weight, A, B), needed, strict=True) if need]
     found = iter(torch.autograd.grad(add_term(F.linear(x, weight), term), wanted, gradient, create_graph=True))
     return tuple(next(found) if need else None for need in needed)

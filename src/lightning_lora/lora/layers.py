@@ -122,8 +122,8 @@ class LoRALayer(Routed):
 
     def _fused(self, delta: LowRankDelta, x: Tensor) -> Tensor:
         weight = self.weight.T if self.weight_is_in_by_out else self.weight
-        dropout = delta.dropout.p if delta.dropout.training else 0.0
-        return adapted_linear(x, weight, self.bias, *delta.factors_for(x), delta.scale, delta.layout, dropout)
+        dropout, A, B = delta.dropout.p if delta.dropout.training else 0.0, delta.A, delta.B
+        return adapted_linear(x, weight, self.bias, A, B, delta.scale, delta.layout, dropout, delta.rounds_factors)
 
     @torch.no_grad()
     def merge(self, name: str) -> None:

@@ -4,6 +4,8 @@ import torch
 import torch.autograd.forward_ad as fwAD
 from torch import Tensor, nn
 
+_PLAIN = (Tensor, nn.Parameter)
+
 
 def may_have_own_backward(*tensors: Tensor) -> bool:
     """Whether autograd alone looks at what is done with ``tensors``.
@@ -14,8 +16,10 @@ def may_have_own_backward(*tensors: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() or torch._C._are_functorch_transforms_active():
         return False
-    if any(tensor.is_meta for tensor in tensors):
-        return False
-    if not {type(tensor) for tensor in tensors} <= {Tensor, nn.Parameter}:
-        return False
-    return not any(fwAD.unpack_dual(tensor).tangent is not None for tensor in tensors)  # type: ignore[no-untyped-call]
+    # One pass: this is asked for every adapted layer of every step.
+    for tensor in tensors:
+        if type(tensor) not in _PLAIN or tensor.is_meta:
+            return False
+        if fwAD.unpack_dual(tensor).tangent is not None:  # type: ignore[no-untyped-call]
+            return False
+    return True

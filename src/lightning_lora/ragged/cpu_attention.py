@@ -18,11 +18,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int8, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from lightning_lora.lora import draw_seed, dropout_signs, kept_factor
+from lightning_lora.lora import draw_seed, kept_elements, kept_factor
 from lightning_lora.ragged.layout import Layout
 
 NARROW = 8 if torch.backends.cpu.get_cpu_capability() == "AVX2" else 16
@@ -260,13 +260,13 @@ def _softmax_backward(gradient: Float[Tensor, "*_ keys"], w: Float[Tensor, "*_ k
     return weighted.sub_(w * weighted.sum(-1, keepdim=True))
 
 
-def _signs(groups: Sequence[_Group], heads: int, p: float, seed: int) -> list[Float[Tensor, "products queries keys"]]:
-    """Of dropout, for each group of texts; drawn together."""
+def _signs(groups: Sequence[_Group], heads: int, p: float, seed: int) -> list[Int8[Tensor, "products queries keys"]]:
+    """-1 for what dropout drops and 0 for the rest, for each group of texts; drawn together."""
     if not p:
         return []
     shapes = [(group.texts * heads, group.queries, group.keys) for group in groups]
     sizes = [math.prod(shape) for shape in shapes]
-    drawn = torch.split(dropout_signs((sum(sizes),), p, seed), sizes)
+    drawn = torch.split(kept_elements((sum(sizes),), p, seed).view(torch.int8) - 1, sizes)
     return [part.view(shape) for part, shape in zip(drawn, shapes, strict=True)]
 
 
