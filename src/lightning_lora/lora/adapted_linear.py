@@ -9,10 +9,10 @@ Forward and backward of ``h = W0 x + scale · B A x`` (Hu et al. 2021, arXiv 210
 where x̃ = m ⊙ x is what dropout leaves of x; m is 0 or 1, and its factor 1 / (1 - p) goes into the scale, with no pass
 over x of its own. m is drawn again from a seed in backward (on a CPU; elsewhere it is kept for each layer, a byte an
 element, whether there are CUDA graphs or not, since a graph cannot take a seed). Kept between the two: x itself, which
-layers that are given the same tensor share; the parameters; S and Bᵀ, which are rank-sized. The composition keeps, for
-each layer, x̃ where there is dropout and a wider copy of x where the factors are wider. It also writes and reads every
-low-rank term as a (T, out) tensor of its own, where here the products are added into y and dx, of which nobody else
-holds a reference yet.
+layers that are given the same tensor share; the parameters; S, Bᵀ and A where it is rounded, which are rank-sized. The
+composition keeps, for each layer, x̃ where there is dropout and a wider copy of x where the factors are wider. It also
+writes and reads every low-rank term as a (T, out) tensor of its own, where here the products are added into y and dx,
+of which nobody else holds a reference yet.
 
 S, dS and Bᵀ lie in memory as wide rows, not as thin columns: on a CPU their products with rank 8 take a fifth to two
 thirds of the time that way.
@@ -21,6 +21,7 @@ Both ideas are known: one shared input and products added in place from Unsloth'
 of what to compute and to keep from RunLoRA (Cherniuk et al. 2023, arXiv 2312.03415).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -98,15 +99,15 @@ class _AdaptedLinear(torch.autograd.Function):
         kind: torch.dtype,
     ) -> Tensor:
         ctx.scale, ctx.layout, ctx.dropout, ctx.seed = scale * kept_factor(dropout), layout, dropout, seed
-        count, rank, mask = len(layout.adapted), B.shape[1], _mask(ctx, x)
-        S = A.to(kind).mm(_rows(_dropped(x, mask).to(kind)).T)
-        Bt = B.to(kind).reshape(count, -1, rank).transpose(1, 2).contiguous()
+        a, parts, mask = A.to(kind), len(layout.adapted), _mask(ctx, x)
+        S = a.mm(_rows(_dropped(x, mask)).to(kind).T)
+        Bt = [part.T.contiguous() for part in _chunks(B.to(kind), parts)]
         base = F.linear(x, weight, bias)
         # The base output itself where it has this type already: F.linear has just made it, it is nobody else's.
         y = base.to(kind)
-        for part, s, bt in zip(_columns(y.view(-1, y.shape[-1]), layout), S.chunk(count), Bt, strict=True):
-            part.addmm_(s.T, bt, alpha=ctx.scale)
-        ctx.save_for_backward(x, weight, A, B, S, Bt, mask if seed is None else None)
+        for columns, s, bt in zip(_columns(_rows(y), layout), _chunks(S, parts), Bt, strict=True):
+            columns.addmm_(s.T, bt, alpha=ctx.scale)
+        ctx.save_for_backward(x, weight, A, B, a, S, mask if seed is None else None, *Bt)
         y = y.to(base.dtype)
         # F.linear of more than two dimensions gives a view, and a view that a Function returns must not be changed in
         # place, as users and models may change what a Linear gives.
@@ -124,31 +125,32 @@ class _AdaptedLinear(torch.autograd.Function):
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The gradients of x, weight, A and B where they are needed, by the formulas of this module."""
-    x, weight, A, B, S, Bt, kept_mask = ctx.saved_tensors
+    x, weight, A, B, a, S, kept_mask, *Bt = ctx.saved_tensors
     needs_x, needs_weight, _, needs_A, needs_B, *_ = ctx.needs_input_grad
     dx = dweight = dA = dB = None
     g, scale, kind, mask = _rows(gradient), ctx.scale, S.dtype, _mask(ctx, x, kept_mask)
     columns = _columns(g.to(kind), ctx.layout)
     dS = _joined([bt.mm(part.T) for bt, part in zip(Bt, columns, strict=True)])
     if needs_B:
-        dB = _joined([s.mm(part).T for s, part in zip(S.chunk(len(Bt)), columns, strict=True)]).to(B.dtype).mul_(scale)
+        dB = _joined([s.mm(part).T for s, part in zip(_chunks(S, len(Bt)), columns, strict=True)])
+        dB = dB.to(B.dtype).mul_(scale)
     if needs_A:
-        dA = dS.mm(_rows(_dropped(x, mask).to(kind))).to(A.dtype).mul_(scale)
+        dA = dS.mm(_rows(_dropped(x, mask)).to(kind)).to(A.dtype).mul_(scale)
     if needs_weight:
         dweight = g.T.mm(_rows(x))
     if needs_x:
         dx = g.mm(weight).to(kind)
         if mask is None:
-            dx.addmm_(dS.T, A.to(kind), alpha=scale)
+            dx.addmm_(dS.T, a, alpha=scale)
         else:
-            dx.addcmul_(dS.T.mm(A.to(kind)), _rows(mask), value=scale)
+            dx.addcmul_(dS.T.mm(a), _rows(mask), value=scale)
         dx = dx.to(x.dtype).view(x.shape)
     return dx, dweight, dA, dB
 
 
 def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The same as a graph of ordinary operations, so that they can be differentiated; S is computed anew for that."""
-    x, weight, A, B, S, _, kept_mask = ctx.saved_tensors
+    x, weight, A, B, _, S, kept_mask, *_ = ctx.saved_tensors
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
     mask = _mask(ctx, x, kept_mask)
     # By a product, which has a gradient, as `where_kept` has not.
@@ -170,13 +172,18 @@ def _dropped(x: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _rows(tensor: Real[Tensor, "*batch features"]) -> Real[Tensor, "T features"]:
-    return tensor.reshape(-1, tensor.shape[-1])
+    return tensor if tensor.ndim == 2 else tensor.reshape(-1, tensor.shape[-1])
 
 
 def _columns(y: Float[Tensor, "T out"], layout: OutputLayout) -> list[Tensor]:
     """Views of the adapted parts' columns."""
-    parts = y.chunk(layout.parts, dim=1)
+    parts = _chunks(y, layout.parts, dim=1)
     return [parts[part] for part in layout.adapted]
+
+
+def _chunks(tensor: Tensor, count: int, dim: int = 0) -> Sequence[Tensor]:
+    """`Tensor.chunk`, without a call where there is nothing to divide: a step of short texts is mostly calls."""
+    return tensor.chunk(count, dim) if count > 1 else [tensor]
 
 
 def _joined(tensors: list[Tensor]) -> Tensor:
