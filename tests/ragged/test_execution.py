@@ -13,7 +13,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from lightning_lora.lengths import PaddingCost
 from lightning_lora.lora import adapter_parameters
 from lightning_lora.ragged import Layout, attention, layout, ragged_logits, runs_ragged
-from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN
+from lightning_lora.ragged.execution import FIRST_TOKEN, LAST_TOKEN, filled_to
 
 RAGGED = sorted(FIRST_TOKEN | LAST_TOKEN)
 EXACT = {"atol": 1e-12, "rtol": 1e-9}
@@ -230,3 +230,17 @@ def test_the_padded_views_and_back() -> None:
     assert together.padded(values)[..., 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 0]]
     assert layout.positions.tolist() == [*five, *five, 0, *six, *six]
     assert (layout.starts.tolist(), layout.ends.tolist()) == ([0, 5, 10, 11, 17], [4, 9, 10, 16, 22])
+
+
+def test_little_is_filler_and_lengths_are_few() -> None:
+    def filled(tokens: int) -> int:
+        multiple = filled_to(tokens, torch.bfloat16)
+        return -(-tokens // multiple) * multiple
+
+    rows = range(256, 4096)
+    assert all(filled(tokens) - tokens <= tokens / 16 for tokens in rows)
+    assert list(map(filled, rows)) == sorted(map(filled, rows))
+    for fewest in (256, 512, 1024):
+        assert len({filled(tokens) for tokens in range(fewest, 2 * fewest)}) <= 17
+    assert filled(5) == 16
+    assert filled_to(366, torch.float32) == 1

@@ -24,8 +24,6 @@ LAST_TOKEN = frozenset({"gemma2", "gpt2", "gpt_neox", "llama", "mistral", "opt",
 """Decoders whose head, `score`, reads the last token of the text that is not the padding token."""
 OF_TOKENS = ("input_ids", "token_type_ids")
 """What a batch holds for each token, and the model is given."""
-FEW_LENGTHS = 64
-"""T is made a multiple of this where a new T costs much: but for fp32, oneDNN makes a kernel for every shape."""
 
 
 def runs_ragged(model: nn.Module) -> bool:
@@ -117,8 +115,8 @@ def _prepared(model: nn.Module, inputs: Mapping[str, Any]) -> tuple[PreTrainedMo
     """The model, where the texts lie, and what the base model is called with."""
     if not isinstance(model, PreTrainedModel) or (reason := _why_not(model)):
         raise ValueError(f"{type(model).__name__} does not run without padding; {reason}")
-    layout = Layout(inputs["lengths"], _multiple(model), inputs["input_ids"].device)
     given = inputs["input_ids"].shape[1]
+    layout = Layout(inputs["lengths"], filled_to(given, model.dtype), inputs["input_ids"].device)
     if given != len(layout.positions) - layout.filler:
         raise ValueError(f"lengths sum to {len(layout.positions) - layout.filler}, in a row of {given} tokens")
     tokens = {name: F.pad(inputs[name], (0, layout.filler)) for name in OF_TOKENS if name in inputs}
@@ -133,8 +131,13 @@ def arguments_for(model: PreTrainedModel, layout: Layout, tokens: Mapping[str, T
     return arguments
 
 
-def _multiple(model: PreTrainedModel) -> int:
-    return FEW_LENGTHS if model.dtype != torch.float32 else 1
+def filled_to(tokens: int, dtype: torch.dtype) -> int:
+    """What T is made a multiple of in a row of ``tokens`` tokens: but for fp32, oneDNN makes a kernel for every shape.
+
+    A new T then costs 4 to 9 ms, and a token of filler 0.1 ms of a step (all-MiniLM-L6-v2, docs/LOG.md). So at most a
+    sixteenth of T is filler from 256 tokens on, and less of long rows, whose T differ more.
+    """
+    return 1 if dtype == torch.float32 else min(max(2 ** (tokens // 32).bit_length(), 16), 64)
 
 
 def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 tokens"]:
