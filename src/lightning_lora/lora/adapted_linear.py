@@ -105,7 +105,7 @@ class _AdaptedLinear(torch.autograd.Function):
         base = F.linear(x, weight, bias)
         # The base output itself where it has this type already: F.linear has just made it, it is nobody else's.
         y = base.to(kind)
-        for columns, s, bt in zip(_columns(_rows(y), layout), _chunks(S, parts), Bt, strict=True):
+        for columns, s, bt in zip(_columns(y.view(-1, y.shape[-1]), layout), _chunks(S, parts), Bt, strict=True):
             columns.addmm_(s.T, bt, alpha=ctx.scale)
         ctx.save_for_backward(x, weight, A, B, a, S, mask if seed is None else None, *Bt)
         y = y.to(base.dtype)
