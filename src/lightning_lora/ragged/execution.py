@@ -134,10 +134,12 @@ def arguments_for(model: PreTrainedModel, layout: Layout, tokens: Mapping[str, T
 def filled_to(tokens: int, dtype: torch.dtype) -> int:
     """What T is made a multiple of in a row of ``tokens`` tokens: but for fp32, oneDNN makes a kernel for every shape.
 
-    A new T then costs 4 to 9 ms, and a token of filler 0.1 ms of a step (all-MiniLM-L6-v2, docs/LOG.md). So at most a
-    sixteenth of T is filler from 256 tokens on, and less of long rows, whose T differ more.
+    A new T then costs 4 to 9 ms and some 4 MiB, and a token of filler 0.1 ms of a step (all-MiniLM-L6-v2, docs/LOG.md);
+    and the T of long rows differ more.
     """
-    return 1 if dtype == torch.float32 else min(max(2 ** (tokens // 32).bit_length(), 16), 64)
+    if dtype == torch.float32:
+        return 1
+    return 32 if tokens < 1024 else 64
 
 
 def _positions(model: PreTrainedModel, layout: Layout) -> Int64[Tensor, "1 tokens"]:
