@@ -96,7 +96,7 @@ def sfc64(seed: int, words: int) -> list[int]:
 
 @pytest.mark.parametrize("seed", [0, 1, -5, 2**63 - 1])
 def test_the_bits_are_those_of_the_published_generator(seed: int) -> None:
-    """The first word rounds 0.1 · 2^21, the second says where the period begins; the others are eight elements."""
+    """The first word rounds 0.1 · 2^21, the second says where the period begins; of each other come eight."""
     first, second, *words = sfc64(seed, 2 + 100)
     drawn = [(word >> shift) % 2**8 for word in words for shift in range(0, 64, 8)]
     below, places_above = divmod(209715 + (first < 0.2 * 2**64), 2**13)

@@ -53,11 +53,8 @@ class LowRankDelta(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch in"]) -> Float[Tensor, "*batch out"]:
         """``scale · B A dropout(x)``; see `functional.low_rank_term`."""
-        return low_rank_term(self.dropout(x), *self.factors_for(x), self.scale, self.layout)
-
-    def factors_for(self, x: Tensor) -> tuple[Float[Tensor, "ranks in"], Float[Tensor, "adapted rank"]]:
-        """A and B as they meet the input ``x``."""
-        return (self.A.to(x.dtype), self.B.to(x.dtype)) if self.rounds_factors else (self.A, self.B)
+        A, B = (self.A.to(x.dtype), self.B.to(x.dtype)) if self.rounds_factors else (self.A, self.B)
+        return low_rank_term(self.dropout(x), A, B, self.scale, self.layout)
 
     def weight(self) -> Float[Tensor, "out in"]:
         """The dense update ΔW in fp64; see `functional.delta_weight`."""
