@@ -11,7 +11,7 @@ import lightning
 import loralib
 import numpy as np
 import torch
-from peft_parity import peft_model_from_the_same_start, the_same_start
+from glue_run import peft_model_from_the_same_start, the_same_start
 from torch import nn
 from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
@@ -41,9 +41,12 @@ class Measured:
 
 
 @contextmanager
-def measuring(measured: Measured, config: RunConfig) -> Iterator[None]:
-    """Time of the block, and the peak of memory in it."""
+def measuring(measured: Measured, config: RunConfig, model: nn.Module) -> Iterator[None]:
+    """Time of the block, and the peak of memory in it; the model is on its device before."""
     device = torch.device("cuda" if on_gpu(config) else "cpu")
+    model.to(device)
+    if on_gpu(config):
+        torch.cuda.synchronize()
     reset_peak(device)
     before, started = peak_bytes(device), time.perf_counter()
     yield
@@ -69,13 +72,13 @@ def ours(config: RunConfig, *, ragged: bool, precision: str, cuda_graphs: bool =
     )
     with tempfile.TemporaryDirectory() as folder:
         assembled = build.assemble(config, Path(folder))
-        with measuring(measured, config):
+        with measuring(measured, config, assembled.module):
             running.fit(assembled)
     measured.score = assembled.module.dev_metrics[assembled.task.dev_splits[0]][assembled.task.headline]
     return measured
 
 
-def peft_in_trainer(config: RunConfig, padding: str, bf16: bool = False) -> Measured:
+def peft_in_trainer(config: RunConfig, padding: str, *, bf16: bool = False, base_in_bf16: bool = False) -> Measured:
     """PEFT's model in Hugging Face's Trainer: AdamW, linear schedule with our warm-up.
 
     Args:
@@ -83,9 +86,12 @@ def peft_in_trainer(config: RunConfig, padding: str, bf16: bool = False) -> Meas
         padding: "dynamic" (to the longest of the batch, the Trainer's default), "grouped" (batches of like length) or
             "fixed" (to `data.max_length`, as the common scripts pad).
         bf16: Autocast to bf16, the Trainer's own option.
+        base_in_bf16: Round the weights of frozen linear layers beforehand, which autocast does at every use.
     """
     task = TASKS[config.data.task]
     model, backbone = peft_model_from_the_same_start(config, task)
+    if base_in_bf16:
+        round_frozen_linear_layers(model)
     data = build.data_module(config, task, backbone)
     data.setup()
     sets = [data.train_dataloader().dataset, data.val_dataloader()[0].dataset]
@@ -124,11 +130,18 @@ def peft_in_trainer(config: RunConfig, padding: str, bf16: bool = False) -> Meas
             ),
         )
         measured = Measured()
-        with measuring(measured, config):
+        with measuring(measured, config, model):
             trainer.train()
     (last,) = (row for row in trainer.state.log_history[-2:] if f"eval_{task.headline}" in row)
     measured.score = last[f"eval_{task.headline}"]
     return measured
+
+
+def round_frozen_linear_layers(model: nn.Module) -> None:
+    """To bf16; norms and embeddings stay in fp32, as autocast has them, and so does what trains."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear) and not any(parameter.requires_grad for parameter in layer.parameters()):
+            layer.bfloat16()
 
 
 def in_our_loop(config: RunConfig, model: nn.Module, backbone: Backbone) -> Measured:
@@ -150,7 +163,7 @@ def in_our_loop(config: RunConfig, model: nn.Module, backbone: Backbone) -> Meas
         enable_model_summary=False,
     )
     measured = Measured()
-    with measuring(measured, config):
+    with measuring(measured, config, module):
         trainer.fit(module, datamodule=data)
     measured.score = module.dev_metrics[task.dev_splits[0]][task.headline]
     return measured
@@ -192,6 +205,9 @@ SIDES: dict[str, Callable[[RunConfig], Measured]] = {
     "PEFT + Trainer": lambda config: peft_in_trainer(config, "dynamic"),
     "PEFT + Trainer, grouped by length": lambda config: peft_in_trainer(config, "grouped"),
     "PEFT + Trainer, bf16, grouped by length": lambda config: peft_in_trainer(config, "grouped", bf16=True),
+    "PEFT + Trainer, base in bf16, grouped by length": lambda config: peft_in_trainer(
+        config, "grouped", bf16=True, base_in_bf16=True
+    ),
     "PEFT + Trainer, padded to max_length": lambda config: peft_in_trainer(config, "fixed"),
     "PEFT in our loop": peft_in_our_loop,
     "loralib in our loop": loralib_in_our_loop,

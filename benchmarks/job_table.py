@@ -10,6 +10,7 @@ none holds anything is left out. Below the table stands where, and from which co
 import argparse
 import json
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,7 +109,7 @@ def table(records: Rows) -> str:
         settings, task = record["settings"], record["rows"][0]["task"]
         return settings["lora"] != "qv", settings["dropout"], TASKS.index(task) if task in TASKS else len(TASKS), task
 
-    records = sorted((record for record in records if record["rows"]), key=place)
+    records = sorted(records, key=place)
     scored = [side for side in COMPARED if any(row["side"] == side for record in records for row in record["rows"])]
     cells_of = [line(record, scored) for record in records]
     told = [number for number in range(len(HEADINGS)) if any(cells[number] != "–" for cells in cells_of)]
@@ -119,7 +120,13 @@ def table(records: Rows) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("records", nargs="+", type=Path, help="files that single_job.py wrote")
-    print(table([json.loads(file.read_text()) for file in parser.parse_args().records]))
+    records = {file: json.loads(file.read_text()) for file in parser.parse_args().records}
+    compared = {
+        file: record for file, record in records.items() if any(row["side"] in COMPARED for row in record["rows"])
+    }
+    for file in records.keys() - compared.keys():
+        print(f"{file}: left out, for it holds none of: {'; '.join(COMPARED)}", file=sys.stderr)
+    print(table(list(compared.values())))
 
 
 if __name__ == "__main__":

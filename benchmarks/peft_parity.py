@@ -19,12 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import peft
 import torch
 import torch.nn.functional as F
-import yaml
-from lightning import seed_everything
-from records import BENCHMARKS, MixedRecordsError, earlier_rows, provenance, record_of, write_record
+from glue_run import VERSIONS, WITH_ONE_DEV_SPLIT, configuration, peft_model_from_the_same_start
+from records import MixedRecordsError, earlier_rows, provenance, record_of, write_record
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -32,37 +30,11 @@ from torch import Tensor, nn
 from transformers import get_scheduler
 
 from lightning_lora import build, running
-from lightning_lora.backbone import Backbone, load_backbone
-from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, RunConfig, TrainerConfig
+from lightning_lora.config import RunConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.data.sampling import batch_seed
-from lightning_lora.lora import LoRALayer, use_cheap_dropout
+from lightning_lora.lora import use_cheap_dropout
 from lightning_lora.tasks import TASKS, Task, score
-
-VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "peft")
-
-
-def configuration(options: argparse.Namespace, task: str, *, seed: int, lr: float, epochs: int) -> RunConfig:
-    """Our run: the defaults of `train.py data=TASK`, on this model and these data, padded and in fp32."""
-    max_length = yaml.safe_load((BENCHMARKS.parent / "conf" / "data" / f"{task}.yaml").read_text())["max_length"]
-    data = DataConfig(
-        task=task,
-        path=str(Path(options.data) / task),
-        train_rows=options.train_rows,
-        max_length=max_length,
-        ragged=False,
-    )
-    return RunConfig(
-        seed=seed,
-        lr=lr,
-        epochs=epochs,
-        batch_size=options.batch_size,
-        model=ModelConfig(name=options.model),
-        data=data,
-        trainer=TrainerConfig(accelerator="cpu", precision="32-true", progress_bar=False),
-        logger=LoggerConfig(wandb="disabled"),
-        merge=MergeConfig(save=False),
-    )
 
 
 def train_ours(config: RunConfig) -> tuple[dict[str, float], float]:
@@ -71,36 +43,6 @@ def train_ours(config: RunConfig) -> tuple[dict[str, float], float]:
         record = running.run(config, Path(folder))
     (metrics,) = record.metrics.values()
     return {name: value for name, value in metrics.items() if value is not None}, record.seconds["fit"]
-
-
-def the_same_start(config: RunConfig, task: Task) -> tuple[Backbone, dict[str, LoRALayer]]:
-    """What our run with this seed starts from: a backbone with its weights and new head, and its adapted layers.
-
-    Another library's layers go into the backbone; the adapted layers, by name, are there to take A from.
-    """
-    seed_everything(config.seed, workers=True, verbose=False)
-    backbone = load_backbone(config.model.name, task)
-    seed_everything(config.seed, workers=True, verbose=False)
-    ours = load_backbone(config.model.name, task)
-    build.adapt(config, ours)
-    return backbone, {name: layer for name, layer in ours.model.named_modules() if isinstance(layer, LoRALayer)}
-
-
-def peft_model_from_the_same_start(config: RunConfig, task: Task) -> tuple[nn.Module, Backbone]:
-    """PEFT's model with the pretrained weights, the new head and the A of our run with this seed, and its backbone."""
-    backbone, adapted = the_same_start(config, task)
-    settings = peft.LoraConfig(
-        task_type="SEQ_CLS",
-        r=config.rank,
-        lora_alpha=2 * config.rank,
-        lora_dropout=config.lora.dropout,
-        target_modules=list(adapted),
-    )
-    model = peft.get_peft_model(backbone.model, settings)  # type: ignore[arg-type]
-    for name, layer in adapted.items():
-        peer = model.get_submodule(f"base_model.model.{name}.lora_A.default")
-        peer.weight.data.copy_(layer.adapters["default"].A.data)
-    return model, backbone
 
 
 def loss_of(logits: Tensor, labels: Tensor, task: Task) -> Tensor:
@@ -175,8 +117,10 @@ SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "masks")
 
 
 def made_record(options: argparse.Namespace, task: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A task's rows with what is needed to repeat them."""
-    return record_of(options, task, rows, settings=SETTINGS, versions=VERSIONS, more=("seeds",))
+    """A task's rows with what is needed to repeat them, those of earlier calls included."""
+    seeds = sorted({*options.seeds, *(row["seed"] for row in rows if row["task"] == task)})
+    told = argparse.Namespace(**vars(options) | {"seeds": seeds})
+    return record_of(told, task, rows, settings=SETTINGS, versions=VERSIONS, more=("seeds",))
 
 
 def record_file(options: argparse.Namespace, task: str) -> Path:
@@ -188,7 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
     parser.add_argument("--data", required=True, help="folder with a folder of parquet files per task")
-    parser.add_argument("--tasks", nargs="+", default=["mrpc", "stsb"], choices=sorted(TASKS))
+    parser.add_argument("--tasks", nargs="+", default=["mrpc", "stsb"], choices=WITH_ONE_DEV_SPLIT)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--epochs", type=int, default=3)
@@ -206,7 +150,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """The rows of all tasks and seeds, those of an earlier call included.
+    """The rows of all tasks, those of an earlier call and of its seeds included.
 
     Raises:
         MixedRecordsError: an earlier call's cannot stand beside today's.
@@ -214,8 +158,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     made_by = provenance()
     rows: list[dict[str, Any]] = []
     for task in options.tasks:
-        earlier = earlier_rows(record_file(options, task), made_record(options, task, []), made_by)
-        rows += [row for row in earlier if row["seed"] in options.seeds]
+        rows += earlier_rows(record_file(options, task), made_record(options, task, []), made_by)
     done = {(row["task"], row["seed"]) for row in rows}
     jobs = [(task, seed) for task in options.tasks for seed in options.seeds if (task, seed) not in done]
     for number, (task, seed) in enumerate(track(jobs, description="task x seed", console=Console(stderr=True))):

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 import lightning_lora
 from lightning_lora.atomic import atomic_file
 from lightning_lora.config import RunConfig
-from lightning_lora.training.callbacks.frozen_base_in_bf16 import native_bf16
+from lightning_lora.training.precision import native_bf16
 
 BENCHMARKS = Path(__file__).resolve().parent
 CPU = torch.device("cpu")
@@ -71,6 +72,24 @@ def _commit() -> str | None:
     return None
 
 
+def max_length_of(task: str) -> int:
+    """Where training cuts a text of the task, in tokens: as `data=TASK` has it."""
+    settings = yaml.safe_load((BENCHMARKS.parent / "conf" / "data" / f"{task}.yaml").read_text())
+    return int(settings["max_length"])
+
+
+def content_of(folder: Path) -> str | None:
+    """A digest of a folder's files, their names and what is in them; None where there is no such folder."""
+    if not folder.is_dir():
+        return None
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        digest.update(f"{file.relative_to(folder)}\n".encode())
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
 def record_of(
     options: argparse.Namespace,
     task: str,
@@ -83,8 +102,8 @@ def record_of(
     """A task's rows with what is needed to repeat them.
 
     Args:
-        options: Of the command line.
-        task: Whose rows.
+        options: Of the command line; ``model`` and ``data`` may be folders, and are then told by their content, too.
+        task: Whose rows, of the folder of its name in ``data``.
         rows: Of this task, and perhaps of others.
         settings: Names of the options that all rows of a record share.
         versions: Names of the packages.
@@ -95,9 +114,10 @@ def record_of(
     told = given | {name: getattr(options, name) for name in more}
     words = [_as_option(name, value) for name, value in told.items() if value is not None and value is not False]
     script = f"benchmarks/{Path(sys.argv[0]).name}"
+    content = {"model_content": content_of(model), "data_content": content_of(Path(options.data) / task)}
     return {
         "command": " ".join(["python", script, "--model MODEL --data GLUE --tasks", task, *words]),
-        "settings": {"lora": "qv", "rank": RunConfig().rank} | given,
+        "settings": {"lora": "qv", "rank": RunConfig().rank, "max_length": max_length_of(task), **content} | given,
         "model": model.parent.name if model.name == "model" else model.name,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "versions": {"python": sys.version.split()[0]} | {name: importlib.metadata.version(name) for name in versions},

@@ -16,19 +16,21 @@ import argparse
 import io
 import multiprocessing
 import statistics
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
+from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
+from glue_run import VERSIONS, WITH_ONE_DEV_SPLIT, configuration
 from job_sides import GRAPHS, SIDES, Measured
 from job_table import COMPARED, PEFT, ratios, score_of
 from job_table import TASKS as FIVE_TASKS
-from peft_parity import VERSIONS, configuration
 from records import MixedRecordsError, earlier_rows, provenance, record_of, write_record
 from rich.console import Console
 from rich.progress import track
@@ -37,7 +39,6 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from lightning_lora.config import LoraConfig, RunConfig
 from lightning_lora.targets import ROLE_SETS
-from lightning_lora.tasks import TASKS
 
 SHAPE = "roberta_base_shape"
 SETTINGS = ("lr", "epochs", "batch_size", "train_rows", "dropout", "lora")
@@ -80,8 +81,11 @@ def in_its_own_process(side: str, config: RunConfig) -> Measured:
         return pool.submit(one_side, side, config).result()
 
 
-def measure(options: argparse.Namespace) -> None:
-    """All that is not in the records yet.
+def measure(options: argparse.Namespace) -> list[str]:
+    """All that is not in the records yet; a side that fails costs its own row only.
+
+    Returns:
+        What failed, a line each.
 
     Raises:
         MixedRecordsError: a record is of other settings, another machine or other code, also where the code has been
@@ -95,11 +99,18 @@ def measure(options: argparse.Namespace) -> None:
         for side in sorted(options.sides, key=list(SIDES).index, reverse=bool(number % 2))
         if (number, side) not in done[record_file(case)]
     ]
+    failed = []
     for number, case, side in track(jobs, description="side of a round", console=Console(stderr=True)):
         rows, made_by = rows_of(case), made_on(case)
-        measured = in_its_own_process(side, run_config(case, seed=number))
-        rows.append({"task": case.task, "round": number, "side": side, **asdict(measured), "provenance": made_by})
-        write_record(record_file(case), made_record(case, rows))
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            measured = in_its_own_process(side, run_config(case, seed=number))
+        except Exception as error:  # whatever a peer raises; a process that the system killed is BrokenProcessPool
+            failed.append(f"{record_file(case).stem}, round {number}, {side}: {type(error).__name__}: {error}")
+            continue
+        row = {"task": case.task, "round": number, "side": side, "began": began, **asdict(measured)}
+        write_record(record_file(case), made_record(case, [*rows, row | {"provenance": made_by}]))
+    return failed
 
 
 def rows_of(case: Case) -> list[dict[str, Any]]:
@@ -112,12 +123,13 @@ def made_on(case: Case) -> dict[str, Any]:
 
 
 def made_record(case: Case, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """A case's rows with what is needed to repeat them."""
+    """A case's rows with what is needed to repeat them, those of earlier calls included."""
     settings = (*SETTINGS, SHAPE) if case.roberta_base_shape else SETTINGS
     versions = (*VERSIONS, "accelerate", "loralib")
-    record = record_of(case, case.task, rows, settings=settings, versions=versions, more=("sides", "rounds", "device"))
-    record["settings"]["max_length"] = run_config(case, seed=0).data.max_length
-    return record
+    sides = [side for side in SIDES if side in case.sides or any(row["side"] == side for row in rows)]
+    rounds = max(case.rounds, *(row["round"] + 1 for row in rows), 0)
+    told = Case(**vars(case) | {"sides": sides, "rounds": rounds})
+    return record_of(told, case.task, rows, settings=settings, versions=versions, more=("sides", "rounds", "device"))
 
 
 def record_file(case: Case) -> Path:
@@ -173,7 +185,7 @@ def parser_of_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="folder or hub id of a BERT-type encoder")
     parser.add_argument("--data", required=True, help="folder with a folder of parquet files per task")
-    parser.add_argument("--tasks", nargs="+", default=list(FIVE_TASKS), choices=sorted(TASKS), metavar="TASK")
+    parser.add_argument("--tasks", nargs="+", default=list(FIVE_TASKS), choices=WITH_ONE_DEV_SPLIT, metavar="TASK")
     parser.add_argument("--lora", nargs="+", default=["qv", "all"], choices=["qv", "all"], help="projections to adapt")
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.1], help="of LoRA")
     names = "; ".join(side for side in SIDES if side not in COMPARED)
@@ -209,10 +221,12 @@ def main() -> None:
         if options.roberta_base_shape:
             options.model = str(roberta_base_shape(AutoTokenizer.from_pretrained(options.model), Path(folder)))
         try:
-            measure(options)
+            failed = measure(options)
             Console().print(summary(options))
         except MixedRecordsError as error:
             parser.error(str(error))
+    if failed:
+        sys.exit("\n".join([*failed, "the same command again measures what failed; the rest stands in the records"]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import Logger
 
 from lightning_lora.adapters_io import WarmStart, warm_start
 from lightning_lora.backbone import Backbone, load_backbone
-from lightning_lora.config import FROZEN_BASE_PRECISIONS, WITH_FROZEN_BASE, RunConfig
+from lightning_lora.config import RunConfig
 from lightning_lora.data import TextDataModule
 from lightning_lora.data.collation import Padding, to_device
 from lightning_lora.inject import InjectionReport, inject_adapter, train_baseline
@@ -46,6 +46,7 @@ from lightning_lora.training import (
     profiler_for,
     quiet_lightning,
 )
+from lightning_lora.training.precision import BF16_FROZEN, FP32, precision_of
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Run:
     """Everything of one run, wired together and ready to fit.
 
     Attributes:
-        frozen_in_bf16: Keeps the frozen base in bf16 while training lasts; None where that was not asked for.
+        precision: What it trains in, as `precision_of` names it.
         merge_at_end: Compares the merged model with the adapted one; None where there is none, or it is off.
         checkpoint: What training goes on from; None where it starts.
         stop: Answers signals while it is entered.
@@ -67,19 +68,12 @@ class Run:
     data: TextDataModule
     module: LoRAClassifier
     trainer: Trainer
-    frozen_in_bf16: FrozenBaseInBf16 | None
+    precision: str
     merge_at_end: MergeAtEnd | None
     stop: StopOnSignal
     time: TrainingTime
     checkpoint: Path | None
     start: WarmStart | None
-
-    @property
-    def precision(self) -> str:
-        """What it trains in: as Lightning names it, or "bf16-frozen"."""
-        device = self.trainer.strategy.root_device
-        frozen_in_bf16 = self.frozen_in_bf16 is not None and self.frozen_in_bf16.acts_on(device)
-        return "bf16-frozen" if frozen_in_bf16 else str(self.trainer.precision)
 
 
 def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
@@ -110,16 +104,18 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
     start = _start(config, backbone, output_dir, from_start=checkpoint is None)
     merge_at_end = MergeAtEnd() if config.merge.at_end and config.lora.method == "lora" else None
     stop, time = StopOnSignal(), TrainingTime()
+    precision = precision_of(config)
+    origin = SameOrigin(base, data.fingerprint, precision, check=not config.resume_anyway)
     # The first to see a checkpoint refuses it before the others have done anything with it.
-    callbacks: list[Callback] = [SameOrigin(base, data.fingerprint, check=not config.resume_anyway), time]
+    callbacks: list[Callback] = [origin, time]
     # A signal ends the run behind a step whose row is in the log: the run that goes on does not write it.
     callbacks += [*_callbacks(config, report, output_dir), stop]
-    frozen_in_bf16 = _frozen_in_bf16(config)
+    frozen_in_bf16 = FrozenBaseInBf16() if precision == BF16_FROZEN else None
     replay = CudaGraphReplay() if config.trainer.cuda_graphs else None
     # The graphs' memory is given back before the base is restored, and that is done before it is merged.
     callbacks += [callback for callback in (replay, frozen_in_bf16, merge_at_end) if callback]
     loggers = _loggers(config, output_dir, resume)
-    trainer = _trainer(config, callbacks, loggers, output_dir)
+    trainer = _trainer(config, precision, callbacks, loggers, output_dir)
     if config.lora.cache_frozen_blocks:
         _keep_frozen_blocks(config, backbone, data, trainer)
     steps = optimizer_steps(
@@ -129,9 +125,7 @@ def assemble(config: RunConfig, output_dir: Path, resume: bool = False) -> Run:
         config.trainer.max_steps,
     )
     module = LoRAClassifier(backbone.model, task, _optim_settings(config), steps, backbone.new_parameters)
-    return Run(
-        task, backbone, report, data, module, trainer, frozen_in_bf16, merge_at_end, stop, time, checkpoint, start
-    )
+    return Run(task, backbone, report, data, module, trainer, precision, merge_at_end, stop, time, checkpoint, start)
 
 
 def adapt(config: RunConfig, backbone: Backbone) -> InjectionReport:
@@ -241,22 +235,16 @@ def _loggers(config: RunConfig, output_dir: Path, resume: bool) -> list[Logger]:
     return [JsonlLogger(output_dir / LOG), *([wandb] if wandb else [])]
 
 
-def _frozen_in_bf16(config: RunConfig) -> FrozenBaseInBf16 | None:
-    """Only where the base is frozen: the baselines that train parameters of it have their gradients in fp32."""
-    precision = config.trainer.precision
-    if precision not in FROZEN_BASE_PRECISIONS or config.lora.method not in WITH_FROZEN_BASE:
-        return None
-    return FrozenBaseInBf16(only_where_native=precision == "auto")
-
-
-def _trainer(config: RunConfig, callbacks: list[Callback], loggers: list[Logger], output_dir: Path) -> Trainer:
+def _trainer(
+    config: RunConfig, precision: str, callbacks: list[Callback], loggers: list[Logger], output_dir: Path
+) -> Trainer:
     settings = config.trainer
     return Trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         num_nodes=settings.num_nodes,
         strategy=settings.strategy,
-        precision="32-true" if settings.precision in FROZEN_BASE_PRECISIONS else settings.precision,  # type: ignore[arg-type]  # the schema has checked the name
+        precision=FP32 if precision == BF16_FROZEN else precision,  # type: ignore[arg-type]  # the schema has checked the name
         max_epochs=config.epochs,
         max_steps=settings.max_steps,
         accumulate_grad_batches=settings.accumulate_grad_batches,

@@ -12,14 +12,23 @@ from lightning_lora.data.sources import source_stamps
 from lightning_lora.data.splits import drawn, read_splits
 from lightning_lora.file_stamps import Stamp
 from lightning_lora.tasks import Task
+from lightning_lora.training.precision import precision_of
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Of the base model's tensors, of the rows that are trained and scored on, and of the factors of a warm start."""
+    """What the settings only point at.
+
+    Attributes:
+        base: Of the base model's tensors.
+        data: Of the rows that are trained and scored on.
+        precision: What is trained in: where it is "auto", the device decides.
+        start: Of the factors of a warm start; None without one.
+    """
 
     base: str
     data: str
+    precision: str
     start: str | None = None
 
 
@@ -36,6 +45,7 @@ def fingerprints(config: RunConfig) -> Fingerprints:
     return Fingerprints(
         _base_fingerprint(config.model.name, task, config.model.revision, base_stamps(config.model.name)),
         _data_fingerprint(task, data.path, data.holdout, data.train_rows, seed, rows),
+        precision_of(config),
         None if config.warm_start is None else factors_fingerprint(Path(config.warm_start)),
     )
 

@@ -27,13 +27,14 @@ from lightning_lora.merging import merge_run
 from lightning_lora.reporting import PredictionTable, RunRecord, print_summary, write_predictions, write_record
 from lightning_lora.run_folder import ADAPTER, MERGED, clear_results, refuse_other_folder
 from lightning_lora.settings import first_line
-from lightning_lora.sweeping import job_id
+from lightning_lora.sweeping import ARITHMETIC, job_id
 from lightning_lora.sweeping.reuse import earlier_record, may_go_on, set_aside, take_over
 from lightning_lora.training import GuardedWandbLogger, Interrupted, NonFiniteError
 from lightning_lora.training.peak_memory import peak_bytes, reset_peak
+from lightning_lora.training.precision import going_on_in
 
-CODE_VERSION = importlib.metadata.version("lightning-lora")
-REPORTED_VERSIONS = ("lightning-lora", "torch", "lightning", "transformers", "hydra-core", "torchmetrics")
+CODE_VERSION = f"{importlib.metadata.version('lightning-lora')}+{ARITHMETIC}"
+REPORTED_VERSIONS = ("torch", "lightning", "transformers", "hydra-core", "torchmetrics")
 
 
 def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
@@ -138,7 +139,10 @@ def _carry_out(config: RunConfig, output_dir: Path, resume: bool) -> RunRecord:
     started = time.perf_counter()
     # One that Lightning starts finds a checkpoint only where the first process goes on from it; others start together.
     from_lightning = _further_process() and not (SLURMEnvironment.detect() or TorchElasticEnvironment.detect())
-    assembled = assemble(config, output_dir, resume or from_lightning)
+    resume = resume or from_lightning
+    if resume and (earlier := earlier_record(output_dir)):
+        config = going_on_in(config, earlier.precision)
+    assembled = assemble(config, output_dir, resume)
     reset_peak(assembled.trainer.strategy.root_device)
     record = _opening_record(config, assembled)
     writes = assembled.trainer.is_global_zero and not config.trainer.fast_dev_run  # one batch's score is no result
@@ -212,7 +216,7 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
     settings = asdict(config)
     start = assembled.start.fingerprint if assembled.start else None
     return RunRecord(
-        job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint, start)),
+        job_id=_identity(config, Fingerprints(backbone.fingerprint, data.fingerprint, assembled.precision, start)),
         status="running",
         config=settings,
         task=assembled.task.name,
@@ -221,7 +225,8 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
         device=_device(trainer),
         precision=assembled.precision,
         versions={"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in REPORTED_VERSIONS},
+        | {name: importlib.metadata.version(name) for name in REPORTED_VERSIONS}
+        | {"lightning-lora": CODE_VERSION},
         base={
             "name": backbone.name,
             "revision": backbone.revision,
@@ -233,8 +238,9 @@ def _opening_record(config: RunConfig, assembled: Run) -> RunRecord:
 
 
 def _identity(config: RunConfig, found: Fingerprints) -> str:
+    trainer = asdict(config.trainer) | {"precision": found.precision}
     return job_id(
-        asdict(config) | {"warm_start": found.start},
+        asdict(config) | {"warm_start": found.start, "trainer": trainer},
         base_fingerprint=found.base,
         data_fingerprint=found.data,
         code_version=CODE_VERSION,

@@ -1,5 +1,6 @@
 """The table of times: ratios within a round, medians over the rounds, and the table that the page shows."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,19 @@ def test_the_lines_are_in_order_and_say_where_they_are_from() -> None:
     lines = table([other, record()]).splitlines()
     assert [text.split("|")[2].strip() for text in lines[2:4]] == ["qv, 0.1", "all, 0"]
     assert lines[4:] == ["", "rte qv 0.1: m, torch 2", "rte all 0: n, torch 2"]
+
+
+def test_a_record_of_other_sides_is_left_out_and_said_to_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [row | {"side": "PEFT in our loop"} for row in record()["rows"] if row["side"] == "here"]
+    for name, made in (("compared", record()), ("others", record(rows=rows))):
+        (tmp_path / f"{name}.json").write_text(json.dumps(made))
+    monkeypatch.setattr("sys.argv", ["job_table.py", *(str(file) for file in sorted(tmp_path.iterdir()))])
+    main()
+    printed, told = capsys.readouterr()
+    assert printed.rstrip("\n") == table([record()])
+    assert told.startswith(f"{tmp_path / 'others.json'}: left out")
 
 
 def test_the_sides_of_the_table_are_sides() -> None:

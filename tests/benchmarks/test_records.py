@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import records
 import torch
-from records import MixedRecordsError, earlier_rows, provenance, record_of, write_record
+from records import MixedRecordsError, content_of, earlier_rows, provenance, record_of, write_record
 
 MADE_BY = {"processor": "one", "native_bf16": False, "torch": "2.13.0", "sources": "aa", "commit": "c1"}
 
 
 def record() -> dict[str, Any]:
-    options = argparse.Namespace(model="tiny", lr=1e-3, sides=["here", "here, fp32"], rounds=2)
+    options = argparse.Namespace(model="tiny", data="glue", lr=1e-3, sides=["here", "here, fp32"], rounds=2)
     rows = [{"task": "rte", "round": 0, "provenance": MADE_BY}]
     return record_of(options, "rte", rows, settings=("lr",), versions=("torch",), more=("sides", "rounds"))
 
@@ -54,7 +54,20 @@ def test_rows_of_the_first_format_are_not_joined(tmp_path: Path) -> None:
 
 def test_the_command_is_whole() -> None:
     assert record()["command"].endswith("--tasks rte --lr 0.001 --sides here 'here, fp32' --rounds 2")
-    assert record()["settings"] == {"lora": "qv", "rank": 8, "lr": 1e-3}
+    told = {"lora": "qv", "rank": 8, "max_length": 256, "model_content": None, "data_content": None, "lr": 1e-3}
+    assert record()["settings"] == told, "of a model and data that are no folders"
+
+
+def test_folders_are_told_by_what_is_in_them(tmp_path: Path) -> None:
+    for name in ("one", "same", "other", "renamed"):
+        (tmp_path / name / "rte").mkdir(parents=True)
+        (tmp_path / name / "rte" / ("a" if name == "renamed" else "b")).write_text("2" if name == "other" else "1")
+    assert content_of(tmp_path / "one") == content_of(tmp_path / "same")
+    assert len({content_of(tmp_path / name) for name in ("one", "other", "renamed")}) == 3
+    options = argparse.Namespace(model=str(tmp_path / "one"), data=str(tmp_path / "same"))
+    told = record_of(options, "rte", [], settings=(), versions=())["settings"]
+    assert told["model_content"] == content_of(tmp_path / "one")
+    assert told["data_content"] == content_of(tmp_path / "same" / "rte")
 
 
 def test_a_provenance_says_where_and_by_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import argparse
 import json
+from concurrent.futures.process import BrokenProcessPool
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import single_job
 import torch
-from job_sides import GRAPHS, SIDES, Measured, loralib_model_from_the_same_start
-from peft_parity import peft_model_from_the_same_start
+from glue_run import peft_model_from_the_same_start
+from job_sides import GRAPHS, SIDES, Measured, loralib_model_from_the_same_start, round_frozen_linear_layers
 from single_job import cases, main, one_side, parser_of_options, run_config
 from torch import Tensor, nn
 
@@ -148,6 +150,38 @@ def test_code_that_changes_meanwhile_ends_the_measuring(
     with pytest.raises(SystemExit):
         command(monkeypatch, glue, "--rounds", "1", "--dropout", "0")
     assert len(measured) == 1
+
+
+def test_a_side_that_fails_costs_its_own_row_only(
+    glue: Path,
+    measured: list[tuple[float, int, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works = single_job.in_its_own_process
+
+    def killed(side: str, config: single_job.RunConfig) -> Measured:
+        if side == "PEFT + Trainer":
+            raise BrokenProcessPool("terminated abruptly")
+        return works(side, config)
+
+    monkeypatch.setattr(single_job, "in_its_own_process", killed)
+    with pytest.raises(SystemExit, match=r"single_job_sst2_qv_dropout0, round 0, PEFT \+ Trainer: BrokenProcessPool"):
+        command(monkeypatch, glue, "--rounds", "2", "--dropout", "0")
+    assert measured == [(0.0, 0, "here"), (0.0, 1, "here")]
+    monkeypatch.setattr(single_job, "in_its_own_process", works)
+    command(monkeypatch, glue, "--rounds", "1", "--dropout", "0")
+    assert measured[2:] == [(0.0, 0, "PEFT + Trainer")], "what failed, and nothing again"
+    record = json.loads((glue.parent / "out" / "single_job_sst2_qv_dropout0.json").read_text())
+    assert "--rounds 2" in record["command"], "of all its rows"
+    assert all(datetime.fromisoformat(row["began"]).tzinfo for row in record["rows"])
+
+
+def test_a_base_in_bf16_is_of_frozen_linear_layers_only(glue: Path) -> None:
+    model, _ = peft_model_from_the_same_start(run_config(case(glue), 0), TASKS["sst2"])
+    round_frozen_linear_layers(model)
+    rounded = {name for name, p in model.named_parameters() if p.dtype == torch.bfloat16}
+    assert len(rounded) == 4 * 6 * 2 + 2, "weights and biases of four blocks' six layers, and of the pooler or the head"
+    assert not any(p.requires_grad for p in model.parameters() if p.dtype == torch.bfloat16)
 
 
 def test_graphs_are_for_a_gpu(glue: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,7 +80,9 @@ def test_what_changes_the_tokens_changes_the_fingerprint(
     grown.add_tokens(["lightning-lora"])
     cased = AutoTokenizer.from_pretrained(minilm_folder, do_lower_case=False)
     assert cased.tokenize("Plane") != tokenizer.tokenize("Plane")
-    assert len({fresh, *map(tokenizer_fingerprint, (left, grown, cased))}) == 4
+    split = AutoTokenizer.from_pretrained(minilm_folder, split_special_tokens=True)
+    assert split.tokenize("a [SEP] b") != tokenizer.tokenize("a [SEP] b")
+    assert len({fresh, *map(tokenizer_fingerprint, (left, grown, cased, split))}) == 5
 
 
 def test_token_key_counts_each_of_its_parts() -> None:

@@ -273,3 +273,15 @@ def test_factors_rounded_at_use_are_those_of_an_adapter_in_bf16() -> None:
         assert torch.equal(found.bfloat16(), expected)
     delta_of(layer).rounds_factors = False
     assert not torch.equal(layer(x), y)
+
+
+def test_a_layer_used_twice_in_one_forward_by_hand() -> None:
+    """Of one feature with W = 0, y = (B A)² x; the same gradients where they are to be differentiated themselves."""
+    x, A, B = (torch.tensor([[value]], dtype=torch.float64, requires_grad=True) for value in (2.0, 3.0, 5.0))
+    zero = torch.zeros(1, 1, dtype=torch.float64)
+    y = adapted_linear(adapted_linear(x, zero, None, A, B, 1.0), zero, None, A, B, 1.0)
+    for create_graph in (False, True):
+        found = torch.autograd.grad(y, (x, A, B), retain_graph=True, create_graph=create_graph)
+        assert [gradient.item() for gradient in found] == [225, 300, 180], "(B A)², 2 B² A x and 2 B A² x"
+    (second,) = torch.autograd.grad(found[1], A)
+    assert second.item() == 100, "2 B² x"

@@ -140,7 +140,8 @@ def test_in_bf16_it_is_computed_in_fp32_and_rounded_once(p: float) -> None:
 
 @pytest.mark.parametrize("p", [0.0, 0.4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_autocast_changes_nothing_in_it(dtype: torch.dtype, p: float) -> None:
+@pytest.mark.parametrize("around_backward", [False, True])
+def test_autocast_changes_nothing_in_it(dtype: torch.dtype, p: float, around_backward: bool) -> None:
     found = []
     for enabled in (False, True):
         parts = [part.detach().to(dtype).requires_grad_() for part in tokens()]
@@ -150,6 +151,7 @@ def test_autocast_changes_nothing_in_it(dtype: torch.dtype, p: float) -> None:
             output, _ = ragged_attention(
                 nn.Module(), *parts, None, ragged=Layout(torch.tensor(LENGTHS)), dropout=p, is_causal=False
             )
-        output.float().square().sum().backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled and around_backward):
+            output.float().square().sum().backward()
         found.append([output, *(part.grad for part in parts)])
     assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))

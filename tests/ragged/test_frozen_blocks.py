@@ -117,6 +117,23 @@ def test_a_projection_behind_the_blocks_may_train() -> None:
     assert frozen_blocks(model) == 1
 
 
+def test_blocks_that_are_skipped_at_random_are_refused() -> None:
+    model = upper_block_only("opt")
+    assert frozen_blocks(model) == 1
+    model.config.layerdrop = 0.1
+    with pytest.raises(ValueError, match=r"skips blocks at random \(layerdrop=0\.1\)"):
+        frozen_blocks(model)
+
+
+def test_a_forward_that_others_gave_the_embeddings_is_given_back() -> None:
+    model = upper_block_only("bert")
+    embeddings = model.base_model.embeddings
+    embeddings.forward = before = embeddings.forward
+    with beginning_at(model, 1, torch.zeros(1, 3, model.config.hidden_size)):
+        assert embeddings.forward is not before
+    assert embeddings.forward is before
+
+
 def trained(folder: Path, encoder: Path, cache: Path, kept: bool, precision: str = "32-true") -> Any:
     config = RunConfig(
         epochs=2,

@@ -63,6 +63,8 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
         "class": type(tokenizer).__name__,
         "state": state,
         "special": {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+        # Whether "[SEP]" in a text is one token; the backend has it, and does not tell.
+        "split_special": tokenizer.split_special_tokens,
         "truncation_side": tokenizer.truncation_side,
         "outputs": tokenizer.model_input_names,
         "versions": [transformers.__version__, tokenizers.__version__],

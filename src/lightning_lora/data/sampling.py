@@ -46,7 +46,9 @@ def hold_out(rows: int, share: float) -> tuple[Int64[Tensor, " kept"], Int64[Ten
 
 
 def batch_seed(seed: int, epoch: int, batch: int, process: int = 0) -> int:
-    """A 64-bit seed for what is drawn while a training batch is computed, above all dropout.
+    """A seed for what is drawn while a training batch is computed, above all dropout.
+
+    Of its 64 bits torch's generator on a CPU takes the lower 32.
 
     Args:
         seed: Of the run.

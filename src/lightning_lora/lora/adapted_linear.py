@@ -150,7 +150,9 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 def _gradients_of_composition(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     """The same as a graph of ordinary operations, so that they can be differentiated; S is computed anew for that."""
-    x, weight, A, B, _, S, kept_mask, *_ = ctx.saved_tensors
+    *inputs, _, S, kept_mask = ctx.saved_tensors[:7]
+    # Where the layer was used before in this forward, x depends on A and B too; that path is the outer backward's.
+    x, weight, A, B = (tensor.view_as(tensor) for tensor in inputs)
     needed = [ctx.needs_input_grad[position] for position in (0, 1, 3, 4)]
     mask = _mask(ctx, x, kept_mask)
     # By a product, which has a gradient, as `where_kept` has not.

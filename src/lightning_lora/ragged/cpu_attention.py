@@ -54,7 +54,7 @@ def cpu_attention(
     """
     biases = [texts.bias(causal, window, query.dtype) for texts in layout.groups]
     seed = draw_seed() if p else 0
-    # Autocast would reach into forward alone, and backward would meet weights of another type.
+    # Neither direction asks autocast: it would reach into one alone, and the other meet weights of another type.
     with torch.autocast("cpu", enabled=False):
         found: Tensor = _Attention.apply(query, key, value, layout, biases, p, seed, scale)  # type: ignore[no-untyped-call]
     return found
@@ -180,6 +180,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable  # W is kept as a number: a second derivative would be wrong
+    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, *weights = ctx.saved_tensors
         layout, heads = ctx.layout, query.shape[1]

@@ -30,13 +30,18 @@ def frozen_blocks(model: nn.Module) -> int:
 
     Raises:
         ValueError: there is none, nothing above trains, something below the blocks trains (embeddings, what projects
-            them), or the architecture is not known.
+            them), blocks are skipped at random, or the architecture is not known.
     """
     known = isinstance(model, PreTrainedModel) and model.config.model_type in LAST_BLOCKS
     if not known:
         raise ValueError(
             f"{type(model).__name__}: frozen blocks are kept for {', '.join(sorted(LAST_BLOCKS))}; leave out "
             "lora.cache_frozen_blocks"
+        )
+    if getattr(model.config, "layerdrop", 0):
+        raise ValueError(
+            f"{type(model).__name__} skips blocks at random (layerdrop={model.config.layerdrop}), perhaps the one that "
+            "is given what was kept; leave out lora.cache_frozen_blocks"
         )
     trains = [any(parameter.requires_grad for parameter in block.parameters()) for block in blocks_of(model)]
     if below := _trained_below(model):
@@ -132,8 +137,11 @@ def _embeddings_give(base: nn.Module, hidden: Tensor) -> Iterator[None]:
     if embeddings is None or hasattr(base, "embeddings_project"):
         yield
         return
+    own = vars(embeddings).get("forward")  # which somebody has put there
     embeddings.forward = lambda *_, **__: hidden  # hides the method of the class
     try:
         yield
     finally:
         del embeddings.forward
+        if own is not None:
+            embeddings.forward = own

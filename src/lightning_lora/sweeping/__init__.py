@@ -3,6 +3,7 @@
 Only names and identities are imported here: they need the standard library, and a command line is checked with them.
 """
 
+from lightning_lora.sweeping.identity import ARITHMETIC as ARITHMETIC
 from lightning_lora.sweeping.identity import determines_result as determines_result
 from lightning_lora.sweeping.identity import job_id as job_id
 from lightning_lora.sweeping.identity import of_adapters_only as of_adapters_only

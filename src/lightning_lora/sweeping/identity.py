@@ -8,6 +8,13 @@ from typing import Any
 from lightning_lora.settings import device_count, parse_blocks
 from lightning_lora.targets import Role
 
+ARITHMETIC = 1
+"""Raised by one with every change after which the same settings give other numbers.
+
+Such are other masks of dropout, another order of rows, other starts, other sums. It stands behind the package's
+version, as ``0.1.0+1``, so that finished work of the code before is not taken for work of the code after.
+"""
+
 # Where things lie, what is logged and which machine computes do not belong to a job. The model's name and the data's
 # path stand for content, which the two fingerprints cover; so does the folder of a warm start, in whose place the
 # caller puts the fingerprint of its adapter. A run that is resumed gives what it would have given.
@@ -30,10 +37,11 @@ def job_id(config: Mapping[str, Any], *, base_fingerprint: str, data_fingerprint
     """Sixteen hexadecimal digits that two runs share exactly where they are the same job.
 
     Args:
-        config: The resolved configuration as plain values; ``warm_start`` the adapter's fingerprint, not its folder.
+        config: The resolved configuration as plain values; ``warm_start`` the adapter's fingerprint, not its folder,
+            and ``trainer.precision`` what is trained in, not "auto".
         base_fingerprint: Of the base model's tensors.
         data_fingerprint: Of the rows trained and scored on.
-        code_version: Version of this package.
+        code_version: Version of this package, with its `ARITHMETIC`.
     """
     payload = {
         "config": identity_of(config),

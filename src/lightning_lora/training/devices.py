@@ -1,5 +1,9 @@
-"""Whether the devices asked for are there; Lightning says it in a traceback, when the model has been loaded."""
+"""Which kind of device a run computes on, and whether there are as many as it asks for.
 
+Lightning says the latter in a traceback, when the model has been loaded.
+"""
+
+import torch
 from lightning.pytorch.accelerators import Accelerator, CUDAAccelerator, MPSAccelerator, XLAAccelerator
 
 from lightning_lora.settings import shown
@@ -13,6 +17,26 @@ KINDS: dict[str, tuple[type[Accelerator], ...]] = {
     "tpu": (XLAAccelerator,),
     "cpu": (),
 }
+_OF_TORCH: dict[type[Accelerator] | None, str] = {
+    XLAAccelerator: "xla",
+    MPSAccelerator: "mps",
+    CUDAAccelerator: "cuda",
+    None: "cpu",
+}
+
+
+def device_of(accelerator: str) -> torch.device:
+    """The kind of device that a run computes on, without a number.
+
+    Args:
+        accelerator: ``trainer.accelerator``.
+    """
+    return torch.device(_OF_TORCH[_kind(accelerator)])
+
+
+def _kind(accelerator: str) -> type[Accelerator] | None:
+    """None for the CPU, and where there is none of the kind."""
+    return next((kind for kind in KINDS[accelerator] if kind.is_available()), None)
 
 
 def check_devices(accelerator: str, devices: int | str | list[int]) -> None:
@@ -25,7 +49,7 @@ def check_devices(accelerator: str, devices: int | str | list[int]) -> None:
     Raises:
         ValueError: it has none of the kind, or not so many; or devices of the CPU are numbered.
     """
-    there = next((kind for kind in KINDS[accelerator] if kind.is_available()), None)
+    there = _kind(accelerator)
     if there is None and accelerator not in ("auto", "cpu"):
         raise ValueError(
             f"trainer.accelerator={accelerator} is not possible here: torch sees no {accelerator.upper()}; "

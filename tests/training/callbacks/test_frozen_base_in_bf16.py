@@ -23,8 +23,9 @@ from lightning_lora.settings import ConfigError
 from lightning_lora.targets import ROLE_SETS
 from lightning_lora.tasks import TASKS
 from lightning_lora.training import FrozenBaseInBf16, LoRAClassifier, NonFiniteError
-from lightning_lora.training.callbacks import frozen_base_in_bf16
 from lightning_lora.training.forward import batch_logits
+
+NATIVE_BF16 = "lightning_lora.training.precision.native_bf16"
 
 
 def configuration(precision: str, method: str = "lora") -> RunConfig:
@@ -153,10 +154,42 @@ def test_it_trains_as_fp32_does_to_rounding(tmp_path: Path) -> None:
 def test_where_the_device_has_no_bf16_auto_is_fp32(
     types: Types, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frozen_base_in_bf16, "native_bf16", lambda device: False)
+    monkeypatch.setattr(NATIVE_BF16, lambda device: False)
     record = run(configuration("auto"), tmp_path)
     assert types.frozen == {torch.float32}
     assert record.precision == "32-true"
+
+
+def test_what_auto_comes_to_makes_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is asked for by name is the same job."""
+    found = {}
+    for native in (False, True):
+        monkeypatch.setattr(NATIVE_BF16, lambda device, native=native: native)
+        for asked in ("auto", "32-true", "bf16-frozen"):
+            record = run(configuration(asked), tmp_path / f"{asked}-{native}")
+            found[asked, native] = record.job_id, record.precision
+    assert found["auto", False] == found["32-true", False] == found["32-true", True]
+    assert found["auto", True] == found["bf16-frozen", True] == found["bf16-frozen", False]
+    assert found["auto", False][0] != found["auto", True][0]
+
+
+def test_a_run_goes_on_in_what_auto_came_to_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(configuration("bf16-frozen"), tmp_path / "whole")
+
+    def stop(_self: Callback, _trainer: Trainer, _module: LightningModule, _batch: object, number: int) -> None:
+        if number == 1:
+            raise RuntimeError("the machine goes down")
+
+    with monkeypatch.context() as there:
+        there.setattr(NATIVE_BF16, lambda device: True)
+        there.setattr(FrozenBaseInBf16, "on_train_batch_start", stop)
+        with pytest.raises(RuntimeError, match="goes down"):
+            run(configuration("auto"), tmp_path / "moved")
+    monkeypatch.setattr(NATIVE_BF16, lambda device: False)
+    moved = run(configuration("auto"), tmp_path / "moved", resume=True)
+    assert (moved.precision, moved.job_id) == ("bf16-frozen", whole.job_id)
+    one, two = ((tmp_path / name / "predictions.parquet").read_bytes() for name in ("whole", "moved"))
+    assert one == two
 
 
 @pytest.mark.parametrize("method", ["bitfit", "full"])
@@ -170,7 +203,7 @@ def test_after_an_error_the_base_is_whole_again() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
     model[0].requires_grad_(False)
     before = model[0].weight.detach().clone()
-    callback = FrozenBaseInBf16(only_where_native=False)
+    callback = FrozenBaseInBf16()
 
     class Failing(LightningModule):
         def __init__(self) -> None:
@@ -226,7 +259,7 @@ def test_what_is_lacking_may_be_called_before_what_is_defined_before_it(kind: st
     inject_adapter(model, LoraSpec(2), roles=ROLE_SETS["qv"], new_parameters=new)
     holder = LightningModule()
     holder.model = model
-    callback = FrozenBaseInBf16(only_where_native=False)
+    callback = FrozenBaseInBf16()
     batch = tiny_batch(padded=False)
     expected = batch_logits(model, batch)
     callback.on_fit_start(Trainer(accelerator="cpu", logger=False), holder)
@@ -261,7 +294,7 @@ def test_norms_have_their_statistics_in_fp32_and_round_once(kind: str) -> None:
         nn.init.normal_(norm.weight)
     holder = LightningModule()
     holder.model = model
-    FrozenBaseInBf16(only_where_native=False).on_fit_start(Trainer(accelerator="cpu", logger=False), holder)
+    FrozenBaseInBf16().on_fit_start(Trainer(accelerator="cpu", logger=False), holder)
     seen: list[tuple[Any, Tensor, Tensor]] = []
     for norm in norms:
         norm.register_forward_hook(lambda norm, given, output: seen.append((norm, given[0], output)))

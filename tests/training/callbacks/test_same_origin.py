@@ -1,4 +1,4 @@
-"""A checkpoint is taken up on the base model and the data it was made with, and on no others."""
+"""A checkpoint is taken up on the base model, the data and the precision it was made with, and on no others."""
 
 from pathlib import Path
 
@@ -15,10 +15,13 @@ pytestmark = [
 ]
 
 
-def fit(folder: Path, model: nn.Module, data: str, ckpt: Path | None, *, check: bool = True) -> None:
+def fit(
+    folder: Path, model: nn.Module, data: str, ckpt: Path | None, *, precision: str = "32-true", check: bool = True
+) -> None:
     digests = tensor_digests((name, value) for name, value in model.state_dict().items() if name not in HEAD)
     base = {name: digest for name, digest in digests.items() if ".adapters." not in name}
-    trainer = tiny_trainer(folder, max_epochs=2 if ckpt else 1, callbacks=[SameOrigin(base, data, check=check)])
+    origin = SameOrigin(base, data, precision, check=check)
+    trainer = tiny_trainer(folder, max_epochs=2 if ckpt else 1, callbacks=[origin])
     trainer.fit(tiny_module(model), datamodule=TinyData(), ckpt_path=ckpt, weights_only=True)
     trainer.save_checkpoint(folder / "made.ckpt")
 
@@ -53,3 +56,19 @@ def test_other_data_are_refused(made: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"made with other data; .* resume_anyway=true"):
         fit(tmp_path, tiny_bert(), "b", made)
     fit(tmp_path, tiny_bert(), "b", made, check=False)
+
+
+def test_another_precision_is_refused(made: Path, tmp_path: Path) -> None:
+    """Which a device decides, where it is left to it."""
+    with pytest.raises(
+        ValueError, match=r"trained in 32-true, .* go on in bf16-frozen; give trainer\.precision=32-true"
+    ):
+        fit(tmp_path, tiny_bert(), "a", made, precision="bf16-frozen")
+    fit(tmp_path, tiny_bert(), "a", made, precision="bf16-frozen", check=False)
+
+
+def test_a_checkpoint_of_before_it_was_kept_is_taken_up(made: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(made, weights_only=True)
+    del checkpoint["origin"]["precision"]
+    torch.save(checkpoint, made)
+    fit(tmp_path, tiny_bert(), "a", made, precision="bf16-frozen")

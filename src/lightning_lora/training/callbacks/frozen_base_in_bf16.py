@@ -1,6 +1,5 @@
 """The frozen base in bfloat16 while training lasts, what trains in fp32."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -20,13 +19,7 @@ class FrozenBaseInBf16(Callback):
     are of the fp32 model. It costs memory for the fp32 values, kept on the CPU.
     """
 
-    def __init__(self, *, only_where_native: bool) -> None:
-        """Say when.
-
-        Args:
-            only_where_native: Do nothing on a device that has no instructions for bf16, where it would be slower.
-        """
-        self._only_where_native = only_where_native
+    def __init__(self) -> None:
         self._exact: list[tuple[nn.Parameter, Tensor]] = []
         self._hooks: list[Any] = []
         self._deltas: list[LowRankDelta] = []
@@ -36,13 +29,9 @@ class FrozenBaseInBf16(Callback):
         """Whether the base is in bf16 now."""
         return bool(self._exact)
 
-    def acts_on(self, device: torch.device) -> bool:
-        """Whether training on this device is on the rounded base."""
-        return not self._only_where_native or native_bf16(device)
-
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Round, unless the device has no bf16 and that was said to matter."""
-        if self.in_force or not self.acts_on(trainer.strategy.root_device):
+        """Round."""
+        if self.in_force:
             return
         rounded: list[nn.Module] = []
         trained = inside = False
@@ -105,12 +94,3 @@ def _widened(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 def _narrowed(_module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     wide = (isinstance(part, Tensor) and part.dtype == torch.float32 for part in arguments)
     return tuple(part.bfloat16() if is_wide else part for part, is_wide in zip(arguments, wide, strict=True))
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 matrices with instructions of its own."""
-    if device.type == "cpu":
-        # Older versions of torch cannot tell.
-        features: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(features.get("avx512_bf16") or features.get("amx_bf16") or features.get("bf16"))
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
