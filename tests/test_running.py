@@ -148,6 +148,8 @@ def test_max_steps_inside_an_epoch_still_ends_with_a_dev_pass(tmp_path: Path) ->
     trainer = TrainerConfig(accelerator="cpu", progress_bar=False, max_steps=2)
     record = run(configuration(trainer=trainer, merge=MergeConfig(save=False)), tmp_path / "run")
     assert record.score is not None
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2, "of three in each of two epochs"
     assert not (tmp_path / "run" / "merged").exists()
 
 
