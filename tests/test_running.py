@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from processes import until
 from safetensors.torch import load_file
 from short_runs import configuration, short_configuration
 from transformers import AutoModelForSequenceClassification
@@ -190,8 +190,7 @@ def test_a_job_managers_signal_is_handed_on_when_all_is_written(tmp_path: Path) 
     last = tmp_path / "checkpoints" / "last.ckpt"
 
     def preempt() -> None:
-        while not last.exists():
-            time.sleep(0.001)
+        until(last.exists, "a checkpoint", pause=0.001)
         os.kill(os.getpid(), signal.SIGUSR2)
 
     slurm = threading.Thread(target=preempt)
