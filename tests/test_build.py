@@ -23,6 +23,14 @@ def test_a_budget_given_in_the_configuration_is_spent_exactly() -> None:
         inspect(configuration(rank=8, lora=LoraConfig(roles=["up", "down"], same_parameters_as="qv")))
 
 
+def test_bitfit_on_the_embedded_encoder_counted_by_hand() -> None:
+    """Width 128, feed-forward 512, 4 blocks; the pooler is as new as the classifier of two labels."""
+    totals = inspect(configuration(lora=LoraConfig(method="bitfit", roles=[]))).totals
+    of_a_block = 3 * 128 + (128 + 128) + 512 + (128 + 128)
+    assert (totals.adapter, totals.other_trainable) == (0, 128 + 4 * of_a_block)
+    assert totals.head == (128 * 128 + 128) + (2 * 128 + 2)
+
+
 def test_inspecting_counts_what_a_run_counts(tmp_path: Path) -> None:
     record = run(short_configuration(), tmp_path)
     report = inspect(short_configuration())

@@ -9,8 +9,13 @@ from pathlib import Path
 
 import pytest
 from fakes import hub
+from safetensors.torch import load_file, save_file
+from train_command import ENVIRONMENT, WORDS, to_the_end
 
 import lightning_lora
+from lightning_lora.backbone import load_backbone
+from lightning_lora.reporting import read_record
+from lightning_lora.tasks import TASKS
 
 LOAD = """
 import json, sys
@@ -18,6 +23,14 @@ from lightning_lora.backbone import _commits, load_backbone
 from lightning_lora.tasks import TASKS
 loaded = [load_backbone("someone/tiny", TASKS["toy_sentiment"]) for _ in range(int(sys.argv[1]))]
 print(json.dumps([[backbone.fingerprint, *_commits.values()] for backbone in loaded]))
+"""
+
+RESTORE = """
+import json, sys
+from pathlib import Path
+from lightning_lora import restore
+backbone = restore(Path(sys.argv[1])).backbone
+print(json.dumps([backbone.revision, backbone.fingerprint]))
 """
 
 
@@ -51,3 +64,31 @@ def test_the_hub_is_asked_once(root: Path, tmp_path: Path) -> None:
     assert 0 < asked_for_three - asked_once <= 2
     assert all("adapter_config" in request for request in requests[2 * asked_once : asked_once + asked_for_three])
     assert asked_with_a_cache > 1, "the control: the local cache alone does not keep a process from asking"
+
+
+def test_another_revision_is_trained_on_recorded_and_restored(root: Path, tmp_path: Path) -> None:
+    main = root / "models" / "someone" / "tiny"
+    other = Path(shutil.copytree(main, main.with_name("tiny@v2")))
+    weights = load_file(other / "model.safetensors")
+    weights["bert.encoder.layer.0.output.dense.weight"] *= 2
+    save_file(weights, other / "model.safetensors", {"format": "pt"})
+    expected, control = (load_backbone(str(folder), TASKS["toy_sentiment"]).fingerprint for folder in (other, main))
+    assert expected != control
+
+    with hub.serve(root) as (address, requests):
+        environment = {**ENVIRONMENT, "HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0"}
+        words = [*WORDS, "trainer.max_steps=2", "model.name=someone/tiny", "model.revision=v2", "hydra.run.dir=run"]
+        trains = {**environment, "HF_HOME": str(tmp_path / "training")}
+        status, _, errors = to_the_end(*words, cwd=tmp_path, environment=trains)
+        assert status == 0, errors
+        asked_in_training = len(requests)
+        restores = {**environment, "HF_HOME": str(tmp_path / "restoring")}
+        command = [sys.executable, "-c", RESTORE, str(tmp_path / "run")]
+        restored = subprocess.run(command, env=restores, text=True, capture_output=True, check=False)
+    record = read_record(tmp_path / "run")
+    assert (record.base["revision"], record.base["fingerprint"]) == ("v2", expected)
+    adapter = json.loads((tmp_path / "run" / "adapter" / "adapter_config.json").read_text())
+    assert (adapter["base_model_name_or_path"], adapter["revision"]) == ("someone/tiny", "v2")
+    assert restored.returncode == 0, restored.stderr
+    assert json.loads(restored.stdout.splitlines()[-1]) == ["v2", expected]
+    assert any("/resolve/v2/" in request for request in requests[asked_in_training:])

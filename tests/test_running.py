@@ -5,13 +5,13 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from processes import until
 from safetensors.torch import load_file
 from short_runs import configuration, short_configuration
 from transformers import AutoModelForSequenceClassification
@@ -148,6 +148,8 @@ def test_max_steps_inside_an_epoch_still_ends_with_a_dev_pass(tmp_path: Path) ->
     trainer = TrainerConfig(accelerator="cpu", progress_bar=False, max_steps=2)
     record = run(configuration(trainer=trainer, merge=MergeConfig(save=False)), tmp_path / "run")
     assert record.score is not None
+    last = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2, "of three in each of two epochs"
     assert not (tmp_path / "run" / "merged").exists()
 
 
@@ -188,8 +190,7 @@ def test_a_job_managers_signal_is_handed_on_when_all_is_written(tmp_path: Path) 
     last = tmp_path / "checkpoints" / "last.ckpt"
 
     def preempt() -> None:
-        while not last.exists():
-            time.sleep(0.001)
+        until(last.exists, "a checkpoint", pause=0.001)
         os.kill(os.getpid(), signal.SIGUSR2)
 
     slurm = threading.Thread(target=preempt)

@@ -200,7 +200,6 @@ def _optim_settings(config: RunConfig) -> OptimSettings:
         schedule=optim.schedule,
         lora_plus_ratio=optim.lora_plus_ratio,
         head_lr=optim.head_lr,
-        clip_norm=optim.clip_norm,
     )
 
 

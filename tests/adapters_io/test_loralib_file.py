@@ -8,6 +8,7 @@ import pytest
 import torch
 from loralib_peer import HEAD, embedding, fused, lora_parameters, plain, save, with_loralib
 from peft_peer import assert_equal, logits, new_of, randomise
+from shared_folder import shared_or
 from tiny_models import TINY
 from torch import nn
 from transformers import RobertaConfig, RobertaForSequenceClassification
@@ -17,8 +18,7 @@ from lightning_lora.inject import disabled, enable, inject_adapter
 from lightning_lora.lora import LoRALayer, LoraSpec, LowRankDelta, lora_layers
 from lightning_lora.targets import ROLE_SETS
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-PUBLISHED = SHARED / "loralib" / "roberta_base_lora_mnli.bin"
+PUBLISHED = "roberta_base_lora_mnli.bin"
 
 
 # Microsoft's own file
@@ -31,13 +31,16 @@ def roberta_base() -> RobertaForSequenceClassification:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The published adapter; where its folder is not there at all, one in the same format from the real loralib."""
-    if SHARED.is_dir():
-        assert PUBLISHED.is_file(), f"{PUBLISHED} belongs there: roberta_base_lora_mnli.bin of microsoft/LoRA"
-        return PUBLISHED
-    model = with_loralib(roberta_base(), {".query": plain(8, 16), ".value": plain(8, 16)})
-    randomise(lora_parameters(model, HEAD), std=0.05)  # about what the published values are
-    return save(model, tmp_path_factory.mktemp("loralib") / PUBLISHED.name, HEAD)
+    """The published adapter; where its folder is not there, one in the same format from the real loralib."""
+
+    def write(folder: Path) -> None:
+        model = with_loralib(roberta_base(), {".query": plain(8, 16), ".value": plain(8, 16)})
+        randomise(lora_parameters(model, HEAD), std=0.05)  # about what the published values are
+        save(model, folder / PUBLISHED, HEAD)
+
+    file = shared_or("loralib", write, tmp_path_factory.mktemp("loralib")) / PUBLISHED
+    assert file.is_file(), f"{file} belongs there: the file of that name of microsoft/LoRA"
+    return file
 
 
 def test_the_published_adapter_has_the_deltas_and_logits_of_loralibs_own_layers(published: Path) -> None:

@@ -69,10 +69,11 @@ def test_a_pipe_is_given_the_report_and_nothing_more(sweep: Path, capsys: pytest
 
 
 def test_timings_can_be_left_out(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["report", str(sweep)])
-    assert "training" in capsys.readouterr().out
-    main(["report", str(sweep), "--no-timings"])
-    assert "training" not in capsys.readouterr().out
+    page = sweep.parent / "page.html"
+    for flags, shown in (([], True), (["--no-timings"], False)):
+        main(["report", str(sweep), "--html", str(page), *flags])
+        assert ("training" in capsys.readouterr().out) == shown
+        assert ("Training time and peak memory are medians." in page.read_text(encoding="utf-8")) == shown
 
 
 def test_a_damaged_run_is_listed_and_the_rest_reported(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from train_command import EQUAL, WORDS, start, to_the_end
+from train_command import ENVIRONMENT, EQUAL, ROOT, WORDS, start, to_the_end
 
 from lightning_lora.cli import precheck, resume
 from lightning_lora.cli.train import main
@@ -129,20 +129,44 @@ def test_a_second_process_on_a_runs_folder_is_refused_and_the_first_goes_on(tmp_
     assert read_record(folder).status == "finished"
 
 
-def test_a_second_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
-    program = """
-import os, signal
+TWICE = """
+import os, signal, sys
+from pathlib import Path
+from lightning import Callback
+from tiny_task import TinyData, tiny_module, tiny_trainer
 from lightning_lora.training import StopOnSignal
-stop = StopOnSignal()
-with stop:
-    stop._training = True
-    os.kill(os.getpid(), signal.SIGINT)
-    print("goes on", flush=True)
-    os.kill(os.getpid(), signal.SIGINT)
-    print("went on", flush=True)
+from lightning_lora.training.callbacks import stop_on_signal
+
+number, stop_on_signal._SAME_REQUEST = int(sys.argv[1]), float(sys.argv[2])
+
+class Ask(Callback):
+    def on_before_backward(self, *_):
+        os.kill(os.getpid(), number)
+        print("goes on", flush=True)
+        os.kill(os.getpid(), number)
+        print("went on", flush=True)
+
+with StopOnSignal() as stop:
+    tiny_trainer(Path.cwd(), callbacks=[stop, Ask()]).fit(tiny_module(), datamodule=TinyData())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (-signal.SIGINT, "goes on\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "window", "status", "said"),
+    [
+        (signal.SIGINT, 3600, -signal.SIGINT, ["goes on"]),
+        (signal.SIGTERM, 0, -signal.SIGTERM, ["goes on"]),
+        (signal.SIGTERM, 3600, 128 + signal.SIGTERM, ["goes on", "went on"]),
+    ],
+    ids=["Ctrl-C", "SIGTERM", "the same SIGTERM"],
+)
+def test_a_second_request_ends_it_at_once(
+    number: int, window: float, status: int, said: list[str], tmp_path: Path
+) -> None:
+    environment = {**ENVIRONMENT, "PYTHONPATH": f"{ROOT / 'tests'}:{os.environ.get('PYTHONPATH', '')}"}
+    command = [sys.executable, "-c", TWICE, str(int(number)), str(window)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (status, said), done.stderr
 
 
 def run_folder(folder: Path, config: dict[str, object], status: str = "running") -> Path:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from shared_folder import shared_or, write_glue
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 
@@ -19,6 +20,12 @@ def minilm_folder() -> Path:
 def tokenizer(minilm_folder: Path) -> PreTrainedTokenizerBase:
     """A fresh one for each test: a call leaves its truncation behind in the tokenizer."""
     return AutoTokenizer.from_pretrained(minilm_folder)
+
+
+@pytest.fixture(scope="session")
+def glue(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The published rows, or at least some of them; where they are not there, few of their shape."""
+    return shared_or("glue", write_glue, tmp_path_factory.mktemp("glue"))
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from lightning_lora.data.files import DataError
 from lightning_lora.data.sampling import epoch_order, random_subset
 from lightning_lora.tasks import TASKS, custom_task
 
-GLUE = Path(__file__).resolve().parents[2].parent / "shared" / "glue"
-
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -21,13 +19,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(tokenizer: PreTrainedTokenizerBase, cache: Path):
+def make(tokenizer: PreTrainedTokenizerBase, cache: Path, glue: Path):
     def build(name: str, **settings) -> TextDataModule:
-        data = TextDataModule(TASKS[name], tokenizer, **{"path": GLUE, "cache_dir": cache, **settings})
+        data = TextDataModule(TASKS[name], tokenizer, **{"path": glue, "cache_dir": cache, **settings})
         data.setup()
         return data
 
     return build
+
+
+def rows_of(glue: Path, name: str, split: str) -> int:
+    return pq.read_metadata(glue / name / f"{split}.parquet").num_rows
 
 
 def same(left: list[dict[str, torch.Tensor]], right: list[dict[str, torch.Tensor]]) -> bool:
@@ -37,13 +39,13 @@ def same(left: list[dict[str, torch.Tensor]], right: list[dict[str, torch.Tensor
 
 
 @pytest.mark.parametrize("limit", [1, 0.5])
-def test_the_labels_of_cola_survive_in_order(make, limit: float) -> None:
+def test_the_labels_of_cola_survive_in_order(make, glue: Path, limit: float) -> None:
     data = make("cola")
     data.trainer = Trainer(logger=False, limit_val_batches=limit)
-    file = pq.read_table(GLUE / "cola" / "validation.parquet")
+    file = pq.read_table(glue / "cola" / "validation.parquet")
     (loader,) = data.val_dataloader()
     batches = list(loader)
-    assert data.dev_sizes == {"validation": 1043}
+    assert data.dev_sizes == {"validation": len(file)}
     assert torch.cat([batch["labels"] for batch in batches]).tolist() == file["label"].to_pylist()
     assert torch.cat([batch["idx"] for batch in batches]).tolist() == file["idx"].to_pylist()
     texts = [
@@ -55,9 +57,9 @@ def test_the_labels_of_cola_survive_in_order(make, limit: float) -> None:
     assert texts == plain
 
 
-def test_a_whole_dev_split_comes_longest_rows_first(make) -> None:
+def test_a_whole_dev_split_comes_longest_rows_first(make, glue: Path) -> None:
     data = make("cola")
-    file = pq.read_table(GLUE / "cola" / "validation.parquet")
+    file = pq.read_table(glue / "cola" / "validation.parquet")
     (loader,) = data.val_dataloader()
     batches = list(loader)
     idx = torch.cat([batch["idx"] for batch in batches]).tolist()
@@ -90,11 +92,12 @@ def test_the_lengths_of_texts_stay_where_they_can_be_read_without_waiting(make, 
     assert all(moved[name].equal(batch[name]) for name in stays)
 
 
-def test_mnli_has_both_dev_splits_in_order(make) -> None:
+def test_mnli_has_both_dev_splits_in_order(make, glue: Path) -> None:
+    matched, mismatched = (rows_of(glue, "mnli", f"validation_{name}") for name in ("matched", "mismatched"))
     data = make("mnli", train_rows=50)
-    assert data.dev_sizes == {"validation_matched": 9815, "validation_mismatched": 1000}
+    assert data.dev_sizes == {"validation_matched": matched, "validation_mismatched": mismatched}
     assert list(data.dev_sizes) == ["validation_matched", "validation_mismatched"]
-    assert [len(loader.dataset) for loader in data.val_dataloader()] == [9815, 1000]
+    assert [len(loader.dataset) for loader in data.val_dataloader()] == [matched, mismatched]
     assert data.train_size == 50
 
 
@@ -108,13 +111,13 @@ def test_batches_have_the_dtypes_of_the_contract(make) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_training_batches_follow_the_seeded_order(make, seed: int) -> None:
-    data = make("rte", seed=seed)
+def test_training_batches_follow_the_seeded_order(make, glue: Path, seed: int) -> None:
+    data, rows = make("rte", seed=seed), rows_of(glue, "rte", "train")
     batches = list(data.train_dataloader())
-    order = epoch_order(2490, seed, 0)
-    idx = torch.tensor(pq.read_table(GLUE / "rte" / "train.parquet")["idx"].to_pylist())
+    order = epoch_order(rows, seed, 0)
+    idx = torch.tensor(pq.read_table(glue / "rte" / "train.parquet")["idx"].to_pylist())
     assert torch.cat([batch["idx"] for batch in batches]).equal(idx[order])
-    assert len(batches[-1]["idx"]) == 2490 % 32 > 0
+    assert len(batches[-1]["idx"]) == rows % 32 > 0
 
 
 def test_batches_do_not_depend_on_the_number_of_workers(make) -> None:
@@ -151,7 +154,9 @@ class Recorder(LightningModule):
 @pytest.mark.filterwarnings("ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*You requested to overfit")
 @pytest.mark.parametrize("overfit", [0.0, 2])
-def test_lightning_shuffles_each_epoch_anew_but_not_when_overfitting(make, tmp_path: Path, overfit: float) -> None:
+def test_lightning_shuffles_each_epoch_anew_but_not_when_overfitting(
+    make, glue: Path, tmp_path: Path, overfit: float
+) -> None:
     data, module = make("wnli"), Recorder()
     Trainer(
         max_epochs=2,
@@ -166,51 +171,52 @@ def test_lightning_shuffles_each_epoch_anew_but_not_when_overfitting(make, tmp_p
     if overfit:
         assert module.seen == [list(range(64))] * 2
     else:
-        assert module.seen == [epoch_order(635, 0, epoch).tolist() for epoch in (0, 1)]
+        rows = rows_of(glue, "wnli", "train")
+        assert module.seen == [epoch_order(rows, 0, epoch).tolist() for epoch in (0, 1)]
 
 
-def test_a_subset_is_that_of_the_seed_and_enters_the_fingerprint(make) -> None:
+def test_a_subset_is_that_of_the_seed_and_enters_the_fingerprint(make, glue: Path) -> None:
     whole, subset, other = make("rte"), make("rte", train_rows=100), make("rte", train_rows=100, seed=1)
     assert len({whole.fingerprint, subset.fingerprint, other.fingerprint}) == 3
     assert make("rte", seed=1).fingerprint == whole.fingerprint
-    assert make("rte", train_rows=2490).fingerprint == whole.fingerprint
+    assert make("rte", train_rows=whole.train_size).fingerprint == whole.fingerprint
     rows = sorted(torch.cat([batch["idx"] for batch in subset.train_dataloader()]).tolist())
-    idx = pq.read_table(GLUE / "rte" / "train.parquet")["idx"].to_pylist()
-    assert rows == [idx[row] for row in random_subset(2490, 100, 0).tolist()]
+    idx = pq.read_table(glue / "rte" / "train.parquet")["idx"].to_pylist()
+    assert rows == [idx[row] for row in random_subset(len(idx), 100, 0).tolist()]
 
 
-def test_what_a_subset_was_drawn_from_is_the_same_for_every_seed(make) -> None:
+def test_what_a_subset_was_drawn_from_is_the_same_for_every_seed(make, glue: Path) -> None:
     facts = [make("rte", **settings).facts for settings in ({}, {"train_rows": 100}, {"train_rows": 100, "seed": 1})]
     whole = facts[0]
     assert [found["drawn_from"] for found in facts] == [whole["fingerprint"]] * 3
     assert [found["examples"] for found in facts] == [whole["examples"]] * 3
-    assert [found["rows"]["train"] for found in facts] == [2490, 100, 100]
+    assert [found["rows"]["train"] for found in facts] == [rows_of(glue, "rte", "train"), 100, 100]
     held_out = make("rte", holdout=0.1, train_rows=100).facts
     assert held_out["drawn_from"] == make("rte", holdout=0.1).fingerprint != whole["drawn_from"]
     assert list(held_out["examples"]) == ["held_out"]
 
 
-def test_the_same_data_in_another_format_is_the_same_data(make, tmp_path: Path) -> None:
+def test_the_same_data_in_another_format_is_the_same_data(make, glue: Path, tmp_path: Path) -> None:
     for split in ("train", "validation"):
-        rows = pq.read_table(GLUE / "wnli" / f"{split}.parquet").to_pylist()
+        rows = pq.read_table(glue / "wnli" / f"{split}.parquet").to_pylist()
         lines = [f"{row['label']}\t{row['sentence1']}\t{row['sentence2']}" for row in rows]
         (tmp_path / f"{split}.tsv").write_text("\n".join(["label\tsentence1\tsentence2", *lines]), encoding="utf-8")
     assert make("wnli", path=tmp_path).fingerprint == make("wnli").fingerprint
 
 
 def test_the_second_module_reads_the_cache(
-    tokenizer: PreTrainedTokenizerBase, minilm_folder: Path, tmp_path: Path
+    tokenizer: PreTrainedTokenizerBase, minilm_folder: Path, glue: Path, tmp_path: Path
 ) -> None:
-    first = TextDataModule(TASKS["wnli"], tokenizer, path=GLUE, cache_dir=tmp_path)
+    first = TextDataModule(TASKS["wnli"], tokenizer, path=glue, cache_dir=tmp_path)
     first.prepare_data()
     stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "tokens").iterdir()}
     assert len(stamps) == 2
-    second = TextDataModule(TASKS["wnli"], AutoTokenizer.from_pretrained(minilm_folder), path=GLUE, cache_dir=tmp_path)
+    second = TextDataModule(TASKS["wnli"], AutoTokenizer.from_pretrained(minilm_folder), path=glue, cache_dir=tmp_path)
     second.setup("fit")
     second.setup("validate")
     assert {file: file.stat().st_mtime_ns for file in (tmp_path / "tokens").iterdir()} == stamps
     assert same(list(first.train_dataloader()), list(second.train_dataloader()))
-    TextDataModule(TASKS["wnli"], tokenizer, path=GLUE, cache_dir=tmp_path, max_length=16).setup()
+    TextDataModule(TASKS["wnli"], tokenizer, path=glue, cache_dir=tmp_path, max_length=16).setup()
     assert len(list((tmp_path / "tokens").iterdir())) == 4
 
 
@@ -222,12 +228,12 @@ def test_the_second_module_reads_the_cache(
         ({"seed": -1}, "seed=-1 must be 0 or more"),
         ({"max_length": 600}, "data.max_length=600 does not fit"),
         ({"max_length": 300, "max_positions": 256}, "give 5 to 256 tokens"),
-        ({"train_rows": 5000}, "train_rows=5000: the training split has 2490 rows"),
+        ({"train_rows": 5000}, "train_rows=5000: the training split has {rows} rows"),
         ({"path": "absent"}, "absent: no such file or folder"),
     ],
 )
-def test_wrong_settings_are_one_clear_line(make, settings: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_wrong_settings_are_one_clear_line(make, glue: Path, settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message.format(rows=rows_of(glue, "rte", "train"))):
         make("rte", **settings)
 
 
@@ -244,10 +250,11 @@ def test_the_embedded_data_runs_through(make, name: str) -> None:
     assert data.fingerprint == make(name, path=None, train_rows=64).fingerprint
 
 
-def test_rows_held_out_are_measured_on_and_never_trained_on(make) -> None:
+def test_rows_held_out_are_measured_on_and_never_trained_on(make, glue: Path) -> None:
     whole, data = make("rte"), make("rte", holdout=0.1)
     assert list(data.dev_sizes) == ["held_out"]
-    assert (data.train_size, data.dev_sizes["held_out"]) == (2241, 249)
+    rows = rows_of(glue, "rte", "train")
+    assert (data.train_size, data.dev_sizes["held_out"]) == (rows - round(0.1 * rows), round(0.1 * rows))
     (loader,) = data.val_dataloader()
     held_out = torch.cat([batch["idx"] for batch in loader]).tolist()
     trained = torch.cat([batch["idx"] for batch in data.train_dataloader()]).tolist()

@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from fakes.hub import serve
 
-GLUE = Path(__file__).resolve().parents[2].parent / "shared" / "glue"
 CARD = """---
 configs:
 - config_name: sst2
@@ -32,20 +31,20 @@ DOWNLOAD = "from huggingface_hub import snapshot_download; snapshot_download('ny
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hub(tmp_path_factory: pytest.TempPathFactory, glue: Path) -> Path:
     root = tmp_path_factory.mktemp("hub")
     folder = root / "datasets" / "nyu-mll" / "glue"
     (folder / "sst2").mkdir(parents=True)
     (folder / "README.md").write_text(CARD)
     for split in ("train", "validation"):
-        rows = pq.read_table(GLUE / "sst2" / f"{split}.parquet").slice(0, 50)
+        rows = pq.read_table(glue / "sst2" / f"{split}.parquet").slice(0, 50)
         pq.write_table(rows, folder / "sst2" / f"{split}-00000-of-00001.parquet")
     return root
 
 
-def expected() -> dict[str, dict[str, list]]:
+def expected(glue: Path) -> dict[str, dict[str, list]]:
     return {
-        split: pq.read_table(GLUE / "sst2" / f"{split}.parquet").slice(0, 50).to_pydict()
+        split: pq.read_table(glue / "sst2" / f"{split}.parquet").slice(0, 50).to_pydict()
         for split in ("train", "validation")
     }
 
@@ -56,18 +55,18 @@ def run(code: str, home: Path, **environment: str) -> str:
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
 
 
-def test_by_hub_name(hub: Path, tmp_path: Path) -> None:
+def test_by_hub_name(hub: Path, glue: Path, tmp_path: Path) -> None:
     with serve(hub) as (address, requests):
         loaded = run(LOAD, tmp_path, HF_ENDPOINT=address)
-    assert json.loads(loaded) == expected()
+    assert json.loads(loaded) == expected(glue)
     assert any("sst2/train-00000" in request for request in requests)
 
 
-def test_offline_from_a_downloaded_snapshot(hub: Path, tmp_path: Path) -> None:
+def test_offline_from_a_downloaded_snapshot(hub: Path, glue: Path, tmp_path: Path) -> None:
     with serve(hub) as (address, _):
         run(DOWNLOAD, tmp_path, HF_ENDPOINT=address)
     assert not (tmp_path / "datasets").exists()
-    assert json.loads(run(LOAD, tmp_path, HF_HUB_OFFLINE="1")) == expected()
+    assert json.loads(run(LOAD, tmp_path, HF_HUB_OFFLINE="1")) == expected(glue)
 
 
 def test_offline_with_nothing_names_the_three_ways(tmp_path: Path) -> None:

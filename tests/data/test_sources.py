@@ -13,7 +13,6 @@ from lightning_lora.data.splits import read_splits
 from lightning_lora.data.validation import validate
 from lightning_lora.tasks import TASKS, TOY_TASKS, custom_task
 
-GLUE = Path(__file__).resolve().parents[2].parent / "shared" / "glue"
 SST2, MNLI = TASKS["sst2"], TASKS["mnli"]
 
 
@@ -28,10 +27,10 @@ def write(file: Path, rows: int = 3) -> Path:
     return file
 
 
-def provenance() -> dict[tuple[str, str], tuple[int, str]]:
+def provenance(glue: Path) -> dict[tuple[str, str], tuple[int, str]]:
     """(rows, label counts) of each split, from the table in PROVENANCE.md."""
     rows = {}
-    for line in (GLUE / "PROVENANCE.md").read_text().splitlines():
+    for line in (glue / "PROVENANCE.md").read_text().splitlines():
         cells = [cell.strip(" *") for cell in line.split("|")]
         if len(cells) > 5 and re.match(r"\d+", cells[3]):
             rows[cells[1], cells[2]] = int(re.match(r"\d+", cells[3])[0]), cells[5]
@@ -39,9 +38,9 @@ def provenance() -> dict[tuple[str, str], tuple[int, str]]:
 
 
 @pytest.mark.parametrize("name", sorted(set(TASKS) - TOY_TASKS))
-def test_real_glue_loads_with_the_recorded_counts(name: str) -> None:
-    task, recorded = TASKS[name], provenance()
-    splits = {split: validate(raw, task) for split, raw in load_splits(task, GLUE).items()}
+def test_glue_loads_with_the_recorded_counts(name: str, glue: Path) -> None:
+    task, recorded = TASKS[name], provenance(glue)
+    splits = {split: validate(raw, task) for split, raw in load_splits(task, glue).items()}
     assert list(splits) == [task.train_split, *task.dev_splits]
     for split, data in splits.items():
         rows, counts = recorded[name, split]
@@ -53,8 +52,8 @@ def test_real_glue_loads_with_the_recorded_counts(name: str) -> None:
             assert " ".join(f"{label}:{n}" for label, n in enumerate(data.labels.bincount().tolist())) == counts
 
 
-def test_the_folder_of_one_task_is_the_same_as_the_folder_above() -> None:
-    above, itself = load_splits(TASKS["rte"], GLUE), load_splits(TASKS["rte"], str(GLUE / "rte"))
+def test_the_folder_of_one_task_is_the_same_as_the_folder_above(glue: Path) -> None:
+    above, itself = load_splits(TASKS["rte"], glue), load_splits(TASKS["rte"], str(glue / "rte"))
     assert {split: raw.table for split, raw in above.items()} == {split: raw.table for split, raw in itself.items()}
 
 
@@ -108,9 +107,9 @@ def test_a_single_file_without_the_other_split_tells_what_is_missing(tmp_path: P
         load_splits(SST2, file)
 
 
-def test_a_missing_dev_split_is_named(tmp_path: Path) -> None:
+def test_a_missing_dev_split_is_named(glue: Path, tmp_path: Path) -> None:
     for split in ("train", "validation_matched"):
-        shutil.copy(GLUE / "mnli" / f"{split}.parquet", tmp_path)
+        shutil.copy(glue / "mnli" / f"{split}.parquet", tmp_path)
     message = r"the split 'validation_mismatched' is missing; expected .*; there is train.parquet, validation_matched"
     with pytest.raises(DataError, match=message):
         load_splits(MNLI, tmp_path)

@@ -1,6 +1,7 @@
-"""A stand-in for the model hub: serves a folder of repositories over HTTP on this machine, one revision each.
+"""A stand-in for the model hub: serves a folder of repositories over HTTP on this machine.
 
-    root/models/<owner>/<name>/...      root/datasets/<owner>/<name>/...
+    root/models/<owner>/<name>/...      root/datasets/<owner>/<name>/...      the branch main
+    root/models/<owner>/<name>@v2/...   root/datasets/<owner>/<name>@v2/...   another branch or tag, v2
 
 Point a *fresh process* at it with HF_ENDPOINT=<url>; the client reads that variable when it is imported.
 """
@@ -17,6 +18,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+"""Of the branch main."""
 
 
 @contextmanager
@@ -48,14 +50,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        kind, repository, verb, rest = self._parse()
+        kind, repository, verb, revision, rest = self._parse()
         self.requests.append(f"{self.command} {self.path}")
-        folder = self.root / kind / repository
-        if not repository or not folder.is_dir():
-            self._missing("RepoNotFound")
-        elif verb in ("", "revision"):
+        revisions = _revisions(self.root / kind / repository) if repository else {}
+        if revision not in revisions:
+            self._missing("RevisionNotFound" if revisions else "RepoNotFound")
+            return
+        folder, self.commit = revisions[revision]
+        if verb in ("", "revision"):
             files = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file()]
-            facts = {"id": repository, "sha": COMMIT, "private": False, "gated": False, "disabled": False, "tags": []}
+            facts: dict[str, Any] = {"id": repository, "sha": self.commit, "private": False, "gated": False}
+            facts |= {"disabled": False, "tags": []}
             self._json({**facts, "siblings": [{"rfilename": name} for name in files]})
         elif verb == "tree" and (folder / rest).is_dir():
             recursive = "recursive=true" in self.path.lower()
@@ -63,21 +68,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._json([_entry(folder, entry) for entry in sorted(entries)])
         elif verb == "resolve" and (folder / rest).is_file():
             content = (folder / rest).read_bytes()
-            self._send(200, content, {"ETag": f'"{_blob(content)}"', "X-Repo-Commit": COMMIT})
+            self._send(200, content, {"ETag": f'"{_blob(content)}"', "X-Repo-Commit": self.commit})
         else:
             self._missing("EntryNotFound")
 
-    def _parse(self) -> tuple[str, str, str, str]:
-        """(models|datasets, owner/name, verb, path after the revision)."""
+    def _parse(self) -> tuple[str, str, str, str, str]:
+        """(models|datasets, owner/name, verb, revision, path after it)."""
         parts = [unquote(part) for part in urlsplit(self.path).path.strip("/").split("/")]
         if parts[0] == "api":
             kind, parts = parts[1], parts[2:]
         else:
             kind, parts = ("datasets", parts[1:]) if parts[0] == "datasets" else ("models", parts)
-        return kind, "/".join(parts[:2]), "".join(parts[2:3]), "/".join(parts[4:])
+        return kind, "/".join(parts[:2]), "".join(parts[2:3]), "".join(parts[3:4]) or "main", "/".join(parts[4:])
 
     def _json(self, value: Any) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", "X-Repo-Commit": COMMIT})
+        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", "X-Repo-Commit": self.commit})
 
     def _missing(self, code: str) -> None:
         self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
@@ -89,6 +94,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+
+def _revisions(main: Path) -> dict[str, tuple[Path, str]]:
+    """Folder and commit of each revision, by its name and by its commit; empty where there is no repository."""
+    if not main.is_dir():
+        return {}
+    others = {folder.name.partition("@")[2]: folder for folder in main.parent.glob(f"{main.name}@*")}
+    found = {name: (folder, hashlib.sha1(name.encode()).hexdigest()) for name, folder in others.items()}
+    found["main"] = (main, COMMIT)
+    return found | {commit: (folder, commit) for folder, commit in found.values()}
 
 
 def _entry(folder: Path, path: Path) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 import copy
 import inspect
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from cases import CASES, OUT, Case
 from torch import Tensor, nn
 
-from lightning_lora.lora import LoRALayer, LowRankDelta
+from lightning_lora.lora import LoRALayer, LoRALinear, LoraSpec, LowRankDelta, Routing
 
 over_cases = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -100,11 +101,30 @@ def test_merged_weight_is_rounded_once(case: Case) -> None:
     layer = case.adapted(base)
     dense = dense_delta(case, delta_of(layer))
     exact = base.get_parameter("weight").double() + (dense.T if layer.weight_is_in_by_out else dense)
+    of_numpy = torch.from_numpy(exact.numpy().astype(np.float16))
+    expected = of_numpy if case.dtype is torch.float16 else exact.to(case.dtype)
     layer.merge("default")
     # The order of the sum over the rank is free, which fp64 alone can see.
-    torch.testing.assert_close(
-        layer.weight.data, exact.to(case.dtype), rtol=0, atol=1e-15 if case.dtype is torch.float64 else 0
-    )
+    torch.testing.assert_close(layer.weight.data, expected, rtol=0, atol=1e-15 if case.dtype is torch.float64 else 0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "upper"),
+    [(torch.bfloat16, 8, 1.0078125), (torch.float16, 11, float(np.float16(1 + 2**-11 + 2**-30)))],
+)
+def test_a_merged_weight_just_above_the_middle_is_the_upper_one(dtype: torch.dtype, bits: int, upper: float) -> None:
+    """1 + 2^-bits lies halfway from 1 to the next number; fp32, by way of which torch goes, has no 2^-30 beside 1."""
+    base = nn.Linear(1, 1, bias=False, dtype=dtype).requires_grad_(False)
+    layer = LoRALinear.adopt(base, Routing("default"))
+    delta = layer.add_adapter("default", LoraSpec(rank=1, alpha=1.0))
+    with torch.no_grad():
+        base.weight.fill_(1.0)
+        delta.B.fill_(2.0**-bits)
+        delta.A.fill_(1 + 2.0 ** (bits - 30))
+    layer.merge("default")
+    assert float(layer.weight) == upper
+    exact = torch.tensor(1 + 2.0**-bits + 2.0**-30, dtype=torch.float64)
+    assert float(exact.to(dtype)) == 1.0, "the control: torch rounds twice"
 
 
 @over_cases

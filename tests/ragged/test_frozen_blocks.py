@@ -8,6 +8,7 @@ import torch
 from ragged_texts import LENGTHS, adapted, takes_types, texts
 from safetensors.torch import load_file
 from tiny_models import TINY
+from torch import Tensor
 
 from lightning_lora import RunConfig, read_predictions, run
 from lightning_lora.config import DataConfig, LoggerConfig, LoraConfig, ModelConfig, TrainerConfig
@@ -15,6 +16,7 @@ from lightning_lora.data import hidden_states
 from lightning_lora.inject import inject_adapter
 from lightning_lora.lora import LoraSpec, adapter_parameters
 from lightning_lora.ragged import frozen_blocks, hidden_before, ragged_logits
+from lightning_lora.ragged.frozen_blocks import beginning_at
 from lightning_lora.ragged.last_block import LAST_BLOCKS, blocks_of
 from lightning_lora.settings import ConfigError
 
@@ -134,8 +136,9 @@ def test_a_forward_that_others_gave_the_embeddings_is_given_back() -> None:
     assert embeddings.forward is before
 
 
-def trained(folder: Path, encoder: Path, cache: Path, kept: bool, precision: str = "32-true") -> Any:
+def trained(folder: Path, encoder: Path, cache: Path, kept: bool, precision: str = "32-true", seed: int = 0) -> Any:
     config = RunConfig(
+        seed=seed,
         epochs=2,
         lora=LoraConfig(roles=["query", "value"], layers=[1], cache_frozen_blocks=kept),
         model=ModelConfig(name=str(encoder)),
@@ -146,20 +149,28 @@ def trained(folder: Path, encoder: Path, cache: Path, kept: bool, precision: str
     return run(config, folder)
 
 
+def saved(folder: Path) -> dict[str, Tensor]:
+    """What the run has trained, and what it gives on the dev rows."""
+    logits = torch.from_numpy(read_predictions(folder / "predictions.parquet").logits)
+    return {**load_file(folder / "adapter" / "adapter_model.safetensors"), "logits": logits}
+
+
 @pytest.mark.parametrize("precision", ["32-true", "bf16-frozen"])
 def test_without_dropout_a_run_is_the_run_of_the_whole_model(
     without_dropout: Path, tmp_path: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("whole", "kept"):
-        trained(tmp_path / name, without_dropout, tmp_path / "cache", name == "kept", precision)
-    close = {"atol": 2e-4, "rtol": 1e-3} if precision == "32-true" else {"atol": 2e-2, "rtol": 0.2}
-    one, two = (load_file(tmp_path / name / "adapter" / "adapter_model.safetensors") for name in ("whole", "kept"))
-    for name, value in one.items():
-        torch.testing.assert_close(value, two[name], msg=name, **close)
-    logits = [
-        torch.from_numpy(read_predictions(tmp_path / name / "predictions.parquet").logits) for name in ("whole", "kept")
-    ]
-    torch.testing.assert_close(*logits, atol=1e-3 if precision == "32-true" else 0.1, rtol=1e-3)
+    for name, seed in (("whole", 0), ("kept", 0), ("other", 1)):
+        trained(tmp_path / name, without_dropout, tmp_path / "cache", name != "whole", precision, seed)
+    whole, kept, other = (saved(tmp_path / name) for name in ("whole", "kept", "other"))
+    if precision == "32-true":
+        for name, value in whole.items():
+            torch.testing.assert_close(kept[name], value, msg=name, atol=1e-3 if name == "logits" else 2e-4, rtol=1e-3)
+    # B starts at zero, so all of it was learned.
+    learned = [name for name in whole if "lora_B" in name or name == "logits"]
+    assert len(learned) == 3
+    for name in learned:
+        assert (kept[name] - whole[name]).norm() / whole[name].norm() < 0.2, name
+        assert (other[name] - whole[name]).norm() / whole[name].norm() > 0.2, "the control: another seed"
 
     monkeypatch.setattr(hidden_states, "_put", lambda *_: pytest.fail("computed once more"))
     trained(tmp_path / "again", without_dropout, tmp_path / "cache", True, precision)

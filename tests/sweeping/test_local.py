@@ -22,6 +22,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode
 from launched_jobs import DEAF, EXITS, EXITS_EARLY, FINE, HANGS, KILLED, KILLED_EARLY, KILLED_ONCE, RAISES, THERE
+from processes import descendants_of, until
 from train_command import ENVIRONMENT, ROOT, WORDS
 
 from lightning_lora.reporting import read_record, records_below, write_record
@@ -148,9 +149,8 @@ def test_a_job_that_was_there_is_said_to_be(launch: Launch, capsys: pytest.Captu
 
 def logged(folder: Path, words: str) -> str:
     """Wait until a job of this sweep has printed these words; give all that it has printed."""
-    while not (found := [text for log in folder.rglob("job.log") if words in (text := log.read_text())]):
-        time.sleep(0.1)
-    return found[0]
+    logs = until(lambda: [text for log in folder.rglob("job.log") if words in (text := log.read_text())], words)
+    return logs[0]
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -230,12 +230,6 @@ def test_a_sigterm_to_every_process_lets_the_jobs_save(tmp_path: Path) -> None:
     records = [read_record(file.parent) for file in tmp_path.glob("sweep/*/result.json")]
     assert [(record.status, record.error) for record in records] == [("interrupted", "stopped by SIGTERM")] * 2
     assert not any("Error" in log.read_text() for log in tmp_path.glob("sweep/*/job.log"))
-
-
-def descendants_of(process: int) -> list[int]:
-    """The processes that it has started, and they, and so on."""
-    children = [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return children + [further for child in children for further in descendants_of(child)]
 
 
 def commands_of_group(group: int) -> list[bytes]:

@@ -44,7 +44,9 @@ def ended_in_a_job_after(ended: int, *words: str, cwd: Path, by: signal.Signals 
     process = start(*words, cwd=cwd)
     assert process.stdout is not None
     while ended:
-        ended -= process.stdout.readline().startswith("trial ")
+        line = process.stdout.readline()
+        assert line, process.communicate()
+        ended -= line.startswith("trial ")
     while not any(
         record.status == "running" and (folder / "checkpoints" / "last.ckpt").exists()
         for folder, record in records_below(cwd).items()

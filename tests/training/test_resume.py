@@ -86,7 +86,8 @@ def train(
     """A whole run in a folder, as `running.fit` does it; ``resume`` is the checkpoint to go on from."""
     workers, accumulate = settings.pop("workers", 0), settings.get("accumulate_grad_batches", 1)
     patience = settings.pop("patience", None)
-    steps = optimizer_steps(-(-ROWS // 8), EPOCHS, accumulate, settings.get("max_steps", -1))
+    epochs = settings.pop("epochs", EPOCHS)
+    steps = optimizer_steps(-(-ROWS // 8), epochs, accumulate, settings.get("max_steps", -1))
     model = tiny_bert()
     assert any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules()), "dropout is on"
     module = LoRAClassifier(model, TASK, OptimSettings(lr=1e-2), steps, HEAD)
@@ -104,7 +105,7 @@ def train(
     ]
     trainer = tiny_trainer(
         folder,
-        max_epochs=EPOCHS,
+        max_epochs=epochs,
         enable_checkpointing=True,
         callbacks=callbacks,
         logger=JsonlLogger(folder / "metrics.jsonl"),
@@ -193,13 +194,16 @@ def test_up_to_the_last_step_of_a_run_that_ends_early(max_steps: int, tmp_path: 
         assert_same(outcome, again, first_batch=step)
 
 
-@pytest.mark.parametrize("step", [5, 9, 10])
-def test_early_stopping_counts_on(step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scores = {5: 0.5, 10: 0.4, 15: 0.3}
+@pytest.mark.parametrize(("step", "waited"), [(10, 0), (12, 1), (15, 1)])
+def test_early_stopping_counts_on(step: int, waited: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first of three dev passes is the best, and the checkpoint of a step is written before its dev pass."""
     monkeypatch.setattr("lightning_lora.training.module.score", lambda *_: {"f1": 0.0, "accuracy": 0.0})
-    outcome = train(tmp_path / "run", copies=tmp_path / "copies", patience=1)
-    assert outcome.steps == 10 < max(scores), "the score did not rise"
-    assert_same(outcome, resumed(tmp_path / "run", step, tmp_path / "again", patience=1), first_batch=step)
+    settings = {"epochs": 5, "patience": 2}
+    outcome = train(tmp_path / "run", copies=tmp_path / "copies", **settings)
+    assert outcome.steps == 15, "of 25: the score did not rise"
+    saved = torch.load(tmp_path / "copies" / f"{step}.ckpt", weights_only=True)["callbacks"].values()
+    assert [state["wait_count"] for state in saved if "wait_count" in state] == [waited]
+    assert_same(outcome, resumed(tmp_path / "run", step, tmp_path / "again", **settings), first_batch=step)
 
 
 def test_another_seed_draws_otherwise(whole: tuple[Path, Outcome], tmp_path: Path) -> None:

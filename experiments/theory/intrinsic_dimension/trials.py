@@ -93,18 +93,18 @@ def trained(recipe: Recipe, method: Method, size: int, seed: int) -> dict[str, f
     module = LoRAClassifier(model, data.task, settings, steps, new)
     head = sum(p.numel() for name, p in model.named_parameters() if name in set(new))
     trains = sum(p.numel() for p in model.parameters() if p.requires_grad) - head
-    _trainer(recipe, settings).fit(module, data)
+    _trainer(recipe).fit(module, data)
     found = module.predictions[data.task.dev_splits[0]]
     accuracy = float((found.logits.argmax(dim=1) == found.labels).double().mean())
     return {"score": accuracy, "trains": trains, "head": head, "steps": steps}
 
 
-def _trainer(recipe: Recipe, settings: OptimSettings) -> Trainer:
+def _trainer(recipe: Recipe) -> Trainer:
     return Trainer(
         accelerator="cpu",
         max_epochs=recipe.epochs,
         check_val_every_n_epoch=recipe.epochs,
-        gradient_clip_val=settings.clip_norm,
+        gradient_clip_val=1.0,
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,

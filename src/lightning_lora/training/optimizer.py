@@ -23,7 +23,6 @@ class OptimSettings:
         schedule: What it does then: a name in `schedule.SCHEDULES`.
         lora_plus_ratio: Learning rate of B over that of A (LoRA+, Hayou et al. 2024, arXiv 2402.12354, section 4).
         head_lr: Learning rate of newly initialised parameters; None for ``lr``.
-        clip_norm: Largest norm of the gradient; 0 for no clipping.
     """
 
     lr: float
@@ -34,7 +33,6 @@ class OptimSettings:
     schedule: str = "linear"
     lora_plus_ratio: float = 1.0
     head_lr: float | None = None
-    clip_norm: float = 1.0
 
 
 def parameter_groups(
