@@ -21,10 +21,14 @@ print(json.dumps([[backbone.fingerprint, *_commits.values()] for backbone in loa
 """
 
 
-def load(times: int, cache: Path, address: str) -> list[list[str]]:
+def process(times: int, cache: Path, address: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", LOAD, str(times)]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True)
+    return subprocess.run(command, env=environment, text=True, capture_output=True)
+
+
+def load(times: int, cache: Path, address: str) -> list[list[str]]:
+    done = process(times, cache, address)
     assert done.returncode == 0, done.stderr
     found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -51,3 +55,18 @@ def test_the_hub_is_asked_once(root: Path, tmp_path: Path) -> None:
     assert 0 < asked_for_three - asked_once <= 2
     assert all("adapter_config" in request for request in requests[2 * asked_once : asked_once + asked_for_three])
     assert asked_with_a_cache > 1, "the control: the local cache alone does not keep a process from asking"
+
+
+def test_a_repository_without_safetensors_is_refused_for_that(root: Path, tmp_path: Path) -> None:
+    """Not by advice about settings of transformers, which are none here. The control is the repository with them."""
+    folder = root / "models" / "someone" / "tiny"
+    said = {}
+    with hub.serve(root, remembered=True) as (address, _):
+        load(1, tmp_path / "whole", address)
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        said["pickled"] = process(1, tmp_path / "pickled", address).stderr.splitlines()[-1]
+        shutil.rmtree(folder)
+        said["missing"] = process(1, tmp_path / "missing", address).stderr.splitlines()[-1]
+    assert "model.name=someone/tiny: its repository on the hub has no .safetensors weights" in said["pickled"]
+    assert "use_safetensors" not in said["pickled"]
+    assert "not reachable on the hub" in said["missing"]
