@@ -81,6 +81,16 @@ def test_the_output_of_the_process_is_written_to_by_its_name(tmp_path: Path) -> 
     assert link.is_symlink()
 
 
+def test_an_open_file_is_written_on_where_a_file_is_replaced(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("before,")
+    with file.open("a") as stream:
+        for target, expected in ((Path(f"/proc/self/fd/{stream.fileno()}"), "before,whole"), (file, "whole")):
+            with atomic_file(target) as temporary:
+                temporary.write_text("whole")
+            assert file.read_text() == expected
+
+
 @pytest.mark.parametrize("links", [True, False], ids=["linked", "copied"])
 def test_under_a_second_name_a_file_stays_what_it_was(
     links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

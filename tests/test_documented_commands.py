@@ -20,10 +20,10 @@ FILES = sorted(
 COMMAND = re.compile(r"^#? +(?:[A-Z_]+=\S+ )*python train\.py (.+)$", re.MULTILINE)
 
 
-def commands(text: str) -> list[list[str]]:
+def commands(text: str, posix: bool = True) -> list[list[str]]:
     """The words of every training command that stands on a line of its own, without what is said of it."""
     whole = re.sub(r" \\\n#? +", " ", text)
-    return [shlex.split(re.split(r" {2,}", line)[0], comments=True) for line in COMMAND.findall(whole)]
+    return [shlex.split(re.split(r" {2,}", line)[0], comments=True, posix=posix) for line in COMMAND.findall(whole)]
 
 
 def tasks_of(words: list[str]) -> set[str]:
@@ -39,9 +39,16 @@ def without_a_model(text: str) -> list[str]:
     ]
 
 
+def patterns_of_zsh(text: str) -> list[str]:
+    """The words that zsh takes for patterns of file names, and refuses where no file has such a name."""
+    words = (word for command in commands(text, posix=False) for word in command)
+    return [word for word in words if "[" in word and word[0] not in "\"'"]
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_a_command_on_real_text_names_a_model(path: Path) -> None:
+def test_a_command_on_real_text_names_a_model_and_every_shell_takes_it(path: Path) -> None:
     assert without_a_model(path.read_text(encoding="utf-8")) == []
+    assert patterns_of_zsh(path.read_text(encoding="utf-8")) == []
 
 
 def test_so_does_the_help_of_train() -> None:
@@ -65,4 +72,5 @@ def test_the_control() -> None:
     text += "#   python train.py data=rte model=gpt2\n"
     assert commands(text) == [["-m", "seed=0,1", "data=toy_sentiment,rte"], ["data=rte", "model=gpt2"]]
     assert without_a_model(text) == ["-m seed=0,1 data=toy_sentiment,rte"]
+    assert patterns_of_zsh("    python train.py 'a=[b]' c=[d] e=f\n") == ["c=[d]"]
     assert sum(bool(tasks_of(words) - TOY_TASKS) for path in FILES for words in commands(path.read_text())) > 30

@@ -34,10 +34,14 @@ print(json.dumps([backbone.revision, backbone.fingerprint]))
 """
 
 
-def load(times: int, cache: Path, address: str) -> list[list[str]]:
+def process(times: int, cache: Path, address: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", LOAD, str(times)]
-    done = subprocess.run(command, env=environment, text=True, capture_output=True)
+    return subprocess.run(command, env=environment, text=True, capture_output=True)
+
+
+def load(times: int, cache: Path, address: str) -> list[list[str]]:
+    done = process(times, cache, address)
     assert done.returncode == 0, done.stderr
     found: list[list[str]] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -92,3 +96,18 @@ def test_another_revision_is_trained_on_recorded_and_restored(root: Path, tmp_pa
     assert restored.returncode == 0, restored.stderr
     assert json.loads(restored.stdout.splitlines()[-1]) == ["v2", expected]
     assert any("/resolve/v2/" in request for request in requests[asked_in_training:])
+
+
+def test_a_repository_without_safetensors_is_refused_for_that(root: Path, tmp_path: Path) -> None:
+    """Not by advice about settings of transformers, which are none here. The control is the repository with them."""
+    folder = root / "models" / "someone" / "tiny"
+    said = {}
+    with hub.serve(root, remembered=True) as (address, _):
+        load(1, tmp_path / "whole", address)
+        (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        said["pickled"] = process(1, tmp_path / "pickled", address).stderr.splitlines()[-1]
+        shutil.rmtree(folder)
+        said["missing"] = process(1, tmp_path / "missing", address).stderr.splitlines()[-1]
+    assert "model.name=someone/tiny: its repository on the hub has no .safetensors weights" in said["pickled"]
+    assert "use_safetensors" not in said["pickled"]
+    assert "not reachable on the hub" in said["missing"]

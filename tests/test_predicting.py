@@ -263,6 +263,8 @@ def test_a_run_that_kept_no_model_says_what_to_do(entailment: Path, tmp_path: Pa
     shutil.copytree(entailment, adapted, ignore=shutil.ignore_patterns("merged"))
     with pytest.raises(ValueError, match=rf"kept no merged model; write it with lightning-lora merge '{adapted}'$"):
         restore(adapted / "merged")
+    with pytest.raises(ValueError, match=rf"kept no merged-bf16 model; .* merge '{adapted}' --dtype bf16$"):
+        restore(adapted / "merged-bf16")
     assert restore(adapted).folder == adapted  # the control
 
 

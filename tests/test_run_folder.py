@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from short_runs import short_configuration
 
+from lightning_lora.config import TrainerConfig
 from lightning_lora.run_folder import ADAPTER, MERGED, RECORD, run_of
 from lightning_lora.running import run as run_in
 
@@ -53,3 +54,11 @@ def test_what_a_run_does_not_write_it_leaves_alone(tmp_path: Path) -> None:
     for _ in range(2):
         run_in(short_configuration(), tmp_path)
         assert {(tmp_path / name).read_text() for name in names} == {"mine"}
+
+
+def test_a_trial_which_writes_nothing_is_refused_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("mine")
+    trainer = TrainerConfig(accelerator="cpu", progress_bar=False, fast_dev_run=True)
+    assert run_in(short_configuration(trainer=trainer), tmp_path).status == "finished"
+    assert {path.name for path in tmp_path.iterdir()} <= {"metrics.jsonl", ".lock"}
+    assert (tmp_path / "metrics.jsonl").read_text() == "mine"

@@ -60,7 +60,7 @@ def atomic_file(target: Path) -> Iterator[Path]:
     """Give a temporary path to write to; on success it becomes ``target``, on an error it is removed.
 
     The file is flushed to the disk before the rename, so that a power cut leaves the old file or the new one. A link
-    stays one: what it leads to is replaced. A pipe or a device (/dev/stdout) is given the bytes, and not replaced.
+    stays one: what it leads to is replaced. What `takes_bytes` names is given the bytes instead.
 
     Raises:
         CannotWriteError: the folder cannot be written to, or the disk is full; ``target`` is as it was.
@@ -68,9 +68,23 @@ def atomic_file(target: Path) -> Iterator[Path]:
     with explained(target):
         if target.is_dir():  # "." and "/" have no name to put the temporary file beside
             raise CannotWriteError(target, errno.EISDIR)
-        takes_bytes = target.exists() and not target.is_file()
-        with _passed_on(target) if takes_bytes else _replacing(Path(os.path.realpath(target))) as temporary:
+        with _passed_on(target) if takes_bytes(target) else _replacing(Path(os.path.realpath(target))) as temporary:
             yield temporary
+
+
+def takes_bytes(target: Path) -> bool:
+    """Whether it is no file to be replaced: a pipe, a device, or an open file (/dev/stdout, also below `>> file`)."""
+    return target.exists() and (not target.is_file() or _open_file(target) is not None)
+
+
+def _open_file(target: Path) -> int | None:
+    """The number of the open file of this process for which a path stands, directly or by links."""
+    own = os.path.realpath("/proc/self/fd")
+    while target.is_symlink():
+        if os.path.realpath(target.parent) == own:
+            return int(target.name)
+        target = target.parent / os.readlink(target)
+    return None
 
 
 @contextmanager
@@ -92,7 +106,9 @@ def _passed_on(target: Path) -> Iterator[Path]:
         temporary = Path(folder, "whole")
         temporary.touch()
         yield temporary
-        with temporary.open("rb") as source, target.open("wb") as sink:
+        number = _open_file(target)
+        descriptor = os.open(target, os.O_WRONLY) if number is None else os.dup(number)  # which keeps the place in it
+        with temporary.open("rb") as source, open(descriptor, "wb") as sink:
             shutil.copyfileobj(source, sink)
 
 

@@ -158,11 +158,26 @@ def _first_that_loads(loader: Any, name: str, source: str, revision: str | None,
     reason = first_line(failures[0])
     if Path(source).is_dir():
         raise ValueError(f"model.name={name}: the folder cannot be loaded: {reason}") from failures[0]
+    if "use_safetensors" in options and _lacks_safetensors(source, revision):
+        raise ValueError(
+            f"model.name={name}: its repository on the hub has no .safetensors weights, and others are not read; give "
+            "another model, or a folder in which save_pretrained has saved this one"
+        ) from failures[0]
     offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") == "1" else ""
     raise ValueError(
         f"model.name={name}: not a local folder, not reachable on the hub{offline}, and not in the local cache. "
         f"Give a folder that holds a saved model, a hub id with network, or fetch it once while online. Hub: {reason}"
     ) from failures[0]
+
+
+def _lacks_safetensors(hub_id: str, revision: str | None) -> bool:
+    """Whether the hub has said so: the local cache keeps of a file, beside where it is, that there is none."""
+    names = ("model.safetensors", "model.safetensors.index.json")
+    try:
+        known = [try_to_load_from_cache(hub_id, name, revision=revision) for name in names]
+    except ValueError:  # nor can the hub have such an id
+        return False
+    return all(file is not None and not isinstance(file, str) for file in known)
 
 
 def _new_parameters(model: nn.Module, info: dict[str, Any]) -> tuple[str, ...]:

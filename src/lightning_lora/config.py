@@ -47,7 +47,7 @@ class LoraConfig:
     roles: list[str] = settings.some_of(["query", "value"], [role.value for role in Role], "projections to adapt")
     modules: list[str] | None = settings.texts(
         None,
-        "layers instead of roles: full names or their last parts; `lightning-lora inspect lora.modules=[x]` lists them",
+        "layers instead of roles: full names or last parts; `lightning-lora inspect 'lora.modules=[x]'` lists them",
     )
     layers: Any = settings.blocks("blocks to adapt; null is all")
     exclude: list[str] = settings.texts([], "layers to leave out: full names or their last parts, as for lora.modules")

@@ -72,7 +72,9 @@ def _remedy(run_folder: Path, missing: str, method: str) -> str:
     if missing == ADAPTER:
         return "" if method == "lora" else f"; {method} trains none"
     if (run_folder / ADAPTER).is_dir():
-        return f"; write it with lightning-lora merge {shlex.quote(str(run_folder))}"
+        dtype = missing.removeprefix(MERGED).removeprefix("-")
+        words = ["lightning-lora", "merge", str(run_folder), *(["--dtype", dtype] if dtype else [])]
+        return f"; write it with {shlex.join(words)}"
     return "; train it again with merge.save=true"
 
 

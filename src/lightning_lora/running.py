@@ -58,7 +58,7 @@ def run(config: RunConfig, output_dir: Path, resume: bool = False) -> RunRecord:
             record and a checkpoint of the last step are there.
     """
     with _claimed(output_dir):
-        if not _further_process():
+        if not (_further_process() or config.trainer.fast_dev_run):  # neither writes there
             refuse_other_folder(output_dir)
         before, record = earlier_record(output_dir), None
         try:

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from lightning_lora.cli import precheck
+from lightning_lora.cli import guidelines, precheck
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,9 @@ from lightning_lora.cli import precheck
         (["rank=128", "alpha=8", "lr=1", "lora.dropout=0.5"], ["rank=128", "alpha=8 at", "lr=1", "lora.dropout=0.5"]),
         (["-m", "rank=2,4,128"], ["rank=2", "rank=128"]),
         (["-m", "seed=0,1,2", "lr=1"], ["lr=1"]),
+        (["-m", "rank=4,8", "alpha=8,16"], ["alpha=16 at rank=4"]),
+        (["-m", "rank=8,4", "alpha=8,16"], ["alpha=16 at rank=4"]),
+        (["-m", "rank=8,4", "alpha=8,16", "lora=full,qv"], ["alpha=16 at rank=4"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -30,6 +33,13 @@ def test_values_outside_the_usual_ranges_get_one_line(words: list[str], phrases:
     named = warning.rpartition("): ")[2].split(", ")
     assert len(named) == len(phrases)
     assert all(found.startswith(phrase) for found, phrase in zip(named, phrases, strict=True))
+
+
+def test_of_very_many_the_first_are_named() -> None:
+    (warning,) = precheck.check(["-m", "rank=4,8,16,32,64", "alpha=8,16,32,64,128"]).warnings
+    named = warning.rpartition("): ")[2].split(", ")
+    assert len(named) == guidelines.MOST_PHRASES
+    assert (named[0], named[-1]) == ("alpha=16 at rank=4", "alpha=16 at rank=32 and 4 more")
 
 
 @pytest.mark.parametrize(

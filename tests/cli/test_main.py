@@ -31,6 +31,8 @@ def test_without_words_it_explains_itself(capsys: pytest.CaptureFixture[str]) ->
         (["--multrun"], ["'--multirun'"]),
         (["inspect", "rank=0"], ["rank=0", "1 or more"]),
         (["inspect", "-m", "rank=1,2"], ["inspect takes no --multirun"]),
+        (["inspect", "rank=1,2"], ["rank=1,2", "give one value"]),
+        (["inspect", "+sweeps=layer_choice"], ["+sweeps=layer_choice", "leave it out"]),
         (["inspect", "lora=qw"], ["lora=qw", "'qv'"]),
     ],
     ids=lambda value: " ".join(value),

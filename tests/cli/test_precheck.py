@@ -123,7 +123,7 @@ def test_every_axis_value_reaches_a_config() -> None:
 )
 def test_values_that_do_not_go_together_are_found_before_the_first_job(words: list[str], pair: str, why: str) -> None:
     with pytest.raises(
-        ConfigError, match=rf"(?i)the job of this grid with \S*{re.escape(pair)} is not allowed: .*{why}"
+        ConfigError, match=rf"(?i)the job of this sweep with \S*{re.escape(pair)} is not allowed: .*{why}"
     ):
         precheck.check(["-m", *words])
     assert precheck.check(["-m", *words[:-1]]).configs
@@ -154,14 +154,60 @@ def test_a_pattern_chooses_among_the_options_of_a_group() -> None:
     assert chosen == ["query", "query+key", "query+key+value+output", "query+value"]
 
 
+@pytest.mark.parametrize(
+    ("words", "at_fault"),
+    [
+        (["lora=full,qv", "lora.dropout=0.1"], "lora=full"),
+        (["lora=qv,full", "seed=0,1", "lora.dropout=0.1"], "lora=full"),
+        (["+sweeps=methods", "lora.dropout=0.1"], "lora=head"),
+        (["lora.dropout=0.1,0", "lora=full,qv"], "lora.dropout=0.1 lora=full"),
+    ],
+)
+def test_what_a_baseline_has_not_is_said_of_the_job_that_is_one(words: list[str], at_fault: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf"^the job of this sweep with {at_fault} is not allowed: lora\.dropout .*two sweeps of it$"
+    ):
+        precheck.check(["-m", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seed=0,1", "lora=full", "lora.dropout=0.1"], "lora.dropout has no effect"),
+        (["seed=0,1", "lora.dropout=2"], "lora.dropout=2"),
+        (["seed=0,1", "lora.dropout=0.1,2"], "lora.dropout=2"),
+    ],
+)
+def test_what_is_wrong_in_every_job_is_said_of_none(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}"):
+        precheck.check(["-m", *words])
+
+
+@pytest.mark.parametrize("name", ["layer_choice", "layer_choice_matched", "rank_alpha"])
+def test_a_sweep_that_is_written_down_needs_multirun(name: str) -> None:
+    """Whichever setting stands first in it, with one value as it may be."""
+    with pytest.raises(ConfigError, match=rf"^'\+sweeps={name}' is a sweep: add -m$"):
+        precheck.check([f"+sweeps={name}"])
+    with pytest.raises(ConfigError, match=rf"^'\+sweeps={name}' is a sweep: leave it out$"):
+        precheck.check([f"+sweeps={name}"], one_job=True)
+
+
+@pytest.mark.parametrize("more", [[], ["resume=runs/x"], ["--cfg", "job"]], ids=["one job", "resume", "--cfg"])
+def test_where_multirun_is_refused_it_is_not_advised(more: list[str]) -> None:
+    for word in ("rank=4,8", "lora.layers=0,1", "hydra/launcher=local"):
+        with pytest.raises(ConfigError, match="-m"):  # the control
+            precheck.check([word])
+        with pytest.raises(ConfigError, match=r"give one value|needs brackets|leave it out") as refused:
+            precheck.check([word, *more], one_job=not more)
+        assert "-m" not in str(refused.value)
+
+
 def test_overlays_are_found_below_the_current_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     configs = precheck.check(["-m", "+sweeps=rank_alpha"]).configs
     assert {(config.rank, config.alpha) for config in configs} == {(4, 8.0), (8, 8.0), (4, 16.0)}
     with pytest.raises(ConfigError, match="alpha=-1"):
         precheck.check(["-m", "+sweeps=rank_alpha", "alpha=8,-1"])
-    with pytest.raises(ConfigError, match="add -m"):
-        precheck.check(["+sweeps=rank_alpha"])
     with pytest.raises(ConfigError, match="'rank_alpha'"):
         precheck.check(["-m", "+sweeps=rank_alhpa"])
 

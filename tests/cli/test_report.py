@@ -68,6 +68,18 @@ def test_a_pipe_is_given_the_report_and_nothing_more(sweep: Path, capsys: pytest
     assert capsys.readouterr().out == ""
 
 
+def test_a_file_to_which_output_is_appended_keeps_what_it_has(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `--out /dev/stdout >> file` asks for."""
+    main(["report", str(sweep), "--format", "csv"])
+    printed = capsys.readouterr().out
+    file = sweep.parent / "log"
+    file.write_text("before\n")
+    with file.open("a") as stream:
+        main(["report", str(sweep), "--format", "csv", "--out", f"/proc/self/fd/{stream.fileno()}"])
+    assert file.read_text() == f"before\n{printed}"
+    assert capsys.readouterr().out == ""
+
+
 def test_timings_can_be_left_out(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = sweep.parent / "page.html"
     for flags, shown in (([], True), (["--no-timings"], False)):

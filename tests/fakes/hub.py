@@ -22,10 +22,13 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serve(root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serves `root` until the block ends; gives the address and the growing list of requested paths."""
+def serve(root: Path, remembered: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """Serves `root` until the block ends; gives the address and the growing list of requested paths.
+
+    With `remembered` it names the commit also where a file is missing, as the real hub does: the client keeps that.
+    """
     requests: list[str] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, root, requests))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, root, requests, remembered))
     thread = Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
@@ -39,8 +42,8 @@ def serve(root: Path) -> Iterator[tuple[str, list[str]]]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, root: Path, requests: list[str], *args: Any) -> None:
-        self.root, self.requests = root, requests
+    def __init__(self, root: Path, requests: list[str], remembered: bool, *args: Any) -> None:
+        self.root, self.requests, self.remembered = root, requests, remembered
         super().__init__(*args)
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -85,7 +88,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json", "X-Repo-Commit": self.commit})
 
     def _missing(self, code: str) -> None:
-        self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code})
+        commit = {"X-Repo-Commit": self.commit} if self.remembered and code == "EntryNotFound" else {}
+        self._send(404, b"{}", {"X-Error-Code": code, "X-Error-Message": code, **commit})
 
     def _send(self, status: int, content: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)

@@ -7,7 +7,7 @@ from lightning_lora.cli import failure
 from lightning_lora.cli.parser import CommandParser
 
 _HELP = """\
-Score a run's model on labelled data: the task's own dev splits, those in a folder, or one file.
+Score a run's model on labelled data: what it was scored on, the dev splits in a folder, or one file.
 
   lightning-lora evaluate runs/2026-11-24/09-30-00-123456
   lightning-lora evaluate RUN --data glue/mrpc
@@ -28,7 +28,7 @@ def main(words: Sequence[str]) -> None:
     """
     parser = CommandParser("evaluate", _HELP)
     parser.add_model()
-    parser.add_argument("--data", help="a folder or file; without it, the run's dev splits, whole")
+    parser.add_argument("--data", help="a folder or file; without it, what the run was scored on, whole")
     parser.add_batch_size()
     options = parser.parse_args(words)
     with failure.one_line_for_mistakes():

@@ -8,13 +8,17 @@ from lightning_lora.tasks import TOY_TASKS
 
 USUAL_RANGES = "rank 4 to 64, alpha rank to 2·rank, lr 1e-4 to 1e-3, lora.dropout up to 0.1"
 """The guideline ranges within which LoRA is usually run; outside them a run gets a warning, not an error."""
+MOST_PHRASES = 12
+"""A grid may have hundreds of pairs outside them; one line names the first."""
 
 
 def warnings_of(configs: Sequence[RunConfig]) -> tuple[str, ...]:
     """What the jobs of a command line are warned of, one line for each kind of warning."""
     found = []
     if phrases := dict.fromkeys(phrase for config in configs for phrase in guideline_warnings(config)):
-        found.append(f"warning: outside the usual ranges ({USUAL_RANGES}): {', '.join(phrases)}")
+        more = f" and {len(phrases) - MOST_PHRASES} more" if len(phrases) > MOST_PHRASES else ""
+        named = ", ".join(list(phrases)[:MOST_PHRASES])
+        found.append(f"warning: outside the usual ranges ({USUAL_RANGES}): {named}{more}")
     if tasks := dict.fromkeys(config.data.task for config in configs if _is_beyond_the_embedded_encoder(config)):
         found.append(
             f"warning: model={EMBEDDED} knows the generated language of the toy_* tasks and no English; "

@@ -17,7 +17,7 @@ Train LoRA adapters on a transformer, or a baseline to compare them with.
   python train.py lora=qv rank=8                               choose an option of a group, set a key
   python train.py model=roberta_base data=sst2 lora=qkvo rank=8 alpha=16 lr=4e-4
   python train.py data=mrpc data.path=glue/mrpc model.name=path/to/encoder
-  python train.py lora=head                                    a baseline: head, bitfit or full
+  python train.py lora=head                                    a baseline: head, bitfit or full, each at its own lr
   python train.py -m rank=1,2,4,8 seed=0,1,2                   a sweep: one job for each combination
   python train.py -m +sweeps=layer_choice model=roberta_base data=mrpc    a sweep that is written down
   python train.py -m hydra/sweeper=optuna 'lr=tag(log,interval(1e-4,1e-2))' rank=4,8    a search; needs the extra optuna
@@ -26,7 +26,8 @@ Train LoRA adapters on a transformer, or a baseline to compare them with.
   python train.py debug=fast                                   does it run at all?"""
 _END = """\
 Usual ranges: {ranges}; values outside get a warning.
-Several values need -m: rank=4,8. A list needs brackets: lora.layers=[0,1]. A range of blocks: lora.layers=2-3.
+Several values need -m: rank=4,8. A list needs brackets, and in zsh quotes: 'lora.layers=[0,1]'. A range of blocks:
+lora.layers=2-3.
 Files below the current directory: +sweeps=NAME reads sweeps/NAME.yaml, or else the package's own of that name;
 +experiments=NAME reads experiments/NAME.yaml.
 Secrets belong in the environment (WANDB_API_KEY, HF_TOKEN), never on the command line.

@@ -38,7 +38,7 @@ def main(words: Sequence[str]) -> None:
 
 
 def _one_config(words: Sequence[str]) -> RunConfig:
-    checked = precheck.check(words)
+    checked = precheck.check(words, one_job=True)
     if checked.line.flags:
         raise ConfigError(f"inspect takes no {next(iter(checked.line.flags))}: it shows one model, and trains none")
     config = checked.configs[0]

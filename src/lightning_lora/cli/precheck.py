@@ -55,11 +55,12 @@ class Checked:
     given: tuple[Override, ...] = ()
 
 
-def check(words: Sequence[str]) -> Checked:
+def check(words: Sequence[str], one_job: bool = False) -> Checked:
     """Check a whole command line.
 
     Args:
         words: What stands after the command's name.
+        one_job: Whether the command takes one job, and no -m.
 
     Raises:
         ConfigError: the first mistake found, in one line.
@@ -71,14 +72,17 @@ def check(words: Sequence[str]) -> Checked:
     with initialize_config_module("lightning_lora.conf", version_base="1.3", job_name="train"):
         loader = GlobalHydra.instance().config_loader()
         given = overrides.read(line.overrides, loader)
-        base = compose_config([_word(override) for override in given if not override.is_sweep_override()])
-        axes = _axes(base, given, line, loader)
-        composed, first = _start(given, base, axes)
-        start = checked_config(composed, first)
-        further = [list(_further(composed, first, key, axis)) for key, axis in axes.items()]
-    if base.hydra.runtime.choices["hydra/sweeper"] != "optuna":
-        _check_jobs(start, further)
+        fixed = [_word(override) for override in given if not override.is_sweep_override()]
+        base = compose_config(fixed)
+        resumes = any(override.key_or_group == "resume" for override in given)
+        axes = _axes(base, given, line, loader, takes_many=line.runs and not one_job and not resumes)
+        fixed += [_word(axis) for axis in axes.values() if not axis.is_sweep_override()]  # an overlay's
+        first = [_choices(axis)[0] for axis in axes.values() if axis.is_sweep_override()]
+        composed = compose_config([*fixed, *first]) if axes else base
+        start = _checked_job(composed, fixed, first)
+        further = [list(_further(composed, [*fixed, *first], key, axis)) for key, axis in axes.items()]
     configs = (start, *(config for axis in further for _, config in axis))
+    jobs = configs if base.hydra.runtime.choices["hydra/sweeper"] == "optuna" else _jobs_of_grid(start, further)
     if _is_sweep(base, line):
         check_jobs(base.hydra.runtime.choices["hydra/launcher"], configs)
     for config in configs:
@@ -86,7 +90,7 @@ def check(words: Sequence[str]) -> Checked:
     _check_widths(configs)
     _check_effect([*given, *axes.values()], configs)
     sweep_words = _sweep_words(given, base, axes) if _is_sweep(base, line) else ()
-    return Checked(line, configs, warnings_of(configs), sweep_words, tuple(given))
+    return Checked(line, configs, warnings_of(jobs), sweep_words, tuple(given))
 
 
 def _is_sweep(base: DictConfig, line: CommandLine) -> bool:
@@ -103,59 +107,87 @@ def _sweep_words(given: list[Override], base: DictConfig, axes: dict[str, Overri
     return tuple(words)
 
 
-def _axes(base: DictConfig, given: list[Override], line: CommandLine, loader: ConfigLoader) -> dict[str, Override]:
+def _axes(
+    base: DictConfig, given: list[Override], line: CommandLine, loader: ConfigLoader, takes_many: bool
+) -> dict[str, Override]:
     """Settings with several values, from the overlay and from the command line.
 
     Raises:
         ConfigError: there are some, and no sweep is asked for.
     """
-    axes = {override.get_key_element(): override for override in given if override.is_sweep_override()}
-    axes = _axes_of_overlay(base, given, loader) | axes
-    if axes and not _is_sweep(base, line):
-        raise _needs_multirun(next(iter(axes.values())))
+    typed = {override.get_key_element(): override for override in given if override.is_sweep_override()}
+    of_overlay = _axes_of_overlay(base, given, loader)
+    if not _is_sweep(base, line):
+        if of_overlay:
+            raise _needs_multirun_for_overlay(given, takes_many)
+        if typed:
+            raise _needs_multirun(next(iter(typed.values())), takes_many)
+    axes = of_overlay | typed
     check_launching(base, list(axes.values()))
     launcher = base.hydra.runtime.choices["hydra/launcher"]
     if launcher != "basic" and not _is_sweep(base, line):
-        raise ConfigError(f"hydra/launcher={launcher} starts the jobs of a sweep; add -m")
+        remedy = "add -m" if takes_many else "leave it out"
+        raise ConfigError(f"hydra/launcher={launcher} starts the jobs of a sweep; {remedy}")
     return axes
-
-
-def _start(given: list[Override], base: DictConfig, axes: dict[str, Override]) -> tuple[DictConfig, list[str]]:
-    """The composed job at the first values of all axes, and its words."""
-    fixed = [_word(override) for override in given if not override.is_sweep_override()]
-    first = [*fixed, *(_choices(axis)[0] for axis in axes.values())]
-    return compose_config(first) if axes else base, first
 
 
 def _further(start: DictConfig, first: list[str], key: str, axis: Override) -> Iterator[tuple[str, RunConfig]]:
     """For each further value of an axis its word, and the job with it and the first values of the other axes."""
     replaced, *words = _choices(axis)
+    others = [word for word in first if word != replaced]
     for word, value in zip(words, overrides.values_of(axis)[1:], strict=True):
         if key in schema_settings() and isinstance(value, int | float):
-            yield word, checked_config(with_value(start, key, value), [word])
+            composed = with_value(start, key, value)
         else:
-            job = [*first, word]
-            job.remove(replaced)
-            yield word, checked_config(compose_config(job), job)
+            composed = compose_config([*others, word])
+        yield word, _checked_job(composed, others, [word])
 
 
-def _check_jobs(start: RunConfig, further: list[list[tuple[str, RunConfig]]]) -> None:
-    """Check every job of a grid, from what each value of each axis changes: composing them all would take too long.
+def _checked_job(composed: DictConfig, others: list[str], varied: list[str]) -> RunConfig:
+    """One job checked, from its composed config and its words, those of which the sweep has further values last.
+
+    Raises:
+        ConfigError: a value is not allowed; where each is by itself, the line says which do not go with the others.
+    """
+    try:
+        return checked_config(composed, [*others, *varied])
+    except ConfigError as error:
+        if varied and _passes(others) and all(_passes([word]) for word in varied):
+            at_fault = [word for word in varied if not _passes([*others, word])]
+            raise _not_together(at_fault or varied, error) from error
+        raise
+
+
+def _passes(words: list[str]) -> bool:
+    try:
+        checked_config(compose_config(words), words)
+    except ConfigError:
+        return False
+    return True
+
+
+def _jobs_of_grid(start: RunConfig, further: list[list[tuple[str, RunConfig]]]) -> tuple[RunConfig, ...]:
+    """Every job of a grid, checked, from what each value of each axis changes: composing all would take too long.
 
     Raises:
         ConfigError: values of several axes do not go together.
     """
     changes = [[(word, _changed(start, config)) for word, config in axis] for axis in further]
+    jobs = []
     # The first to fail differs from the start in nothing that is not at fault: with less, it came before.
     for job in itertools.product(*([None, *axis] for axis in changes)):
         values = [value for value in job if value is not None]
         try:
-            with_settings(start, {key: value for _, changed in values for key, value in changed.items()})
+            jobs.append(with_settings(start, {key: value for _, changed in values for key, value in changed.items()}))
         except ConfigError as error:
-            words = " ".join(word for word, _ in values)
-            raise ConfigError(
-                f"the job of this grid with {words} is not allowed: {error}; or make two sweeps of it"
-            ) from error
+            raise _not_together([word for word, _ in values], error) from error
+    return tuple(jobs)
+
+
+def _not_together(words: Sequence[str], error: ConfigError) -> ConfigError:
+    return ConfigError(
+        f"the job of this sweep with {' '.join(words)} is not allowed: {error}; or make two sweeps of it"
+    )
 
 
 def _changed(start: RunConfig, config: RunConfig) -> dict[str, Any]:
@@ -185,13 +217,24 @@ def _choices(axis: Override) -> list[str]:
     return [f"{axis.get_key_element()}={value}" for value in values]
 
 
-def _needs_multirun(axis: Override) -> ConfigError:
-    key, word = axis.key_or_group, _word(axis)
+def _needs_multirun_for_overlay(given: list[Override], takes_many: bool) -> ConfigError:
+    overlays = {override.key_or_group: _word(override) for override in given}
+    word = overlays.get("sweeps") or overlays.get("experiments") or "hydra.sweeper.params"
+    return ConfigError(f"'{shown(word)}' is a sweep: {'add -m' if takes_many else 'leave it out'}")
+
+
+def _needs_multirun(axis: Override, takes_many: bool) -> ConfigError:
+    key, word = axis.key_or_group, shown(_word(axis))
     setting = schema_settings().get(key)
     if setting is not None and "list" in setting.allowed:
-        return ConfigError(f"'{shown(word)}' needs brackets for a list, {key}=[...], or -m for a sweep over its values")
-    allowed = f"; without it, {key} must be {setting.allowed}" if setting is not None else ""
-    return ConfigError(f"'{shown(word)}' gives several values: add -m to run one job for each{allowed}")
+        or_sweep = ", or -m for a sweep over its values" if takes_many else ""
+        return ConfigError(f"'{word}' needs brackets for a list, {key}=[...]{or_sweep}")
+    allowed = f"{key} must be {setting.allowed}" if setting is not None else ""
+    if not takes_many:
+        return ConfigError(f"'{word}' gives several values: give one value{allowed and f'; {allowed}'}")
+    return ConfigError(
+        f"'{word}' gives several values: add -m to run one job for each{allowed and f'; without it, {allowed}'}"
+    )
 
 
 def _check_places(config: RunConfig) -> None:

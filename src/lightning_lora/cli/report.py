@@ -108,8 +108,10 @@ def _write(comparison: "Comparison", options: argparse.Namespace) -> None:
 
 
 def _tell_of(written: Path) -> None:
-    """Print where a file lies. A pipe, such as /dev/stdout, holds none, and a line more would be in the report."""
-    if written.is_file():
+    """Print where a file lies; after what went to a pipe or to /dev/stdout a line more would be in the report."""
+    from lightning_lora.atomic import takes_bytes
+
+    if not takes_bytes(written):
         print(written)
 
 

@@ -52,7 +52,7 @@ def frozen_blocks(model: nn.Module) -> int:
     if not any(trains) or trains[0]:
         raise ValueError(
             f"the first of {len(trains)} blocks is adapted, so none below it is frozen; leave out "
-            f"lora.cache_frozen_blocks, or adapt upper blocks only, for example lora.layers=[{len(trains) - 1}]"
+            f"lora.cache_frozen_blocks, or adapt upper blocks only, for example lora.layers={len(trains) - 1}"
         )
     return trains.index(True)
 
