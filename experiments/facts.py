@@ -2,9 +2,9 @@
 
     python -m experiments.facts multirun/<sweep> --out experiments/<question>/results.json
 
-With --add the facts that are there already stay, but for those of runs that are found again. Each run has its device
-and versions: a file may hold runs of several machines. The tables come from the runs themselves: `lightning-lora
-report multirun/<sweep>`.
+With --add the facts that are there already stay, but for those of runs that are found again: the same job on the same
+device in the same precision. Each run has its device and versions: a file may hold runs of several machines. The tables
+come from the runs themselves: `lightning-lora report multirun/<sweep>`.
 """
 
 import argparse
@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from lightning_lora import RunRecord
+from lightning_lora.atomic import atomic_file
 from lightning_lora.reporting import method_of, records_below
+
+IDENTITY = ("job_id", "device", "precision")
+"""What tells a run from every other one: a job_id leaves the machine out."""
+ORDER = ("task", "method", "lr", "seed")
 
 
 def facts(record: RunRecord) -> dict[str, Any]:
@@ -49,6 +54,24 @@ def facts(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def earlier(path: Path) -> list[dict[str, Any]]:
+    """The runs that a file of facts holds; none where there is no such file.
+
+    Raises:
+        SystemExit: it is another kind of file.
+    """
+    if not path.exists():
+        return []
+    try:
+        runs: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["runs"]
+        missing = [name for name in (*IDENTITY, *ORDER) if any(name not in run for run in runs)]
+    except (ValueError, KeyError, TypeError):
+        raise SystemExit(f"{path} holds no facts of runs that others could be added to; choose another --out") from None
+    if missing:
+        raise SystemExit(f"{path} has runs without {', '.join(missing)}: none can be added, choose another --out")
+    return runs
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="+", help="folders with runs somewhere below them")
@@ -59,11 +82,15 @@ def main() -> None:
     finished = [record for record in records if record.status == "finished"]
     if not finished:
         parser.error("there is no finished run")
-    kept = json.loads(options.out.read_text())["runs"] if options.add else []
-    by_job = {run["job_id"]: run for run in [*kept, *map(facts, finished)]}
-    runs = sorted(by_job.values(), key=lambda run: (run["task"], run["method"], run["lr"], run["seed"]))
-    options.out.write_text(json.dumps({"runs": runs}, indent=1) + "\n")
-    print(f"{options.out}: {len(finished)} runs; {len(records) - len(finished)} did not finish and are left out")
+    found = [*(earlier(options.out) if options.add else []), *map(facts, finished)]
+    runs = {tuple(run[name] for name in IDENTITY): run for run in found}
+    ordered = sorted(runs.values(), key=lambda run: tuple(run[name] for name in ORDER))
+    with atomic_file(options.out) as temporary:
+        temporary.write_text(json.dumps({"runs": ordered}, indent=1) + "\n")
+    print(
+        f"{options.out}: {len(runs)} runs, {len(found) - len(runs)} replaced by a later one of the same "
+        f"{', '.join(IDENTITY)}; {len(records) - len(finished)} did not finish and are left out"
+    )
 
 
 if __name__ == "__main__":

@@ -44,9 +44,13 @@ def run_tables(
     parser.add_argument("--tasks", nargs="+", help="some of the table's tasks only")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings for every sweep")
     given = parser.parse_args()
+    tasks = given.tasks or tasks_of[given.table]
+    if unknown := [task for task in tasks if task not in tasks_of[given.table]]:
+        known = ", ".join(tasks_of[given.table])
+        parser.error(f"{given.table} has no task {', '.join(unknown)}: choose from {known}")
 
     failed = 0
-    for task in given.tasks or tasks_of[given.table]:
+    for task in tasks:
         rows = [f"data.train_rows={subsets[task]}"] if task in subsets else []
         data = [f"data={task}", f"data.path={given.glue / task}", *rows]
         folder = f"hydra.sweep.dir={(given.into / given.table / task).resolve()}"

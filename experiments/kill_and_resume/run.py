@@ -1,6 +1,6 @@
 """Kill training at random moments, let it go on, and compare what comes out with a run that was never disturbed.
 
-    python experiments/kill_and_resume/run.py --kills 50
+    python -m experiments.kill_and_resume.run --kills 50
 
 Every run is the real command line, in a process forked from this one, which has imported everything beforehand. The
 kill is SIGKILL, which nothing can answer. What is found goes to results.json beside this file.
@@ -14,7 +14,6 @@ import platform
 import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,8 +23,9 @@ os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELIS
 
 import torch
 
-from lightning_lora import read_record, running
-from lightning_lora.cli.train import main as train
+from experiments.forked_training import start, wait
+from experiments.provenance import provenance
+from lightning_lora import read_record
 
 HERE = Path(__file__).parent
 WORDS = [
@@ -42,26 +42,6 @@ WORDS = [
     "merge.save=false",
 ]
 COMPARED = ("job_id", "status", "score", "best_score", "metrics", "parameters", "merge_check", "base", "data")
-
-
-def start(words: list[str], log: Path) -> int:
-    """Run `train.py` with these words in a forked process; returns its id."""
-    if child := os.fork():
-        return child
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1), os.dup2(output, 2)
-    status = 1
-    try:
-        sys.argv = ["train.py", *words]
-        train(words)
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def wait(child: int) -> int:
-    """The exit status of a process; minus the signal, if one ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def finish(words: list[str], log: Path) -> float:
@@ -127,8 +107,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     options = parser.parse_args()
-    assert running.run, "imported here, so that no child has to"
     torch.set_num_threads(1)
+    head = provenance(f"python -m experiments.kill_and_resume.run --kills {options.kills} --seed {options.seed}")
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -147,28 +127,33 @@ def main() -> None:
             trials.append(one_kill(folder, moments.uniform(0, length), expected))
             print(len(trials), trials[-1], flush=True)
             shutil.rmtree(folder)
-    record(trials, length)
+    record(head, trials, length)
 
 
-def record(trials: list[dict[str, Any]], length: float) -> None:
-    """Write results.json. A run that was through before its kill came is no kill and is not counted."""
+def record(head: dict[str, Any], trials: list[dict[str, Any]], length: float) -> None:
+    """Write results.json. A run that was through before its kill came is no kill and is not counted.
+
+    Raises:
+        SystemExit: status 1 where a killed run did not end as the undisturbed one.
+    """
     kills = [trial for trial in trials if trial["killed"]]
     same = [trial for trial in kills if trial["exit_status"] == 0 and not trial["different"]]
-    versions = read_versions()
     facts = {
-        "command": f"python train.py {' '.join(WORDS)}",
+        **head,
+        "versions": read_versions(),
+        "run": f"python train.py {' '.join(WORDS)}",
         "kills": len(kills),
         "resumed_and_the_same": len(same),
         "kills_before_the_first_checkpoint": sum(trial["checkpoint_step"] is None for trial in kills),
         "kills_while_a_file_was_written": sum(trial["files_half_written"] > 0 for trial in kills),
         "different_checkpoint_steps": len({trial["checkpoint_step"] for trial in kills} - {None}),
         "seconds_of_training_undisturbed": round(length, 2),
-        "machine": "2 cores",
-        "versions": versions,
         "trials": trials,
     }
     (HERE / "results.json").write_text(json.dumps(facts, indent=1) + "\n")
     print(f"{len(same)} of {len(kills)} killed runs ended as the undisturbed one")
+    if len(same) < len(kills):
+        raise SystemExit(1)
 
 
 def read_versions() -> dict[str, str]:

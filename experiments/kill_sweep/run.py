@@ -1,6 +1,6 @@
 """Kill a sweep at random moments, start it again each time, and compare its report with that of one left in peace.
 
-    python experiments/kill_sweep/run.py --kills 20
+    python -m experiments.kill_sweep.run --kills 20
 
 Every start is the real command line, in a process forked from this one, which has imported everything beforehand. The
 kill is SIGKILL, which nothing can answer. What is found goes to results.json beside this file.
@@ -10,10 +10,8 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import signal
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,9 +19,9 @@ from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 
-from lightning_lora import running
+from experiments.forked_training import start, wait
+from experiments.provenance import provenance
 from lightning_lora.cli.report import main as report
-from lightning_lora.cli.train import main as train
 from lightning_lora.reporting import records_below
 
 HERE = Path(__file__).parent
@@ -45,27 +43,8 @@ WORDS = [
 JOBS = 24
 
 
-def start(sweep: Path, log: Path) -> int:
-    """Start the sweep in a forked process; returns its id."""
-    if child := os.fork():
-        return child
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1), os.dup2(output, 2)
-    status = 1
-    try:
-        words = [*WORDS, f"hydra.sweep.dir={sweep}"]
-        sys.argv = ["train.py", *words]
-        train(words)
-        status = 0
-    except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else 1
-    finally:
-        os._exit(status)
-
-
-def wait(child: int) -> int:
-    """The exit status of a process; minus the signal, if one ended it."""
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def words_for(sweep: Path) -> list[str]:
+    return [*WORDS, f"hydra.sweep.dir={sweep}"]
 
 
 def reported(sweep: Path, form: str) -> str:
@@ -92,7 +71,7 @@ def contents(sweep: Path) -> dict[str, list[str]]:
 
 def one_kill(sweep: Path, log: Path, after: float) -> dict[str, Any]:
     """Start the sweep, kill it so many seconds later, and say what it has left."""
-    child = start(sweep, log)
+    child = start(words_for(sweep), log)
     time.sleep(after)
     os.kill(child, signal.SIGKILL)
     killed = wait(child) == -signal.SIGKILL
@@ -106,12 +85,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--out", type=Path, default=HERE / "results.json")
     options = parser.parse_args()
-    assert running, "imported before the first fork"
+    head = provenance(f"python -m experiments.kill_sweep.run --kills {options.kills} --seed {options.seed}")
     moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as place:
         peaceful, killed, log = Path(place, "peace", "sweep"), Path(place, "kills", "sweep"), Path(place, "log")
         begun = time.perf_counter()
-        if status := wait(start(peaceful, log)):
+        if status := wait(start(words_for(peaceful), log)):
             raise SystemExit(f"exit status {status}:\n{log.read_text()}")
         whole = time.perf_counter() - begun
         kills = []
@@ -119,15 +98,14 @@ def main() -> None:
             # So that the kills together leave the sweep about as much time as it needs.
             kills.append(one_kill(killed, log, moments.uniform(0.2, 2 * whole / options.kills)))
             print(f"kill {number + 1} of {options.kills}: {kills[-1]}", flush=True)
-        status = wait(start(killed, log))
+        status = wait(start(words_for(killed), log))
         equal = {form: reported(peaceful, form) == reported(killed, form) for form in ("markdown", "csv")}
         finished = sum(record.status == "finished" for record in records_below(killed).values())
         one, other = contents(peaceful), contents(killed)
         same = sum(one[name] == other.get(name) for name in one)
         scores = sorted({record.score for record in records_below(killed).values() if record.score is not None})
     outcome = {
-        "command": f"python experiments/kill_sweep/run.py --kills {options.kills} --seed {options.seed}",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, one thread",
+        **head,
         "seconds_in_peace": round(whole, 1),
         "last_exit_status": status,
         "jobs_finished": f"{finished} of {JOBS}",

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the facts go, as JSON")
     options = parser.parse_args()
 
-    folders = {read_record(folder).task: folder for folder in options.runs}
+    folders = one_for_each_task(options.runs)
     records = {name: read_record(folder) for name, folder in folders.items()}
     tasks = {name: run_config_of(record.config).data.find_task() for name, record in records.items()}
     names = list(tasks)
@@ -64,6 +64,21 @@ def main() -> None:
         row["control"] = score(tasks[name], other[name], labels)[metric] if name in other else None
         rows.append(row)
     report(rows, options, records)
+
+
+def one_for_each_task(runs: Sequence[Path]) -> dict[str, Path]:
+    """The runs' folders by their tasks.
+
+    Raises:
+        SystemExit: two are of one task, whose rows could not go through both.
+    """
+    folders: dict[str, Path] = {}
+    for folder in runs:
+        task = read_record(folder).task
+        if task in folders:
+            raise SystemExit(f"{folders[task]} and {folder} are both runs of {task}: give one of each task")
+        folders[task] = folder
+    return folders
 
 
 def one_base(folders: dict[str, Path], records: dict[str, RunRecord], task: Task) -> Backbone:

@@ -1,19 +1,20 @@
 """What trained runs have moved, layer by layer: the runs themselves, and ΔW out of their folders."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from experiments.theory.finding import ROOT
-from lightning_lora import restore
+from experiments.provenance import ROOT
+from experiments.theory.environment import location
+from lightning_lora import read_record, restore
 from lightning_lora.lora import lora_layers
 from lightning_lora.targets import match, projections_for
 
@@ -42,34 +43,46 @@ class Update:
 
 
 def train(name: str, settings: Sequence[str], quick: bool) -> Path:
-    """Train a run, unless it lies finished with just these settings.
+    """Train a run, unless it lies finished with just these settings, whatever made it: see `identity`.
 
     The whole version trains all-MiniLM-L6-v2 on MRPC: the environment says where they are, MINILM and GLUE.
+
+    Raises:
+        SystemExit: training failed, which has said why; or a place is not known.
     """
     if quick:
         where: tuple[str, ...] = QUICK
     else:
-        where = (f"model.name={os.environ['MINILM']}", "data=mrpc", f"data.path={os.environ['GLUE']}/mrpc")
+        where = (f"model.name={location('MINILM')}", "data=mrpc", f"data.path={location('GLUE')}/mrpc")
     of_settings = hashlib.sha256("\n".join([*where, *settings]).encode()).hexdigest()[:8]
     folder = RUNS / ("quick" if quick else "mrpc") / f"{name}-{of_settings}"
     overrides = [*where, *settings, f"hydra.run.dir={folder}"]
     if quick or not finished(folder):
         command = [sys.executable, "train.py", *overrides]
         environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+        # What the run says of itself is not wanted here; what goes wrong is.
+        status = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=False).returncode
+        if status:
+            raise SystemExit(f"training {name} ended with exit status {status}: {folder}")
     return folder
 
 
 def finished(folder: Path) -> bool:
     """Whether a run lies in the folder that came to its end."""
-    file = folder / "result.json"
-    return file.exists() and json.loads(file.read_text())["status"] == "finished"
+    return (folder / "result.json").exists() and read_record(folder).status == "finished"
 
 
 def score(folder: Path) -> float:
     """The run's headline score on the dev rows, of the last epoch."""
-    found: float = json.loads((folder / "result.json").read_text())["score"]
+    found = read_record(folder).score
+    assert found is not None
     return found
+
+
+def identity(folder: Path) -> dict[str, Any]:
+    """Which run it is, and what it was made with: a run that lay there may be of an earlier version."""
+    record = read_record(folder)
+    return {"job_id": record.job_id, "device": record.device, "versions": record.versions}
 
 
 def adapter_updates(folder: Path) -> dict[str, Update]:

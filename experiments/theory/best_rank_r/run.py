@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from experiments.theory.finding import Finding, carry_out
-from experiments.theory.trained import Update, adapter_updates, full_updates, score, train
+from experiments.theory.trained import Update, adapter_updates, full_updates, identity, score, train
 from lightning_lora.analysis import (
     balanced_factors,
     completion_measurements,
@@ -83,6 +83,7 @@ def measure(quick: bool) -> dict[str, Any]:
     return {
         "exact": exact(),
         "scores": {"full": score(full), "lora": score(lora)},
+        "runs": {"full": identity(full), "lora": identity(lora)},
         "where": "the toy task" if quick else "MRPC",
         "model": "the embedded encoder" if quick else "all-MiniLM-L6-v2",
         "roles": by_role(full_updates(full, trained), trained),

@@ -3,7 +3,7 @@
 import json
 import math
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from statistics import mean, variance
 from typing import Any
@@ -11,57 +11,50 @@ from typing import Any
 from matplotlib.figure import Figure
 from scipy import special
 
-from experiments.theory.finding import ROOT, Finding, Verdict, carry_out
+from experiments.layer_choice.run import best_rates
+from experiments.provenance import ROOT
+from experiments.theory.finding import Finding, Verdict, carry_out
 from experiments.theory.hyperparameters.sweep import CENTRE, LONG, QUICK, TASK, swept
 from lightning_lora.reporting.plots.style import MUTED, SERIES, new_figure, styled
 
 RANGES = {"rank": (4, 64), "alpha / rank": (1, 2), "learning rate": (1e-4, 1e-3), "dropout": (0.05, 0.1)}
-REAL_RATES = ROOT / "experiments" / "layer_choice" / "learning_rates.json"
 REAL_RANKS = ROOT / "experiments" / "rank_alpha" / "results.json"
 ADAPTED = ("qv", "qkvo", "mlp", "all")
 
 
 def measure(quick: bool) -> dict[str, Any]:
     grid, seeds, rows = (QUICK, 2, 1600) if quick else (LONG, 3, 3000)
+    # Other experiments' facts, read before the sweep, which takes minutes.
+    real = {"rates": rates_by_task(), "ranks": ranks_and_alphas()}
     with tempfile.TemporaryDirectory() as name:
         sweep = swept(Path(name), grid, seeds, rows)
-    return {
-        "seeds": seeds,
-        "rows": rows,
-        "sweep": sweep,
-        "rates": best_rates(json.loads(REAL_RATES.read_text())["runs"]),
-        "ranks": ranks_and_alphas(),
-    }
+    return {"seeds": seeds, "rows": rows, "sweep": sweep, **real}
 
 
-def best_rates(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Task -> option -> the rate with the best score on held-out rows, at rank 8; of equal ones the smallest."""
-    best: dict[tuple[str, str], tuple[float, float]] = {}
-    for one in runs:
-        if one["same_parameters_as"] is not None:
-            continue
-        key, found = (one["task"], one["method"]), (one["score"], -one["lr"])
-        best[key] = max(found, best.get(key, found))
+def rates_by_task() -> dict[str, dict[str, float]]:
+    """Task -> option -> the rate with the best score on held-out rows, at rank 8."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
-    for (task, option), (_, negative) in best.items():
-        table[task][option] = -negative
+    for (task, option), rate in best_rates(budget=None).items():
+        table[task][option] = rate
     return dict(table)
 
 
 def ranks_and_alphas() -> list[dict[str, Any]]:
     """On real tasks, scaled by alpha / rank: the best over the rates for each rank and alpha; empty without facts.
 
-    A task of which less has been run than of another is left out.
+    A task is left out where less has been run of it than of another: of fewer settings, the rates among them.
     """
     if not REAL_RANKS.exists():
         return []
     best: dict[tuple[str, int, float], float] = {}
-    for one in json.loads(REAL_RANKS.read_text())["runs"]:
+    settings: dict[str, set[tuple[int, float, float]]] = defaultdict(set)
+    for one in json.loads(REAL_RANKS.read_text(encoding="utf-8"))["runs"]:
         if one["scaling"] == "alpha_over_rank":
-            key = one["task"], one["rank"], (one["alpha"] or 2 * one["rank"]) / one["rank"]
+            task, rank, per_rank = key = one["task"], one["rank"], (one["alpha"] or 2 * one["rank"]) / one["rank"]
             best[key] = max(one["score"], best.get(key, -math.inf))
-    settings = Counter(task for task, *_ in best)
-    whole = {task for task, count in settings.items() if count == max(settings.values())}
+            settings[task].add((rank, per_rank, one["lr"]))
+    most = max(map(len, settings.values()), default=0)
+    whole = {task for task, different in settings.items() if len(different) == most}
     names = "task", "rank", "alpha / rank", "score"
     return [dict(zip(names, (*key, score), strict=True)) for key, score in sorted(best.items()) if key[0] in whole]
 

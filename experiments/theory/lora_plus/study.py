@@ -1,6 +1,5 @@
 """The runs of one task: ratios and rates on held-out rows, and ratios compared on the dev set."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from experiments.theory.environment import location
 from lightning_lora import RunConfig, RunRecord
 from lightning_lora.config import DataConfig, LoggerConfig, MergeConfig, ModelConfig, OptimConfig, TrainerConfig
 from lightning_lora.reporting.inference import Runs, difference
 from lightning_lora.reporting.multiplicity import holm
-from lightning_lora.reporting.resampling import example_covariance
+from lightning_lora.reporting.resampling import Floats, example_covariance
 from lightning_lora.reporting.scored import read_scored
 from lightning_lora.running import run_once
 from lightning_lora.training import NonFiniteError
@@ -128,10 +128,10 @@ def trained(
         lr=lr,
         seed=seed,
         epochs=study.epochs,
-        model=ModelConfig(name=os.environ["MINILM"] if study.model == "MINILM" else study.model),
+        model=ModelConfig(name=location("MINILM") if study.model == "MINILM" else study.model),
         data=DataConfig(
             task=study.task,
-            path=str(Path(os.environ["GLUE"]) / study.task) if real else None,
+            path=str(Path(location("GLUE")) / study.task) if real else None,
             train_rows=study.rows,
             holdout=holdout,
             cache_dir=str(folder / "cache"),
@@ -166,14 +166,25 @@ def compared(study: Study, rates: dict[int, float], folder: Path) -> dict[str, A
     scores = {ratio: [record.score for other, record, _ in runs if other == ratio] for ratio in rates}
     places = {ratio: [place for place, (other, *_) in enumerate(runs) if other == ratio] for ratio in rates}
     options = {ratio: Runs(study.seeds, np.array(scores[ratio]), np.array(places[ratio])) for ratio in rates}
-    estimates = {ratio: difference(options[ratio], options[1], covariance) for ratio in rates if ratio != 1}
-    corrected = holm([estimate.p_value() for estimate in estimates.values()])
     return {
         "metric": metric,
         "dev_rows": len(tables[0].labels),
         "options": [{"ratio": ratio, "lr": lr, "scores": scores[ratio]} for ratio, lr in rates.items()],
-        "contrasts": [
-            {"ratio": ratio, **asdict(estimate.interval()), "p": float(p), "detectable": estimate.detectable()}
-            for (ratio, estimate), p in zip(estimates.items(), corrected, strict=True)
-        ],
+        "contrasts": contrasts(options, covariance),
     }
+
+
+def contrasts(options: dict[int, Runs], covariance: Floats) -> list[dict[str, Any]]:
+    """Each ratio less the ratio 1: the estimate with its interval, p by Holm, and what is found after it."""
+    estimates = {ratio: difference(runs, options[1], covariance) for ratio, runs in options.items() if ratio != 1}
+    corrected = holm([estimate.p_value() for estimate in estimates.values()])
+    return [
+        {
+            "ratio": ratio,
+            **asdict(estimate),
+            **asdict(estimate.interval()),
+            "p": float(p),
+            "detectable": estimate.detectable(len(estimates)),
+        }
+        for (ratio, estimate), p in zip(estimates.items(), corrected, strict=True)
+    ]

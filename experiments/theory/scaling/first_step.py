@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_lora.analysis import factor_gradients, weight_gradient
+from lightning_lora.analysis import balanced_factors, factor_gradients, weight_gradient
 from lightning_lora.lora import LoRALinear, LoraSpec, Routing
 
 WIDTH, ROWS, LR = 512, 64, 1e-4
@@ -46,6 +46,18 @@ def first_steps(seed: int, spec: LoraSpec) -> dict[str, float]:
     return found
 
 
+def gradient_at(delta: Tensor, seed: int, spec: LoraSpec) -> Tensor:
+    """The gradient of the loss with respect to ΔW where ΔW is the given matrix, as factors of this rank and scale."""
+    base, x, y = problem(seed)
+    layer = LoRALinear.adopt(base, Routing("default"))
+    term = layer.add_adapter("default", spec)
+    factors = balanced_factors(delta, spec.rank, spec.scale)
+    with torch.no_grad():
+        term.A.copy_(factors.A)
+        term.B.copy_(factors.B)
+    return backward(layer, x, y)
+
+
 def backward(layer: LoRALinear, x: Tensor, y: Tensor) -> Tensor:
     """Fill the factors' gradients; returns the weight's, G."""
     layer.zero_grad()
@@ -62,7 +74,6 @@ def of_the_start(G: Tensor, delta: Any, spec: LoraSpec) -> dict[str, float]:
         "gradient_B": float(delta.B.grad.norm() / G.norm()),
         "gradient_B_entry": float(delta.B.grad.norm() / G.norm()) / math.sqrt(delta.B.numel()),
         "gradient_A": float(delta.A.grad.norm()),
-        "gradient_of_delta": float(G.norm()),
         "closed_form_error": relative(closed.B, delta.B.grad),
     }
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.theory.finding import ROOT, Finding, Verdict, carry_out
+from experiments.provenance import ROOT
+from experiments.theory.finding import Finding, Verdict, carry_out
 from lightning_lora.reporting import read_record
 from lightning_lora.reporting.collecting import collect
 from lightning_lora.reporting.comparing import compare
