@@ -86,7 +86,7 @@ def test_afterwards_the_model_is_whole(architecture: str) -> None:
 
 def test_where_nothing_is_frozen_below_it_is_refused() -> None:
     model = adapted("bert")
-    with pytest.raises(ValueError, match=r"the first of 2 blocks is adapted.*for example lora\.layers=\[1\]"):
+    with pytest.raises(ValueError, match=r"the first of 2 blocks is adapted.*for example lora\.layers=1$"):
         frozen_blocks(model)
     with pytest.raises(ValueError, match=r"MPNet\w+: frozen blocks are kept for bert, distilbert"):
         frozen_blocks(TINY["mpnet"]())

@@ -15,7 +15,7 @@ from lightning_lora.lora.dropout import draw_seed, kept_elements
 from lightning_lora.ragged.execution import filled_to
 from lightning_lora.sweeping import ARITHMETIC
 
-KNOWN = {1: "?"}
+KNOWN = {1: "a9eac15936d30b95"}
 
 
 def digest_of_draws() -> str:

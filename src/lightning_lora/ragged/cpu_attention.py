@@ -180,33 +180,38 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable  # W is kept as a number: a second derivative would be wrong
-    @torch.autocast("cpu", enabled=False)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, value, *weights = ctx.saved_tensors
-        layout, heads = ctx.layout, query.shape[1]
-        rows = _rows_of(layout, heads, key.shape[1])
-        q, k, v = _gathered(query, key, value, ctx.scale, rows)
-        g = gradient.reshape(-1, gradient.shape[2]).to(q.dtype)
-        if layout.wanted is None:
-            g = g.index_select(0, rows.queries)
-            if rows.real is not None:
-                g.mul_(rows.real)
+        with torch.autocast("cpu", enabled=False):
+            return _gradients(ctx, gradient)
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Of query, key and value, by the formulas of this module."""
+    query, key, value, *weights = ctx.saved_tensors
+    layout, heads = ctx.layout, query.shape[1]
+    rows = _rows_of(layout, heads, key.shape[1])
+    q, k, v = _gathered(query, key, value, ctx.scale, rows)
+    g = gradient.reshape(-1, gradient.shape[2]).to(q.dtype)
+    if layout.wanted is None:
+        g = g.index_select(0, rows.queries)
+        if rows.real is not None:
+            g.mul_(rows.real)
+    if ctx.p:
+        g = g * kept_factor(ctx.p)
+    dq, dk, dv = _place_for(rows.queries, q), _place_for(rows.keys, k), _place_for(rows.keys, v)
+    for group, kept in zip(rows.groups, weights, strict=True):
+        g_, w, left = _asked(g, group), kept, kept
+        dw = _product(g_, _seen(v, group).mT)
         if ctx.p:
-            g = g * kept_factor(ctx.p)
-        dq, dk, dv = _place_for(rows.queries, q), _place_for(rows.keys, k), _place_for(rows.keys, v)
-        for group, kept in zip(rows.groups, weights, strict=True):
-            g_, w, left = _asked(g, group), kept, kept
-            dw = _product(g_, _seen(v, group).mT)
-            if ctx.p:
-                dw, left, w = torch.ops.aten.threshold_backward(dw, w, 0), w.relu(), w.abs()
-            _product(left.mT, g_, out=_seen(dv, group))
-            ds = _softmax_backward(dw, w)
-            _product(ds, _seen(k, group), out=_asked(dq, group))
-            _product(ds.mT, _asked(q, group), out=_seen(dk, group))
-        of_query = dq.index_select(0, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale).to(query.dtype)
-        if layout.wanted is not None:
-            of_query = torch.zeros_like(query).index_copy_(0, layout.wanted, of_query)
-        return of_query, _summed(dk, rows, key, heads), _summed(dv, rows, value, heads), *[None] * 5
+            dw, left, w = torch.ops.aten.threshold_backward(dw, w, 0), w.relu(), w.abs()
+        _product(left.mT, g_, out=_seen(dv, group))
+        ds = _softmax_backward(dw, w)
+        _product(ds, _seen(k, group), out=_asked(dq, group))
+        _product(ds.mT, _asked(q, group), out=_seen(dk, group))
+    of_query = dq.index_select(0, rows.outputs).view(-1, *query.shape[1:]).mul_(ctx.scale).to(query.dtype)
+    if layout.wanted is not None:
+        of_query = torch.zeros_like(query).index_copy_(0, layout.wanted, of_query)
+    return of_query, _summed(dk, rows, key, heads), _summed(dv, rows, value, heads), *[None] * 5
 
 
 def _gathered(query: Tensor, key: Tensor, value: Tensor, scale: float, rows: _Rows) -> tuple[Tensor, Tensor, Tensor]:

@@ -38,10 +38,10 @@ def frozen_blocks(model: nn.Module) -> int:
             f"{type(model).__name__}: frozen blocks are kept for {', '.join(sorted(LAST_BLOCKS))}; leave out "
             "lora.cache_frozen_blocks"
         )
-    if getattr(model.config, "layerdrop", 0):
+    if skipped := getattr(model.config, "layerdrop", 0):
         raise ValueError(
-            f"{type(model).__name__} skips blocks at random (layerdrop={model.config.layerdrop}), perhaps the one that "
-            "is given what was kept; leave out lora.cache_frozen_blocks"
+            f"{type(model).__name__} skips blocks at random (layerdrop={skipped}), perhaps the one that is given what "
+            "was kept; leave out lora.cache_frozen_blocks"
         )
     trains = [any(parameter.requires_grad for parameter in block.parameters()) for block in blocks_of(model)]
     if below := _trained_below(model):

@@ -64,13 +64,12 @@ class Types(Callback):
 
 @pytest.fixture
 def types(monkeypatch: pytest.MonkeyPatch) -> Types:
-    """Watches the training of `run` by a callback behind the one that is tested."""
+    """Watches the training of `run` by the module's own hook, which is called behind those of all callbacks."""
     watching = Types()
-    plain = FrozenBaseInBf16.on_train_batch_start
     monkeypatch.setattr(
-        FrozenBaseInBf16,
+        LoRAClassifier,
         "on_train_batch_start",
-        lambda self, *given: (plain(self, *given), watching.on_train_batch_start(*given)),
+        lambda self, *given: watching.on_train_batch_start(self.trainer, self, *given),
     )
     return watching
 
