@@ -31,7 +31,7 @@ LONGEST = 64
 """The longest text is a multiple of this, for attention alone, where the texts are padded to it."""
 MOST = 24
 """Shapes that are recorded; further ones run without a graph. Each keeps a gradient of every trained parameter, and
-took 65 MiB besides on an H200 (benchmarks/README.md)."""
+took 54 to 65 MiB besides on an H200 (benchmarks/README.md)."""
 
 
 @dataclass(frozen=True)
