@@ -159,38 +159,6 @@ def test_where_the_device_has_no_bf16_auto_is_fp32(
     assert record.precision == "32-true"
 
 
-def test_what_auto_comes_to_makes_another_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is asked for by name is the same job."""
-    found = {}
-    for native in (False, True):
-        monkeypatch.setattr(NATIVE_BF16, lambda device, native=native: native)
-        for asked in ("auto", "32-true", "bf16-frozen"):
-            record = run(configuration(asked), tmp_path / f"{asked}-{native}")
-            found[asked, native] = record.job_id, record.precision
-    assert found["auto", False] == found["32-true", False] == found["32-true", True]
-    assert found["auto", True] == found["bf16-frozen", True] == found["bf16-frozen", False]
-    assert found["auto", False][0] != found["auto", True][0]
-
-
-def test_a_run_goes_on_in_what_auto_came_to_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = run(configuration("bf16-frozen"), tmp_path / "whole")
-
-    def stop(_self: Callback, _trainer: Trainer, _module: LightningModule, _batch: object, number: int) -> None:
-        if number == 1:
-            raise RuntimeError("the machine goes down")
-
-    with monkeypatch.context() as there:
-        there.setattr(NATIVE_BF16, lambda device: True)
-        there.setattr(FrozenBaseInBf16, "on_train_batch_start", stop)
-        with pytest.raises(RuntimeError, match="goes down"):
-            run(configuration("auto"), tmp_path / "moved")
-    monkeypatch.setattr(NATIVE_BF16, lambda device: False)
-    moved = run(configuration("auto"), tmp_path / "moved", resume=True)
-    assert (moved.precision, moved.job_id) == ("bf16-frozen", whole.job_id)
-    one, two = ((tmp_path / name / "predictions.parquet").read_bytes() for name in ("whole", "moved"))
-    assert one == two
-
-
 @pytest.mark.parametrize("method", ["bitfit", "full"])
 def test_without_a_frozen_base_it_is_refused_and_auto_is_fp32(method: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=f"needs a frozen base, which lora.method={method} has not"):
